@@ -1,0 +1,215 @@
+"""What in a certificate deserves attention: mostly notes, since a loose bound is no defect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from assay.certificate.bounds import VACUOUS, Bounds, below_truth
+from assay.certificate.evaluate import depends_on_batch, fingerprints
+from assay.certificate.prior import Prior
+from assay.finding import Finding, Number, ranked
+from assay.subject import Examples, Subject
+
+if TYPE_CHECKING:
+    from assay.certificate.certify import Holdout
+
+UNLIKELY = 1e-3  # a held-out error this unlikely under the bound is no accident
+
+
+def findings(
+    prior: Prior,
+    given: Examples,
+    decoded: Subject,
+    bounds: Bounds,
+    origin: str,
+    float_errors: int,
+    holdout: Holdout | None,
+    anchored: bool,
+    slack: float,
+) -> tuple[Finding, ...]:
+    """Everything to say about a certificate.
+
+    Args:
+        prior: What was known before the data.
+        given: The training examples.
+        decoded: The decoded model.
+        bounds: Its bounds.
+        origin: Where the weights came from.
+        float_errors: Training errors before quantisation.
+        holdout: The held-out errors, or None.
+        anchored: Whether the code refers to built values.
+        slack: Share of examples that quantisation was allowed to lose.
+
+    Returns:
+        The findings, most serious first.
+    """
+    found = [
+        *_not_a_rule(prior, decoded, given),
+        *_copies(given),
+        *_shift(bounds, holdout),
+        *_vacuous(prior, bounds),
+        *_untrained(prior, origin),
+        *brought(prior, anchored),
+        *_quantised(bounds, float_errors, slack),
+    ]
+    return ranked(tuple(found))
+
+
+def brought(prior: Prior, anchored: bool) -> Iterator[Finding]:
+    """Weights that the builder brings along: vouched for, or coded in full.
+
+    Args:
+        prior: What was known before the data.
+        anchored: Whether the code refers to built values.
+
+    Yields:
+        At most one note.
+    """
+    if not prior.brought and prior.repeatable:
+        return
+    names = ", ".join(f"`{name}`" for name in prior.brought[:3]) + ", …" * (len(prior.brought) > 3)
+    if anchored:
+        message = (
+            f"The bound rests on a promise: {names} come with the builder, not from its seed, and "
+            "cost no bits. If they were trained on these examples, the bound is false."
+        )
+        repair = "Leave out `trust=True` to have all weights coded in full."
+    elif prior.brought:
+        message = (
+            f"{names} are the same under every seed, so they may have been trained on these "
+            "examples: all weights are coded in full."
+        )
+        repair = (
+            "Do not seed or load weights inside the builder; or, if they were made without these "
+            "examples, say `certify(..., trust=True)`."
+        )
+    else:
+        message = "Building twice under one seed gives different weights: all are coded in full."
+        repair = "Draw initial weights from torch's, numpy's or Python's global generator only."
+    yield Finding(
+        "certificate.brought-weights",
+        message,
+        expected=Number(0, "parameters that the seed does not explain", "measured"),
+        measured=Number(len(prior.brought), "parameters", "measured"),
+        severity="note",
+        repair=repair,
+        where=prior.builder.where,
+        theory="L1",
+    )
+
+
+def _vacuous(prior: Prior, bounds: Bounds) -> Iterator[Finding]:
+    if not bounds.vacuous:
+        return
+    room = bounds.affordable(VACUOUS)
+    yield Finding(
+        "certificate.vacuous",
+        f"The bound is {bounds.best:.4f}: it says nothing, as is usual for a network whose every "
+        "weight is coded.",
+        expected=Number(room or 0, "bits", "formula", f"at most, for a bound of {VACUOUS}"),
+        measured=Number(bounds.bits, "bits", "measured", "length of the code word"),
+        severity="note",
+        repair=(
+            "Train fewer numbers: `p.requires_grad_(False)` for all but the last layers (frozen ones "
+            "cost one bit a tensor), share weights, or train in a random subspace."
+        ),
+        where=prior.builder.where,
+        theory="L2",
+    )
+
+
+def _quantised(bounds: Bounds, float_errors: int, slack: float) -> Iterator[Finding]:
+    if bounds.errors - float_errors <= 2 * slack * bounds.examples:  # the search sees a sample
+        return
+    yield Finding(
+        "certificate.quantised-error-grows",
+        f"The decoded model gets {bounds.errors - float_errors:,} more training examples wrong than "
+        "the weights before quantisation.",
+        expected=Number(float_errors, "errors", "measured", "weights as trained"),
+        measured=Number(bounds.errors, "errors", "measured", "decoded weights"),
+        severity="note",
+        repair="Allow more trials, `certify(..., trials=100)`, or less slack, `slack=0.005`.",
+        theory="L2",
+    )
+
+
+def _untrained(prior: Prior, origin: str) -> Iterator[Finding]:
+    if origin != "built":
+        return
+    yield Finding(
+        "certificate.untrained",
+        "The weights are as the builder made them: there was nothing to train them with.",
+        expected=Number("fit or model", "", "measured"),
+        measured=Number("neither", "", "measured"),
+        severity="note",
+        repair="Return Subject(..., fit=train) from the builder, or say `certify(..., model=trained)`.",
+        where=prior.builder.where,
+        theory="L1",
+    )
+
+
+def _not_a_rule(prior: Prior, decoded: Subject, given: Examples) -> Iterator[Finding]:
+    differing = depends_on_batch(decoded, given, prior.seed)
+    if differing:
+        yield Finding(
+            "certificate.batch-dependent",
+            f"{differing} of the first examples are judged otherwise alone than among others: the "
+            "model is not one rule for all examples, and the bound is not about it.",
+            expected=Number(0, "examples", "formula"),
+            measured=Number(differing, "examples", "measured"),
+            severity="warning",
+            repair="Make evaluation independent of the batch, for example `model.eval()` statistics.",
+            where=prior.builder.where,
+            theory="L1",
+        )
+
+
+def _copies(given: Examples) -> Iterator[Finding]:
+    marks = fingerprints(given)
+    distinct = set(marks)
+    if len(distinct) < len(marks):
+        yield Finding(
+            "certificate.copies",
+            f"{len(marks) - len(distinct):,} of {len(marks):,} training examples are exact copies of "
+            "others: right if the world repeats itself, false if they were duplicated or padded.",
+            expected=Number(len(marks), "distinct examples", "formula"),
+            measured=Number(len(distinct), "distinct examples", "measured"),
+            severity="note",
+            repair="Certify on the examples as they were drawn, without augmentation.",
+            theory="L1",
+        )
+    if given.holdout is None:
+        return
+    try:
+        shared = sum(mark in distinct for mark in fingerprints(given.holdout))
+    except (RuntimeError, ValueError):  # pragma: no cover (held-out tensors of another kind)
+        return
+    if shared:
+        yield Finding(
+            "certificate.holdout-overlap",
+            f"{shared:,} of {len(given.holdout):,} held-out examples are also training examples.",
+            expected=Number(0, "examples", "formula"),
+            measured=Number(shared, "examples", "measured"),
+            severity="warning" if 2 * shared > len(given.holdout) else "note",
+            repair="Split before anything else, by the unit that repeats (word, patient, user).",
+            theory="L1",
+        )
+
+
+def _shift(bounds: Bounds, holdout: Holdout | None) -> Iterator[Finding]:
+    if holdout is None:
+        return
+    least = below_truth(holdout.errors, holdout.examples, UNLIKELY)
+    if least > bounds.best:
+        yield Finding(
+            "certificate.shift",
+            f"The held-out error is {holdout.rate:.3f}, certainly above the bound of "
+            f"{bounds.best:.3f}: the held-out examples follow another distribution than the "
+            "training examples, or the training examples are not independent.",
+            expected=Number(bounds.best, "1", "bound", f"fails with probability {bounds.delta:g}"),
+            measured=Number(least, "1", "bound", f"lower limit at {UNLIKELY:g}"),
+            severity="warning",
+            repair="Shuffle before splitting; count one example for each independent draw.",
+            theory="L1",
+        )

@@ -1,0 +1,85 @@
+"""The command line: one file per subcommand.
+
+Nothing here imports torch at module level, so that help and usage errors answer at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from assay._version import __version__
+from assay.cli.bound import bound
+from assay.cli.certify import certify
+from assay.cli.cost import cost
+from assay.cli.highway import highway
+from assay.cli.ls import ls
+from assay.cli.report import report
+from assay.cli.scale import scale
+from assay.cli.steps import steps
+from assay.cli.units import units
+from assay.cli.verify import verify
+from assay.errors import AssayError, UserCodeError
+
+INTERRUPTED = 130  # the shell's convention: 128 + SIGINT
+
+_EPILOG = """\
+TARGET is path/file.py:name, package.module:name, hf:TYPE or hf:path/to/config.json, where the name is
+a function or class that returns a module, (model, inputs), (model, inputs, loss) or an assay.Subject.
+
+Exit codes: 0 nothing found, 1 a finding (or a false claim), 2 wrong usage, 3 something could not be
+measured, 4 a malformed certificate.
+"""
+
+
+@click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="assay")
+def command() -> None:
+    """Measure a neural network from first principles, and repair what is found.
+
+    Start with `assay report TARGET --output report.html`; the other commands are its sections alone.
+    """
+
+
+for _subcommand in (report, scale, highway, cost, steps, units, certify, verify, bound, ls):
+    command.add_command(_subcommand)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line, and turn every error that a user can cause into a paragraph.
+
+    Args:
+        arguments: The words after `assay`; by default those of the process.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        code = command.main(args=arguments, prog_name="assay", standalone_mode=False)
+        return int(code or 0)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted. Nothing was left half-written.", err=True)
+        return INTERRUPTED
+    except UserCodeError as error:
+        click.echo(error.user_traceback(), err=True)
+        click.echo(f"assay: {error}", err=True)
+        return error.exit_code
+    except AssayError as error:
+        click.echo(f"assay: {error}", err=True)
+        return error.exit_code
+    except BrokenPipeError:  # `assay … | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def run() -> None:
+    """The console script."""
+    sys.exit(main())

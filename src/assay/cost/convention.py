@@ -1,0 +1,146 @@
+"""How many operations an operator counts: the convention table, in one place.
+
+`flops` are what torch's FlopCounterMode counts: matrix products and convolutions, a multiplication and an
+addition as two. `operations` are all arithmetic: the flops, and for every other operator a stated number
+per element (see docs/cost.md). Operators that only move or rename data count 0 operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import flop_registry
+
+PRODUCT, CONVOLUTION, ELEMENTWISE = "matrix product", "convolution", "elementwise"
+REDUCTION, NORMALISATION, INDEXING = "reduction", "normalisation", "indexing"
+CLASSES = (PRODUCT, CONVOLUTION, ELEMENTWISE, REDUCTION, NORMALISATION, INDEXING)
+
+# Operations per element: of the output for elementwise operators, of the first input for the others.
+# Pointwise operators and reductions that torch tags as such, and that stand nowhere here, count one.
+_TABLE: Mapping[str, Mapping[int, str]] = {
+    ELEMENTWISE: {
+        1: "hardsigmoid_backward glu threshold_backward triu tril fmod remainder _prelu_kernel",
+        2: """native_dropout native_dropout_backward bernoulli dropout leaky_relu_backward
+            hardtanh_backward hardswish_backward""",
+        3: """sigmoid_backward tanh_backward addcmul addcdiv lerp elu celu selu mse_loss_backward
+            huber_loss_backward smooth_l1_loss_backward""",
+        4: """sigmoid silu softplus logaddexp logit log_sigmoid log_sigmoid_forward elu_backward
+            softplus_backward log_sigmoid_backward""",
+        5: "glu_backward prelu_backward _prelu_kernel_backward",
+        6: "binary_cross_entropy_backward binary_cross_entropy_with_logits",
+        8: "silu_backward mish hardswish gelu",
+        16: "gelu_backward mish_backward",
+    },
+    REDUCTION: {
+        1: """sum mean amax amin max min argmax argmin prod any all cumsum cumprod cummax cummin
+            nansum logcumsumexp count_nonzero trace max_pool2d_with_indices max_pool3d_with_indices
+            avg_pool1d avg_pool2d avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d
+            adaptive_max_pool2d max_pool2d_with_indices_backward avg_pool2d_backward
+            avg_pool3d_backward _adaptive_avg_pool2d_backward adaptive_max_pool2d_backward
+            value_selecting_reduction_backward nll_loss_forward nll_loss_backward
+            nll_loss2d_forward nll_loss2d_backward embedding_dense_backward""",
+        3: """var var_mean std std_mean norm linalg_vector_norm logsumexp mse_loss l1_loss
+            huber_loss smooth_l1_loss dist""",
+        5: """_softmax _log_softmax _safe_softmax _softmax_backward_data _log_softmax_backward_data
+            binary_cross_entropy""",
+    },
+    NORMALISATION: {
+        8: """native_layer_norm native_group_norm native_batch_norm cudnn_batch_norm
+            _native_batch_norm_legit _native_batch_norm_legit_no_training _fused_rms_norm
+            batch_norm_with_update _batch_norm_with_update""",
+        14: """native_layer_norm_backward native_group_norm_backward native_batch_norm_backward
+            batch_norm_backward _fused_rms_norm_backward cudnn_batch_norm_backward""",
+    },
+    INDEXING: {
+        0: """embedding index index_select gather cat stack clone copy _to_copy select_backward
+            slice_backward constant_pad_nd zeros ones full empty empty_like zeros_like ones_like
+            full_like new_zeros new_ones new_full new_empty new_empty_strided empty_strided arange
+            scalar_tensor fill zero repeat roll flip im2col col2im sort topk index_put
+            _index_put_impl scatter masked_fill nonzero unfold_backward as_strided_scatter
+            select_scatter slice_scatter tril_indices triu_indices upsample_nearest2d
+            upsample_nearest2d_backward one_hot rand randn randint rand_like randn_like randperm
+            normal uniform random exponential linspace eye lift_fresh lift_fresh_copy resize set
+            _unsafe_view _reshape_copy _reshape_alias alias_copy diagonal_backward
+            repeat_interleave reflection_pad1d reflection_pad2d replication_pad2d
+            split_with_sizes_copy view_copy expand_copy unbind_copy permute_copy
+            _local_scalar_dense equal pixel_shuffle pixel_unshuffle channel_shuffle unfold_copy
+            bucketize searchsorted _unique2 split_copy index_fill masked_select masked_scatter
+            unsafe_split unsafe_split_with_sizes unsafe_chunk""",
+        1: "index_add scatter_add scatter_reduce",
+    },
+}
+_KNOWN = {
+    name: (kind, weight)
+    for kind, weights in _TABLE.items()
+    for weight, names in weights.items()
+    for name in names.split()
+}
+_CUSTOM: dict[str, tuple[str, Callable[..., int]]] = {}
+_SILENT = {"detach", "is_same_size", "_assert_async", "_assert_scalar"}
+
+
+def register_operator(name: str, operations: Callable[..., int], kind: str = ELEMENTWISE) -> None:
+    """Tell how many operations an operator of your own counts.
+
+    Args:
+        name: Its qualified name, as in "mylib::my_op".
+        operations: `operations(*args, out=output, **kwargs) -> int`, on tensors without data.
+        kind: Its class, one of `CLASSES`.
+    """
+    _CUSTOM[name] = (kind, operations)
+
+
+class Rule:
+    """What is known of one operator, looked up once for each overload."""
+
+    __slots__ = ("flops", "kind", "moves", "operations", "per_element")
+
+    def __init__(self, func: Any) -> None:
+        packet = func._overloadpacket
+        qualified = func._schema.name
+        name = qualified.partition("::")[2]
+        self.flops: Callable[..., int] | None = None
+        self.operations: Callable[..., int] | None = None
+        self.per_element: int | None = None
+        self.kind, self.moves = "other", True
+        if qualified in _CUSTOM:
+            self.kind, self.operations = _CUSTOM[qualified]
+        elif packet in flop_registry:
+            self.flops = flop_registry[packet]
+            self.kind = CONVOLUTION if "convolution" in name else PRODUCT
+        elif func.is_view or name in _SILENT or qualified.startswith("prim::"):
+            self.per_element, self.moves = 0, False
+        else:
+            base = name if name in _KNOWN else name.removesuffix("_")
+            if base in _KNOWN:
+                self.kind, self.per_element = _KNOWN[base]
+            elif torch.Tag.pointwise in func.tags:
+                self.kind, self.per_element = ELEMENTWISE, 1
+            elif torch.Tag.reduction in func.tags:
+                self.kind, self.per_element = REDUCTION, 1
+
+    @property
+    def known(self) -> bool:
+        """Whether the operator counts as something, possibly nothing; never by accident."""
+        return self.flops is not None or self.operations is not None or self.per_element is not None
+
+
+def first_elements(value: Any) -> int:
+    """Number of elements of the first tensor in an argument list or output."""
+    if isinstance(value, Tensor):
+        return value.numel()
+    if isinstance(value, list | tuple):
+        return next((size for item in value if (size := first_elements(item))), 0)
+    return 0
+
+
+def moved_bytes(value: Any) -> int:
+    """Bytes of every tensor in a flat argument list or output, as if contiguous."""
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size()
+    if isinstance(value, list | tuple):
+        return sum(moved_bytes(item) for item in value)
+    return 0

@@ -1,0 +1,182 @@
+"""`derive_cost`: what forward and backward cost, as exact formulas in the user's own sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from assay.builder import as_builder
+from assay.cost.convention import CLASSES
+from assay.cost.count import BACKWARD, FORWARD
+from assay.cost.derive import Fit, fit
+from assay.cost.formula import Formula
+from assay.cost.probe import Probe
+from assay.finding import Result
+from assay.progress import Progress, silent
+from assay.view.blocks import View
+from assay.where import Location
+
+
+@dataclass(frozen=True)
+class Phases:
+    """One quantity of the forward pass, the backward pass, and both together."""
+
+    forward: Formula
+    backward: Formula
+
+    @property
+    def total(self) -> Formula:
+        """Forward plus backward: one training step without the optimizer."""
+        return self.forward + self.backward
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data.
+
+        Returns:
+            The formulas of the three.
+        """
+        return {name: getattr(self, name).to_dict() for name in ("forward", "backward", "total")}
+
+
+@dataclass(frozen=True, repr=False)
+class Cost(Result):
+    """Exact formulas in named sizes.
+
+    Args:
+        name: What was costed.
+        base: The sizes at which it was derived.
+        flops: Matrix products and convolutions, a multiplication and an addition as two.
+        operations: All arithmetic, by the convention table.
+        bytes: Bytes read and written by operators.
+        saved_bytes: Bytes kept for the backward pass, parameters left out.
+        parameters: Number of parameters, shared ones once.
+        uncounted: Names of operators that no table knows.
+        by_class: Operations by operator class.
+        checked: Held-out sizes that every formula was checked at.
+        way: How the model was run: "meta", "fake", "moved" or "real".
+    """
+
+    name: str
+    base: Mapping[str, int]
+    flops: Phases
+    operations: Phases
+    bytes: Phases
+    saved_bytes: Formula
+    parameters: Formula
+    uncounted: tuple[str, ...]
+    by_class: Mapping[str, Phases]
+    checked: tuple[Mapping[str, int], ...]
+    way: str
+    modules: Mapping[str, Phases]
+    where: Mapping[str, Location | None]
+
+    def by_module(self) -> Mapping[str, Phases]:
+        """Flops by the innermost module that ran the operator; "" is the model itself.
+
+        Returns:
+            Dotted path to formulas.
+        """
+        return self.modules
+
+    def formulas(self) -> dict[str, Formula]:
+        """The headline formulas by name.
+
+        Returns:
+            Flops, operations and bytes of both phases, saved bytes, parameters.
+        """
+        both = {"flops": self.flops, "operations": self.operations, "bytes": self.bytes}
+        found = {
+            f"{name}, {phase}": getattr(phases, phase)
+            for name, phases in both.items()
+            for phase in ("forward", "backward")
+        }
+        return {**found, "saved bytes": self.saved_bytes, "parameters": self.parameters}
+
+    @property
+    def order(self) -> str:
+        """The order of the training step's flops, or of all operations where there are no flops."""
+        total = self.flops.total
+        return total.order if total.terms or total.reason else self.operations.total.order
+
+    @property
+    def status(self) -> str:
+        """As `Formula.status`."""
+        return self.flops.forward.status
+
+    def view(self) -> View:
+        """The formulas, the growth along one size, and where the operations are.
+
+        Returns:
+            The view.
+        """
+        from assay.cost.show import show
+
+        return show(self)
+
+
+def derive_cost(build: Any, /, *, progress: Progress = silent, **base_sizes: int) -> Cost:
+    """Derive what a forward and a backward pass cost, as polynomials in named sizes (Theory C1-C3).
+
+    The model is run without data (on the meta device where it can be) at a few small sizes; integer
+    polynomials are fitted exactly and then held against sizes that were not used: beside the nodes, far
+    away, at the base and beside it. What they do not explain is refused.
+
+    Args:
+        build: A builder, a callable with integer sizes, or a ready `(model, inputs)`.
+        progress: Told as passes are run.
+        **base_sizes: Values of sizes at which the model runs, in place of the builder's defaults.
+
+    Returns:
+        The formulas. Where there are none, formulas of status "refused" that carry the reason.
+
+    Raises:
+        UsageError: If a size is unknown or not a positive integer.
+        CannotMeasure: If the model does not run at the base sizes.
+
+    Example:
+        >>> import torch
+        >>> def mlp(b: int = 2, d: int = 4):
+        ...     return torch.nn.Linear(d, d), torch.randn(b, d)
+        >>> cost = derive_cost(mlp)
+        >>> str(cost.flops.forward), cost.flops.forward(b=1, d=4096)
+        ('2*b*d**2', 33554432)
+    """
+    builder = as_builder(build).with_(sizes=base_sizes) if base_sizes else as_builder(build)
+    probe = Probe(builder)
+    found = fit(probe, builder.sizes, progress)
+    return _cost(builder.name, builder.sizes, found, probe)
+
+
+def _cost(name: str, base: Mapping[str, int], found: Fit, probe: Probe) -> Cost:
+    from assay.cost.judge import judge
+
+    def phases(quantity: str, **fixed: str) -> Phases:
+        def formula(phase: str) -> Formula:
+            wanted = {"quantity": quantity, "phase": phase, **fixed}.items()
+            return found.formula(lambda key: all(getattr(key, k) == v for k, v in wanted))
+
+        return Phases(formula(FORWARD), formula(BACKWARD))
+
+    def alone(quantity: str) -> Formula:
+        return found.formula(lambda key: key.quantity == quantity)
+
+    kinds = [kind for kind in (*CLASSES, "other") if any(key.kind == kind for key in found.keys)]
+    places = sorted({key.module for key in found.keys if key.quantity == "flops"})
+    cost = Cost(
+        name=name,
+        base=dict(base),
+        flops=phases("flops"),
+        operations=phases("operations"),
+        bytes=phases("bytes"),
+        saved_bytes=alone("saved bytes"),
+        parameters=alone("parameters"),
+        uncounted=tuple(sorted(probe.uncounted)),
+        by_class={kind: phases("operations", kind=kind) for kind in kinds},
+        checked=found.checked,
+        way=probe.way,
+        modules={place: phases("flops", module=place) for place in places},
+        where=dict(probe.uncounted),
+    )
+    object.__setattr__(cost, "findings", judge(cost))
+    return cost

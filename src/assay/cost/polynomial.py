@@ -1,0 +1,327 @@
+"""Exact polynomials in sizes and in floors of sizes, with rational coefficients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import combinations
+from math import gcd, lcm
+from typing import Any
+
+
+@dataclass(frozen=True, order=True)
+class Atom:
+    """A size, or a floor of it: `(size + offset) // period`.
+
+    Strides, patches and windows make costs depend on floors; a ceiling is a floor with an offset.
+
+    Example:
+        >>> Atom("h", 3, 4).value({"h": 6}), str(Atom("h", 3, 4)), str(Atom("h"))
+        (2, '((h + 3)//4)', 'h')
+    """
+
+    size: str
+    offset: int = 0
+    period: int = 1
+
+    def value(self, sizes: Mapping[str, int]) -> int:
+        """The atom at `sizes`."""
+        return (sizes[self.size] + self.offset) // self.period
+
+    def __str__(self) -> str:
+        inner = self.size
+        if self.offset:
+            inner = f"({self.size} {'+' if self.offset > 0 else '-'} {abs(self.offset)})"
+        return inner if self.period == 1 else f"({inner}//{self.period})"
+
+
+Monomial = tuple[tuple[Atom, int], ...]  # sorted by atom, powers of at least 1
+Terms = dict[Monomial, Fraction]
+
+
+@dataclass(frozen=True)
+class Polynomial:
+    """A sum of `coefficient · product of atoms`. Zero coefficients are not kept.
+
+    Example:
+        >>> n = Polynomial.of("n")
+        >>> p = n * n * Fraction(1, 2) + n * Fraction(1, 2)
+        >>> str(p), p({"n": 3})
+        ('n*(n + 1)/2', 6)
+    """
+
+    terms: Terms = field(default_factory=dict)
+
+    @classmethod
+    def constant(cls, value: int | Fraction) -> Polynomial:
+        """The polynomial that is `value` everywhere."""
+        return cls({(): Fraction(value)} if value else {})
+
+    @classmethod
+    def of(cls, size: str, offset: int = 0, period: int = 1) -> Polynomial:
+        """The polynomial that is one atom."""
+        return cls({((Atom(size, offset, period), 1),): Fraction(1)})
+
+    def __call__(self, sizes: Mapping[str, int]) -> int:
+        """The value at integer sizes.
+
+        Returns:
+            The exact value; a cost is an integer at every integer point.
+
+        Raises:
+            ArithmeticError: If it is not an integer, which would be a defect of the fit.
+        """
+        total = Fraction(0)
+        for monomial, coefficient in self.terms.items():
+            product = 1
+            for atom, power in monomial:
+                product *= atom.value(sizes) ** power
+            total += coefficient * product
+        if total.denominator != 1:
+            raise ArithmeticError(f"{self} is {total} at {dict(sizes)}, which is no integer")
+        return total.numerator
+
+    def __add__(self, other: Polynomial) -> Polynomial:
+        return add((self, other))
+
+    def __sub__(self, other: Polynomial) -> Polynomial:
+        return add((self, other * -1))
+
+    def __mul__(self, other: int | Fraction | Polynomial) -> Polynomial:
+        if not isinstance(other, Polynomial):
+            return Polynomial({m: c * other for m, c in self.terms.items()} if other else {})
+        out: Terms = {}
+        for (m, c), (o, k) in ((a, b) for a in self.terms.items() for b in other.terms.items()):
+            powers = dict(m)
+            for atom, power in o:
+                powers[atom] = powers.get(atom, 0) + power
+            key = tuple(sorted(powers.items()))
+            out[key] = out.get(key, Fraction(0)) + c * k
+        return Polynomial({m: c for m, c in out.items() if c})
+
+    @property
+    def atoms(self) -> frozenset[Atom]:
+        """Every atom that occurs."""
+        return frozenset(atom for monomial in self.terms for atom, _ in monomial)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Every size that occurs."""
+        return frozenset(atom.size for atom in self.atoms)
+
+    @property
+    def has_floors(self) -> bool:
+        """Whether it is a polynomial only on residue classes."""
+        return any(atom.period > 1 for atom in self.atoms)
+
+    def leading(self, names: Iterable[str] | None = None) -> list[dict[str, int]]:
+        """The exponents of the terms that no other term dominates.
+
+        Args:
+            names: The sizes that grow; the others count as constants. All of them by default.
+
+        Returns:
+            One mapping of size to exponent for each, the largest first.
+        """
+        kept = self.names if names is None else set(names)
+        sums: dict[tuple[tuple[str, int], ...], Fraction] = {}
+        for monomial, coefficient in self.terms.items():
+            powers: dict[str, int] = {}
+            for atom, power in monomial:
+                coefficient = coefficient / atom.period**power
+                powers[atom.size] = powers.get(atom.size, 0) + power
+            key = tuple(sorted((n, p) for n, p in powers.items() if n in kept))
+            # with some sizes held, equal powers may come with unlike signs; no cancelling is assumed
+            weight = coefficient if set(powers) <= kept else abs(coefficient)
+            sums[key] = sums.get(key, Fraction(0)) + weight
+        found: list[dict[str, int]] = []
+        for key, total in sums.items():
+            if total:
+                found.append(dict(key))
+            else:  # floors cancel in the leading term: what is left is of one degree less
+                found += [{n: p - (n == less) for n, p in key if p > (n == less)} for less, _ in key]
+        found = [f for f in found if not any(f != g and _dominates(g, f) for g in found)]
+        unique = {tuple(sorted(f.items())): f for f in found}
+        return sorted(unique.values(), key=lambda f: (-sum(f.values()), sorted(f.items())))
+
+    def __str__(self) -> str:
+        return _text(self.terms, _plain_product)
+
+    def latex(self) -> str:
+        """The polynomial as LaTeX, factored like its text."""
+        return _text(self.terms, _latex_product).replace("*", " ")
+
+    def sympy(self) -> Any:
+        """The polynomial as a sympy expression over positive integer symbols."""
+        import sympy
+
+        total = sympy.Integer(0)
+        for monomial, coefficient in self.terms.items():
+            term = sympy.Rational(coefficient.numerator, coefficient.denominator)
+            for atom, power in monomial:
+                symbol = sympy.Symbol(atom.size, integer=True, positive=True)
+                inner = symbol + atom.offset
+                term *= (inner if atom.period == 1 else sympy.floor(inner / atom.period)) ** power
+            total += term
+        return total
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        """Plain data: one entry for every term."""
+        return [
+            {
+                "coefficient": str(coefficient),
+                "powers": [
+                    {"size": a.size, "offset": a.offset, "period": a.period, "power": p}
+                    for a, p in monomial
+                ],
+            }
+            for monomial, coefficient in _sorted(self.terms)
+        ]
+
+
+def add(polynomials: Iterable[Polynomial]) -> Polynomial:
+    """The sum of any number of polynomials.
+
+    Returns:
+        Their sum.
+    """
+    out: Terms = {}
+    for polynomial in polynomials:
+        for monomial, coefficient in polynomial.terms.items():
+            out[monomial] = out.get(monomial, Fraction(0)) + coefficient
+    return Polynomial({m: c for m, c in out.items() if c})
+
+
+def _dominates(big: Mapping[str, int], small: Mapping[str, int]) -> bool:
+    return all(big.get(name, 0) >= power for name, power in small.items())
+
+
+def _sorted(terms: Terms) -> list[tuple[Monomial, Fraction]]:
+    """Highest total degree first, then alphabetically."""
+    return sorted(terms.items(), key=lambda item: (-sum(p for _, p in item[0]), item[0]))
+
+
+# Readable text: pull out what all terms share, split products, then group by the commonest atom ---------
+
+
+_Product = Callable[[Fraction, Monomial, list[str]], str]
+
+
+def _text(terms: Terms, product: _Product) -> str:
+    if not terms:
+        return "0"
+    content = _content(terms)
+    common = _common(terms)
+    inner = {_without(m, dict(common)): c / content for m, c in terms.items()}
+    if len(inner) == 1:
+        return product(content * inner.popitem()[1], common, [])
+    parts = _split(inner)
+    if parts is not None:
+        return product(content, common, [_text(part, product) for part in parts])
+    body = _grouped(inner, product)
+    return body if content == 1 and not common else product(content, common, [body])
+
+
+def _grouped(terms: Terms, product: _Product) -> str:
+    """A sum, with the terms that share the commonest atom put together where that is shorter."""
+    counts: dict[Atom, int] = {}
+    for monomial in terms:
+        for atom, _ in monomial:
+            counts[atom] = counts.get(atom, 0) + 1
+    atom = max(counts, key=lambda a: (counts[a], a.size), default=None)
+    if atom is None or counts[atom] < 2:
+        return _sum([_text({m: c}, product) for m, c in _sorted(terms)])
+    inside = {m: c for m, c in terms.items() if atom in dict(m)}
+    outside = {m: c for m, c in terms.items() if atom not in dict(m)}
+    if not outside or max(len(m) for m in inside) < 2:  # a polynomial in one atom reads best flat
+        return _sum([_text({m: c}, product) for m, c in _sorted(terms)])
+    rest = _text(outside, product) if len(outside) == 1 else _grouped(outside, product)
+    return _sum([_text(inside, product), rest])
+
+
+def _split(terms: Terms) -> tuple[Terms, Terms] | None:
+    """Two factors without a common atom whose product is `terms`, if there are any."""
+    atoms = sorted({atom for m in terms for atom, _ in m})
+    for size in range(1, len(atoms) // 2 + 1):
+        for chosen in combinations(atoms, size):
+            left: Terms = {}
+            right: Terms = {}
+            table: dict[tuple[Monomial, Monomial], Fraction] = {}
+            for monomial, coefficient in terms.items():
+                a = tuple(f for f in monomial if f[0] in chosen)
+                b = tuple(f for f in monomial if f[0] not in chosen)
+                table[a, b] = coefficient
+            first_a, first_b = next(iter(table))
+            corner = table[first_a, first_b]
+            left = {a: c for (a, b), c in table.items() if b == first_b}
+            right = {b: c / corner for (a, b), c in table.items() if a == first_a}
+            if len(left) < 2 or len(right) < 2 or len(left) * len(right) != len(terms):
+                continue
+            if all(table.get((a, b)) == left[a] * right[b] for a in left for b in right):
+                scale = _content(right)
+                return (
+                    {a: c * scale for a, c in left.items()},
+                    {b: c / scale for b, c in right.items()},
+                )
+    return None
+
+
+def _content(terms: Terms) -> Fraction:
+    numerator, denominator = 0, 1
+    for coefficient in terms.values():
+        numerator = gcd(numerator, coefficient.numerator)
+        denominator = lcm(denominator, coefficient.denominator)
+    sign = -1 if _sorted(terms)[0][1] < 0 else 1
+    return Fraction(sign * numerator, denominator)
+
+
+def _common(terms: Terms) -> Monomial:
+    shared: dict[Atom, int] | None = None
+    for monomial in terms:
+        powers = dict(monomial)
+        if shared is None:
+            shared = powers
+        shared = {a: min(p, powers[a]) for a, p in shared.items() if a in powers}
+    return tuple(sorted((shared or {}).items()))
+
+
+def _without(monomial: Monomial, common: Mapping[Atom, int]) -> Monomial:
+    return tuple((a, p - common.get(a, 0)) for a, p in monomial if p > common.get(a, 0))
+
+
+def _sum(parts: list[str]) -> str:
+    text = parts[0]
+    for part in parts[1:]:
+        text += f" - {part[1:]}" if part.startswith("-") else f" + {part}"
+    return text
+
+
+def _plain_product(coefficient: Fraction, common: Monomial, bodies: list[str]) -> str:
+    factors = [f"{a}**{p}" if p > 1 else str(a) for a, p in common] + [f"({b})" for b in bodies]
+    numerator = abs(coefficient.numerator)
+    if numerator != 1 or not factors:
+        factors.insert(0, str(numerator))
+    tail = f"/{coefficient.denominator}" if coefficient.denominator != 1 else ""
+    return ("-" if coefficient < 0 else "") + "*".join(factors) + tail
+
+
+def _latex_product(coefficient: Fraction, common: Monomial, bodies: list[str]) -> str:
+    factors = [_latex_atom(a) + (f"^{{{p}}}" if p > 1 else "") for a, p in common]
+    factors += [rf"\left({b}\right)" for b in bodies]
+    magnitude = abs(coefficient)
+    if magnitude.denominator != 1:
+        factors.insert(0, rf"\frac{{{magnitude.numerator}}}{{{magnitude.denominator}}}")
+    elif magnitude != 1 or not factors:
+        factors.insert(0, str(magnitude))
+    return ("-" if coefficient < 0 else "") + r" \, ".join(factors)
+
+
+def _latex_atom(atom: Atom) -> str:
+    name = atom.size.rstrip("_").replace("_", r"\_")
+    symbol = name if len(name) == 1 else rf"\mathrm{{{name}}}"
+    inner = f"{symbol} {'+' if atom.offset > 0 else '-'} {abs(atom.offset)}"
+    inner = inner if atom.offset else symbol
+    if atom.period == 1:
+        return rf"\left({inner}\right)" if atom.offset else inner
+    return rf"\left\lfloor \frac{{{inner}}}{{{atom.period}}} \right\rfloor"

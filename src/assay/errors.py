@@ -1,0 +1,97 @@
+"""What can go wrong, in the user's own terms.
+
+Every error that assay raises on purpose names four things: the argument, the value it had, what was
+expected, and what to do. The command line prints that paragraph and exits with `exit_code`.
+"""
+
+from __future__ import annotations
+
+import reprlib
+import traceback
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 120
+
+
+class AssayError(Exception):
+    """Something that the user has to know, said in one paragraph.
+
+    Args:
+        argument: The name of the argument, file, size or section at fault.
+        value: The value that it had.
+        expected: What was expected in its place; completes "expected …".
+        remedy: What to do, as a sentence.
+    """
+
+    exit_code = 3
+
+    def __init__(self, argument: str, value: object, expected: str, remedy: str) -> None:
+        self.argument, self.value, self.expected, self.remedy = argument, value, expected, remedy
+        shown = value if isinstance(value, _Verbatim) else _short.repr(value)
+        super().__init__(f"{argument} = {shown}: expected {expected}. {remedy}")
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class _Verbatim(str):
+    """A value that is shown as it is, without quotation marks."""
+
+
+def verbatim(text: str) -> str:
+    """Mark `text` to be shown without quotes in an error message.
+
+    Returns:
+        The same text, of a type that `AssayError` does not quote.
+    """
+    return _Verbatim(text)
+
+
+class UsageError(AssayError, ValueError):
+    """The call itself is wrong: a bad target, size, option or path. Exit code 2."""
+
+    exit_code = 2
+
+
+class CannotMeasure(AssayError):
+    """The call is right, but this cannot be measured on this model. Exit code 3."""
+
+
+class MalformedCertificate(AssayError):
+    """A certificate that is not a code word of its language. Exit code 4."""
+
+    exit_code = 4
+
+
+class UserCodeError(CannotMeasure):
+    """The user's own code raised. Their exception is `__cause__`, their frames are kept.
+
+    Raise it as ``raise UserCodeError("builder", "g2p.py:attention", error) from error``.
+
+    Args:
+        what: What of the user's was being run: "builder", "forward", "loss", "fit"…
+        name: Its name, for the message.
+        error: The exception that it raised.
+    """
+
+    def __init__(self, what: str, name: str, error: BaseException) -> None:
+        super().__init__(
+            what,
+            verbatim(name),
+            f"it to run, but it raised {type(error).__name__}: {error}",
+            "The traceback above is from your code; run it alone to see the same error.",
+        )
+        self.error = error
+
+    def user_traceback(self) -> str:
+        """Their traceback, from the first frame that is not assay's.
+
+        Returns:
+            The formatted traceback, chained exceptions included.
+        """
+        from assay.where import is_ours
+
+        tb = self.error.__traceback__
+        while tb is not None and tb.tb_next is not None and is_ours(tb.tb_frame.f_code.co_filename):
+            tb = tb.tb_next
+        return "".join(traceback.format_exception(type(self.error), self.error, tb))

@@ -1,0 +1,1 @@
+"""Adapters to other people's libraries, each imported only when it is asked for."""

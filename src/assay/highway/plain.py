@@ -1,0 +1,107 @@
+"""The longest stretch without a skip path: how many weights a gradient cannot get around."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from assay.highway.graph import Graph
+
+_REUSED = 64  # parameters looked at for recurrence; a loop reuses all of its own
+_FAR = 2**31
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Parametrised operators that every way between the first and the last passes through.
+
+    Args:
+        nodes: The operators, first to last.
+        tied: Whether all of them use one weight: a recurrence.
+        length: How many there are; of a recurrence how many steps, that from a constant state included.
+    """
+
+    nodes: tuple[int, ...]
+    tied: bool
+    length: int
+
+
+def longest_stretch(graph: Graph) -> Stretch | None:
+    """The two operators that are furthest apart, by the number of weights on the shortest way.
+
+    Between the output and any operator that is the depth of a network once its skip paths are used;
+    between two uses of one weight it is the number of steps of a recurrence, also where the loss reads
+    every step.
+
+    Args:
+        graph: The graph.
+
+    Returns:
+        The stretch, or None in a graph without parametrised operators.
+    """
+    weighted = [node for node in range(len(graph)) if graph.mixes(node)]
+    moving = [node for node in weighted if graph.data[node]]
+    if not moving:
+        return None
+    nodes = _furthest(graph, len(graph) - 1, moving)
+    longest = Stretch(tuple(nodes), tied=False, length=len(nodes))
+    for uses in _recurrences(graph, weighted):
+        through = [node for node in uses if graph.data[node]]
+        if len(through) < 2:
+            continue
+        nodes = _shortest(graph, through[-1], through[0])
+        # the product with a state of zeros is no way for a gradient, but it is a step
+        length = len(nodes) + (len(through) < len(uses))
+        # with a skip path the way is far shorter than the loop
+        if length > 2 and 2 * len(nodes) >= len(through) and length >= longest.length:
+            longest = Stretch(tuple(nodes), tied=True, length=length)
+    return longest
+
+
+def _furthest(graph: Graph, start: int, weighted: list[int]) -> list[int]:
+    distance, above = _distances(graph, start, 0)
+    reached = [node for node in weighted if distance[node] < _FAR]
+    end = max(reached, key=lambda node: (distance[node], -node))
+    return _way(graph, end, start, above)
+
+
+def _shortest(graph: Graph, start: int, end: int) -> list[int]:
+    distance, above = _distances(graph, start, end)
+    return _way(graph, end, start, above) if distance[end] < _FAR else []
+
+
+def _distances(graph: Graph, start: int, end: int) -> tuple[list[int], list[int]]:
+    """Weights passed on the shortest way up from `start`, and the node before on that way.
+
+    Indices are topological, so one pass in falling order is enough.
+    """
+    distance = [_FAR] * (start + 1)
+    above = [-1] * (start + 1)
+    distance[start] = 0
+    for node in range(start, end - 1, -1):
+        if distance[node] == _FAR:
+            continue
+        beyond = distance[node] + graph.mixes(node)
+        for child in graph.children(node):
+            if graph.data[child] and beyond < distance[child]:
+                distance[child], above[child] = beyond, node
+    return distance, above
+
+
+def _way(graph: Graph, end: int, start: int, above: list[int]) -> list[int]:
+    way, node = [], end
+    while node >= 0:
+        if graph.mixes(node):
+            way.append(node)
+        node = above[node] if node != start else -1
+    return way
+
+
+def _recurrences(graph: Graph, weighted: list[int]) -> list[list[int]]:
+    """The uses of the weights that are used most often, each set of uses once."""
+    uses: dict[str, list[int]] = defaultdict(list)
+    for node in weighted:
+        for name in graph.parameters(node):
+            uses[name].append(node)
+    often = sorted((u for u in uses.values() if len(u) > 2), key=len, reverse=True)
+    return [list(nodes) for nodes in dict.fromkeys(map(tuple, often[:_REUSED]))]

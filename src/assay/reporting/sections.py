@@ -1,0 +1,296 @@
+"""The six questions: which section asks what, and how one runs without stopping the others."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from assay.builder import Builder
+from assay.errors import AssayError, UsageError, UserCodeError
+from assay.finding import Result, Severity, plain
+from assay.progress import Progress, silent
+from assay.reporting.memory import require_memory
+from assay.state import preserved_random_state
+from assay.subject import Subject
+from assay.view.blocks import View
+
+Status = Literal["measured", "not applicable", "failed"]
+OptimizerFactory = Callable[[nn.Module], torch.optim.Optimizer]
+
+
+class NotApplicable(Exception):
+    """A question that does not arise for this subject; the text says what would make it arise."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One question of the report, and what became of it.
+
+    Args:
+        name: "scale", "highway", "cost", "step", "units" or "certificate".
+        status: "measured", "not applicable" or "failed".
+        view: What a reader sees.
+        result: The measurement, or None.
+        reason: Why there is none, in one paragraph; "" where it is measured.
+        traceback: Of the error behind a failure, where it is not shown under another section already.
+        seconds: How long it took.
+    """
+
+    name: str
+    status: Status
+    view: View
+    result: Result | None = None
+    reason: str = ""
+    traceback: str = ""
+    seconds: float = 0.0
+
+    @property
+    def worst(self) -> Severity | None:
+        """The gravest severity among its findings, notes left out."""
+        found = {f.severity for f in self.result.findings} if self.result else set()
+        return "error" if "error" in found else "warning" if "warning" in found else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, fit for JSON.
+
+        Returns:
+            Name, title, question, answer, status, reason, traceback, seconds, notes and result.
+        """
+        return {
+            "name": self.name,
+            "title": self.view.title,
+            "question": self.view.question,
+            "answer": self.view.answer,
+            "status": self.status,
+            "reason": self.reason,
+            "traceback": self.traceback,
+            "seconds": round(self.seconds, 3),
+            "notes": list(self.view.notes),
+            "result": plain(self.result),
+        }
+
+
+@dataclass
+class Job:
+    """What the sections share: the builder, the settings, and one subject, built when first asked for."""
+
+    build: Builder
+    delta: float = 0.05
+    optimizer: OptimizerFactory | None = None
+    seed: int = 0
+    progress: Progress = silent
+    _subject: Subject | None = None
+    _error: Exception | None = None
+    _told: dict[str, str] = field(default_factory=dict)  # traceback -> the section that shows it
+
+    @property
+    def subject(self) -> Subject:
+        """The subject; an error in building it is raised again for every section that asks."""
+        if self._error is not None:
+            raise self._error
+        if self._subject is None:
+            try:
+                require_memory(self.build)
+                with preserved_random_state(self.seed):
+                    self._subject = self.build()
+            except Exception as error:
+                self._error = error
+                raise
+        return self._subject
+
+    def optimizer_in_use(self) -> tuple[OptimizerFactory, str]:
+        """The optimizer to ask about, and its name; "" where none was given and SGD stands in."""
+        make = self.optimizer or self.subject.optimizer
+        return (make, optimizer_name(make)) if make is not None else (_sgd, "")
+
+    def tell_once(self, section: str, text: str) -> tuple[str, str]:
+        """Keep a traceback for the first section that fails with it.
+
+        Args:
+            section: The title of the section that failed.
+            text: The traceback.
+
+        Returns:
+            The traceback or "", and a sentence on where it is shown or "".
+        """
+        if not text:
+            return "", ""
+        first = self._told.setdefault(text, section)
+        return (text, "") if first == section else ("", f" Its traceback is shown under {first}.")
+
+
+@dataclass(frozen=True)
+class Step:
+    """A section to come: its name, title, question, and the function that answers it."""
+
+    name: str
+    title: str
+    question: str
+    run: Callable[[Job], Result]
+
+
+def _sgd(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), lr=0.01)
+
+
+def _rmsprop(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.RMSprop(model.parameters(), lr=0.01)
+
+
+def optimizer_name(make: OptimizerFactory) -> str:
+    """What to call the optimizers that `make` makes.
+
+    Args:
+        make: A function from a model to its optimizer.
+
+    Returns:
+        The class of one that it makes for a tiny model, else the function's own name.
+
+    Example:
+        >>> optimizer_name(lambda model: torch.optim.AdamW(model.parameters()))
+        'AdamW'
+    """
+    with preserved_random_state():
+        try:
+            return type(make(nn.Linear(2, 2))).__name__
+        except Exception:  # it asks for its own model; the section that uses it will say more
+            return str(getattr(make, "__name__", type(make).__name__))
+
+
+def _scale(job: Job) -> Result:
+    from assay.scale.measure import measure_scale
+
+    return measure_scale(job.subject)
+
+
+def _highway(job: Job) -> Result:
+    from assay.highway.highways import find_highways
+
+    return find_highways(job.subject)
+
+
+def _cost(job: Job) -> Result:
+    from assay.cost.cost import derive_cost
+
+    return derive_cost(job.build, progress=job.progress)
+
+
+def _step(job: Job) -> Result:
+    from assay.update.compare import compare_steps
+
+    job.subject.require_finite()
+    make, name = job.optimizer_in_use()
+    makers: dict[str, OptimizerFactory] = {"SGD": _sgd, "RMSProp": _rmsprop}
+    if name:
+        same = next((known for known in makers if known.lower() == name.lower()), name)
+        makers[same] = make
+    return compare_steps(
+        makers, job.subject, norm="parameter", seed=job.seed, progress=job.progress
+    )
+
+
+def _units(job: Job) -> Result:
+    from assay.update.audit import audit_units
+
+    make, name = job.optimizer_in_use()
+    return audit_units(make, name=name or "SGD", progress=job.progress)
+
+
+def _certificate(job: Job) -> Result:
+    from assay.certificate.certify import certify
+
+    examples = job.subject.examples
+    if examples is None:
+        raise NotApplicable(
+            "A certificate is about training examples, and the subject brings none. Return "
+            "`assay.Subject(model, inputs, examples=(inputs, targets), fit=…)` from the builder."
+        )
+    return certify(job.build, examples, delta=job.delta, seed=job.seed, progress=job.progress)
+
+
+STEPS = (
+    Step("scale", "Scale", "Do signals and gradients keep their scale?", _scale),
+    Step("highway", "Highway", "Do long paths keep signal and gradient alive?", _highway),
+    Step("cost", "Cost", "What does a step cost, as a formula in the model's own sizes?", _cost),
+    Step("step", "Step", "Do optimizers, at equal norm, move the model the same way?", _step),
+    Step("units", "Units", "Which units does training secretly depend on?", _units),
+    Step("certificate", "Certificate", "How far can the training error be trusted?", _certificate),
+)
+
+
+def chosen_steps(names: tuple[str, ...] | None) -> tuple[Step, ...]:
+    """The steps of these names, in the order of the report.
+
+    Args:
+        names: Names of sections, or None for all.
+
+    Returns:
+        The steps.
+
+    Raises:
+        UsageError: If there is no section of a name, or there are no names.
+    """
+    known = {step.name: step for step in STEPS}
+    for name in names or ():
+        if name not in known:
+            raise UsageError("sections", name, f"some of {', '.join(known)}", "Check the spelling.")
+    if names is not None and not names:
+        raise UsageError("sections", names, f"some of {', '.join(known)}", "Name at least one.")
+    return tuple(step for step in STEPS if names is None or step.name in names)
+
+
+def run_step(step: Step, job: Job) -> Section:
+    """Ask one question. Whatever goes wrong becomes part of the answer; Ctrl-C passes through.
+
+    Args:
+        step: The question.
+        job: What it is asked of.
+
+    Returns:
+        The section.
+
+    Raises:
+        UsageError: If the builder cannot be called as the user asked: then no section can say anything.
+    """
+    start = time.perf_counter()
+    result, reason, text = None, "", ""
+    status: Status = "measured"
+    view = View(step.title, step.question, "")
+    try:
+        with preserved_random_state(job.seed):  # what a section says does not depend on the others
+            result = step.run(job)
+            view = result.view()
+        if step.name == "units" and job.optimizer_in_use()[1] == "":
+            note = "No optimizer was named, so this is the card of `torch.optim.SGD`; name yours."
+            view = replace(view, notes=(*view.notes, note))
+    except NotApplicable as error:
+        status, reason = "not applicable", str(error)
+    except Exception as error:
+        if isinstance(error, UsageError) and error is job._error:
+            raise
+        status, result = "failed", None
+        reason, text = _explain(error)
+        text, where = job.tell_once(step.title, text)
+        reason += where
+    if status != "measured":
+        view = View(step.title, step.question, reason)
+    return Section(step.name, status, view, result, reason, text, time.perf_counter() - start)
+
+
+def _explain(error: Exception) -> tuple[str, str]:
+    """A paragraph on what went wrong, and the traceback where it helps."""
+    if isinstance(error, UserCodeError):
+        return str(error).replace("traceback above", "traceback"), error.user_traceback()
+    if isinstance(error, AssayError):
+        return str(error), ""
+    reason = (
+        f"{type(error).__name__}: {error}. This is an error inside assay, or one that it does not "
+        "expect: please report it with the traceback."
+    )
+    return reason, "".join(traceback.format_exception(error))

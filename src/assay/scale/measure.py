@@ -1,0 +1,166 @@
+"""Moments of signals and gradients at every operator that a parameter feeds (Theory S1, S2, S4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from assay.builder import as_builder
+from assay.errors import CannotMeasure, UserCodeError, verbatim
+from assay.finding import Result
+from assay.progress import Progress, silent
+from assay.scale.nonfinite import FirstNonFinite, Origin
+from assay.scale.record import to_rows
+from assay.scale.recorder import Recorder
+from assay.scale.rows import Row
+from assay.scale.rules import find
+from assay.scale.show import show
+from assay.state import preserved
+from assay.subject import Subject, first_floating
+from assay.view.blocks import View
+
+Objective = Literal["loss", "random signs", "none"]
+
+
+@dataclass(frozen=True, repr=False)
+class Scale(Result):
+    """How large signals and gradients are at every operator, expected beside measured.
+
+    Args:
+        name: The model's class.
+        rows: The operators, in the order of first execution.
+        training: Whether the model was in training mode.
+        objective: What the backward pass started from: the subject's loss; a sum of the output with
+            random signs where it has no loss; or "none" where nothing requires a gradient.
+        unmeasured: Names of operators that a parameter feeds and whose output is no floating-point tensor.
+    """
+
+    name: str
+    rows: tuple[Row, ...]
+    training: bool
+    objective: Objective
+    unmeasured: tuple[str, ...] = ()
+
+    def view(self) -> View:
+        """The picture of variances by operator, and the table."""
+        return show(self)
+
+
+def measure_scale(subject: Any, *, progress: Progress = silent) -> Scale:
+    """Mean and variance of every unit, forward and backward, by one run of each (Theory S1, S2, S4).
+
+    Every operator that a parameter feeds is intercepted at dispatch, together with the activations and
+    residual sums after it. The model runs in the mode that it is in. A loop over time gives one row.
+
+    Without a loss the backward pass starts from the output's first floating-point tensor times random
+    signs, not from its plain sum: the sum over what a layer norm or a softmax returns is a constant, whose
+    gradient is zero whatever the model is. The signs make the gradient's mean square 1 at the output.
+
+    Args:
+        subject: A `Subject`, or anything that `assay.Builder` takes: a module, `(model, inputs)`, a builder.
+        progress: Told after the forward and after the backward pass.
+
+    Returns:
+        The rows and findings.
+
+    Raises:
+        CannotMeasure: If the model is on the meta device, or the loss is not a scalar.
+        UserCodeError: If the forward pass, the loss or the backward pass raises.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> model = nn.Sequential(nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 8))
+        >>> scale = measure_scale((model, torch.randn(64, 256)))
+        >>> [(row.operator, row.fan_in, round(row.variance, 1)) for row in scale.rows]
+        [('addmm', 256, 0.3), ('ReLU', None, 0.1), ('addmm', 256, 0.0)]
+    """
+    if not isinstance(subject, Subject):
+        subject = as_builder(subject)()
+    model = subject.model
+    if any(x.is_meta for x in (*model.parameters(), *model.buffers())):
+        raise CannotMeasure(
+            "model",
+            verbatim("parameters on the meta device"),
+            "weights with values",
+            "Build it on a real device.",
+        )
+    recorder = Recorder(model, (subject.inputs, subject.kwargs))
+    try:
+        with preserved(model), _plain_kernels(model):
+            objective = _run(subject, recorder, progress)
+    finally:
+        recorder.release()
+    rows = to_rows(recorder.records)
+    finite = all(row.finite for row in rows)
+    origin = None if finite else _first_non_finite(subject)
+    return Scale(
+        name=subject.name,
+        rows=rows,
+        training=model.training,
+        objective=objective,
+        unmeasured=tuple(sorted(recorder.unmeasured)),
+        findings=find(rows, origin),
+    )
+
+
+def _run(subject: Subject, recorder: Recorder, progress: Progress) -> Objective:
+    """Forward and backward; says what the backward pass started from."""
+    with torch.inference_mode(False), torch.enable_grad():
+        with recorder.watching():
+            output = subject.forward()
+        progress("scale", 1, 2)
+        if subject.loss is not None:
+            value = subject.objective(output)
+        else:
+            value = _random_signs(first_floating(output))
+        if not value.requires_grad:
+            return "none"
+        try:
+            value.backward()
+        except Exception as error:
+            raise UserCodeError("backward", subject.name, error) from error
+    progress("scale", 2, 2)
+    return "loss" if subject.loss is not None else "random signs"
+
+
+def _random_signs(output: Tensor) -> Tensor:
+    """The output's elements added up with fixed random signs: E g² = 1 where it starts."""
+    source = torch.Generator().manual_seed(0)
+    signs = torch.randint(0, 2, output.shape, generator=source, device="cpu") * 2 - 1
+    return (output * signs.to(output)).sum()
+
+
+def _first_non_finite(subject: Subject) -> Origin | None:
+    """Run once more, from the same random state, and look at every operator."""
+    search = FirstNonFinite(subject.model)
+    model = subject.model
+    with preserved(model), _plain_kernels(model), search.modules.following(), search:
+        subject.forward()
+    return search.origin
+
+
+@contextmanager
+def _plain_kernels(model: nn.Module) -> Iterator[None]:
+    """Switch off the kernels that swallow whole layers: fused encoder layers and fused RNNs.
+
+    Yields:
+        Nothing.
+    """
+    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+    mha, mkldnn, cudnn = torch.backends.mha, torch._C._get_mkldnn_enabled(), torch.backends.cudnn
+    fast, cudnn_before = mha.get_fastpath_enabled(), cudnn.enabled
+    try:
+        mha.set_fastpath_enabled(False)
+        if recurrent:  # convolutions keep their kernels: these hide nothing
+            torch._C._set_mkldnn_enabled(False)
+            torch._C._set_cudnn_enabled(False)
+        yield
+    finally:
+        mha.set_fastpath_enabled(fast)
+        torch._C._set_mkldnn_enabled(mkldnn)
+        torch._C._set_cudnn_enabled(cudnn_before)

@@ -1,0 +1,258 @@
+"""What is gathered about one operator while the model runs; becomes a `Row` afterwards."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from assay.errors import UsageError
+from assay.scale.activations import Function, fingerprint
+from assay.scale.gain import Gain, gain, moments
+from assay.scale.moments import UnitMoments
+from assay.scale.operators import Product
+from assay.scale.rows import Calls, Kind, Row
+from assay.where import Location
+
+# gains by the activation's values on a grid: fifty ReLU modules need one quadrature
+_GAINS: dict[bytes, Gain] = {}
+
+
+@dataclass
+class Call:
+    """One execution: its forward level, and its gradient once the backward pass has been there."""
+
+    level: float
+    energy: float | None = None
+    elements: int = 0
+
+
+@dataclass
+class Record:
+    """An operator at one line of code with one set of parameters; `calls` grows in a loop.
+
+    `readers` says what used the output: "norm", "batch norm", "gate" (a product of two signals), "other",
+    or the index of another record.
+    """
+
+    index: int
+    kind: Kind
+    operator: str
+    module: str
+    parameters: tuple[str, ...]
+    where: Location | None
+    axes: tuple[int, ...]
+    moments: UnitMoments | None = None
+    calls: list[Call] = field(default_factory=list)
+    readers: set[str | int] = field(default_factory=set)
+    fan_in: int | None = None
+    fan_out: float | None = None
+    weight_std: float | None = None
+    weight_square: float | None = None
+    predictions: list[float] = field(default_factory=list)
+    inputs: UnitMoments | None = None
+    reads: int = 0  # bits: the records that this one's input depends on
+    function: Function | None = None  # of an activation
+    beside_larger: bool = False
+    finite: bool = True
+
+    def add_input(self, found: Product) -> None:
+        """Note what goes into a product: the weight's size and the moments of the data."""
+        if self.weight_square is None:
+            weight = found.weight.detach().to(torch.float64)
+            self.weight_square = float(weight.square().mean())
+            self.weight_std = float(weight.std(correction=0))
+            self.fan_in, self.fan_out = found.fan_in, found.fan_out
+        self.predictions.append(found.predicted(self.weight_square))
+        if found.data is not None and found.data.is_floating_point():
+            inputs = UnitMoments.of(found.data, found.data_axes)
+            if self.inputs is None:
+                self.inputs = inputs
+            else:
+                self.inputs.add(inputs)
+
+    def add_output(self, out: Tensor) -> Call:
+        """Note the output of one more call.
+
+        Returns:
+            The call, for the gradient hook to fill in.
+        """
+        axes = tuple(a for a in self.axes if -out.dim() <= a < out.dim()) or (-1,)
+        found = UnitMoments.of(out, axes)
+        self.finite &= bool(torch.isfinite(found.mean).all())
+        variance = found.variance
+        call = Call(found.second_moment if variance is None else variance)
+        self.calls.append(call)
+        if self.moments is None:
+            self.moments = found
+        else:
+            self.moments.add(found)
+        return call
+
+    def add_gradient(self, call: Call, gradient: Tensor) -> None:
+        """Note the gradient of one call's output."""
+        g = gradient.detach()
+        g = (g.to_dense() if g.is_sparse else g).to(torch.float64)
+        call.energy, call.elements = float(g.square().sum()), g.numel()
+        self.finite &= math.isfinite(call.energy)
+
+    @property
+    def gradient(self) -> float | None:
+        """Mean square of the gradient over all calls that have one."""
+        seen = [call for call in self.calls if call.energy is not None and call.elements]
+        if not seen:
+            return None
+        return sum(call.energy or 0.0 for call in seen) / sum(call.elements for call in seen)
+
+
+def to_rows(records: Sequence[Record]) -> tuple[Row, ...]:
+    """Turn what was gathered into rows.
+
+    Returns:
+        One row for every record that has an output, in the order of first execution.
+    """
+    products = [r for r in records if r.kind in ("product", "lookup")]
+    used = 0
+    for record in products:
+        used |= record.reads
+    return tuple(_row(record, records, used) for record in records if record.moments is not None)
+
+
+def _row(record: Record, records: Sequence[Record], used: int) -> Row:
+    found = record.moments
+    assert found is not None
+    energies = [call.energy for call in record.calls if call.energy is not None]
+    worst = found.worst
+    follower = _activation_of(record, records)
+    predictions, inputs = record.predictions, record.inputs
+    norms = _normalisers(record, records, set())
+    return Row(
+        index=record.index,
+        module=record.module,
+        operator=record.operator,
+        kind=record.kind,
+        parameters=record.parameters,
+        where=record.where,
+        fan_in=record.fan_in,
+        fan_out=record.fan_out,
+        weight_std=record.weight_std,
+        units=len(found.mean),
+        samples=found.samples,
+        mean=found.rms_mean,
+        variance=found.variance,
+        worst_unit=worst[0] if worst else None,
+        worst_variance=worst[1] if worst else None,
+        dead=found.dead,
+        second_moment=found.second_moment,
+        input_mean=inputs.rms_mean if inputs else None,
+        input_variance=inputs.variance if inputs else None,
+        input_second_moment=inputs.second_moment if inputs else None,
+        predicted=sum(predictions) / len(predictions) if predictions else None,
+        gradient=record.gradient,
+        gradient_energy=sum(energies) if energies else None,
+        gradient_predicted=_predicted_gradient(record, records),
+        activation=follower.operator if follower else "",
+        gain=_gain(record if record.kind == "activation" else follower),
+        gate=follower is not None and _is_gate(follower),
+        normalised=bool(norms) and "other" not in norms,
+        gradient_relative=_relative(record, "batch norm" in norms),
+        beside_larger=record.beside_larger,
+        readout=not used >> record.index & 1,
+        calls=_calls(record),
+        finite=record.finite,
+    )
+
+
+def _calls(record: Record) -> Calls | None:
+    levels = [call.level for call in record.calls]
+    if len(levels) < 2:
+        return None
+    energies = [call.energy for call in record.calls if call.energy is not None]
+    off = [abs(math.log(max(level, 1e-300))) if math.isfinite(level) else 1e9 for level in levels]
+    return Calls(
+        count=len(levels),
+        variance=(levels[0], levels[-1]),
+        gradient=(energies[0], energies[-1]) if energies else None,
+        worst=off.index(max(off)),
+    )
+
+
+def _activation_of(record: Record, records: Sequence[Record]) -> Record | None:
+    """The activation that is the only reader of this record's output."""
+    reader = next(iter(record.readers), None) if len(record.readers) == 1 else None
+    if not isinstance(reader, int) or records[reader].kind != "activation":
+        return None
+    return records[reader]
+
+
+def _gain(record: Record | None) -> Gain | None:
+    """The gain of an activation that ran, computed once for all activations of the same values."""
+    if record is None or record.function is None:
+        return None
+    try:
+        key = fingerprint(record.function)
+        if key not in _GAINS:
+            _GAINS[key] = gain(record.function)
+    except (UsageError, ValueError, RuntimeError):  # constant, or not elementwise after all
+        return None
+    return _GAINS[key]
+
+
+def _is_gate(activation: Record) -> bool:
+    """Whether an activation's output is multiplied with another signal, and goes into no product."""
+    return "gate" in activation.readers and activation.readers <= {"gate", "other"}
+
+
+def _normalisers(record: Record, records: Sequence[Record], seen: set[int]) -> set[str]:
+    """What reads this record, through sums, biases and scales: "norm", "batch norm", and "other"."""
+    if record.index in seen:
+        return set()  # around a loop: the other readers decide
+    seen.add(record.index)
+    found: set[str] = set()
+    for reader in record.readers:
+        if isinstance(reader, int) and records[reader].kind in ("sum", "shift", "scale"):
+            found |= _normalisers(records[reader], records, seen) or {"other"}
+        else:
+            found.add(reader if reader in ("norm", "batch norm") else "other")
+    return found
+
+
+def _relative(record: Record, by_unit: bool) -> float | None:
+    """Gradient energy in units of the size that a normaliser divides by.
+
+    A batch norm divides by the standard deviation of each unit, the others by the size of the vector.
+    """
+    energies = [call.energy for call in record.calls if call.energy is not None]
+    if not energies or record.moments is None:
+        return None
+    variance = record.moments.variance
+    size = variance if by_unit and variance is not None else record.moments.second_moment
+    return sum(energies) * size
+
+
+def _predicted_gradient(record: Record, records: Sequence[Record]) -> float | None:
+    """`E φ'² · fan_out · σ² · E g²` from the one product that reads this output (Theory S1, S4)."""
+    if record.kind not in ("product", "lookup") or len(record.calls) != 1 or record.moments is None:
+        return None
+    activation = _activation_of(record, records)
+    readers = (activation or record).readers
+    reader = next(iter(readers), None) if len(readers) == 1 else None
+    if not isinstance(reader, int):
+        return None
+    after = records[reader]
+    if after.kind != "product" or after.gradient is None or len(after.calls) != 1:
+        return None
+    slope = 1.0
+    if activation is not None:
+        if activation.function is None:
+            return None
+        try:
+            size = math.sqrt(record.moments.second_moment)
+            slope = moments(activation.function, size)[2]
+        except (ValueError, RuntimeError):  # not elementwise, or not finite: no prediction
+            return None
+    predicted = slope * (after.fan_out or 0.0) * (after.weight_square or 0.0) * after.gradient
+    return predicted if math.isfinite(predicted) else None

@@ -1,0 +1,402 @@
+"""Watches every operator of a forward pass at dispatch, below modules and below autograd.
+
+Module hooks miss what calls `F.linear` with somebody else's weight: `nn.MultiheadAttention`, packed
+projections, tied heads. At dispatch nothing is missed. Two things have to be rebuilt there: which
+parameter an operand is (it arrives transposed, split or cast), and where an activation came from. Both
+are kept as a `Lineage` of every tensor that is alive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakIdKeyDictionary
+
+from assay.scale import operators
+from assay.scale.activations import Function
+from assay.scale.modules import ModuleStack, elementwise, is_norm
+from assay.scale.record import Call, Record
+from assay.scale.rows import Kind
+from assay.subject import tensors
+from assay.where import Location, here
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """What a tensor is made from.
+
+    Args:
+        parameters: Names of parameters, where it is made from these (and buffers) alone.
+        constant: It is a buffer, or made from buffers alone.
+        origin: The record whose output it is, up to views, casts, dropout and scalar factors.
+        rows: Bits: all records that it depends on.
+        signal: It depends on a record or on one of the model's inputs.
+    """
+
+    parameters: tuple[str, ...] = ()
+    constant: bool = False
+    origin: int | None = None
+    rows: int = 0
+    signal: bool = False
+
+
+_DATA = Lineage()
+_INPUT = Lineage(signal=True)
+_LARGE = 1e30  # a mean square above: a mask of attention, not a signal
+_ARITHMETIC: dict[str, Kind] = {"add": "shift", "sub": "shift", "mul": "scale", "div": "scale"}
+
+
+class Recorder(TorchDispatchMode):
+    """A dispatch mode that keeps a `Record` of every operator that a parameter feeds.
+
+    Args:
+        model: The model that is about to run.
+        inputs: Its inputs, in any nest.
+    """
+
+    def __init__(self, model: nn.Module, inputs: Any) -> None:
+        super().__init__()
+        self.records: list[Record] = []
+        self.unmeasured: set[str] = set()
+        self._modules = _Modules(model, self)
+        self._lineage = WeakIdKeyDictionary()
+        for x in tensors(inputs):
+            self._lineage[x] = _INPUT
+        for name, p in model.named_parameters():
+            self._lineage[p] = Lineage(parameters=(name,))
+        for buffer in model.buffers():
+            self._lineage[buffer] = Lineage(constant=True)
+        self._keys: dict[Any, int] = {}
+        self._fed_rows = 0  # bits: the records that a parameter feeds
+        self._pending: list[tuple[Tensor, Record, Call]] = []
+        self._handles: list[Any] = []
+        self._opaque: tuple[nn.Module, Lineage] | None = None
+        self._paused = False
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Record what runs inside; call `release` after the backward pass.
+
+        Yields:
+            Nothing.
+        """
+        try:
+            with self._modules.following(), self:
+                yield
+            self._arm()
+        finally:
+            self._pending.clear()
+
+    def release(self) -> None:
+        """Take the gradient hooks off whatever tensors the caller keeps."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    # Modules that are an activation as a whole (a GELU is one, though it is made of five operators)
+
+    def enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """A module starts: look whether it is an activation of a signal."""
+        first = args[0] if len(args) == 1 and isinstance(args[0], Tensor) else None
+        if self._paused or self._opaque or first is None or not self._of(first).rows:
+            return
+        with self._pause():
+            if self._modules.activation(module) is not None:
+                self._opaque = (module, self._of(first))
+
+    def leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        """A module ends: if it is an activation, its output is a row."""
+        if self._opaque and self._opaque[0] is module:
+            source, self._opaque = self._opaque[1], None
+            if isinstance(output, Tensor) and output.is_floating_point():
+                function = self._modules.activation(module)
+                self._activation(type(module).__name__, function, source, output)
+        elif "Dropout" in type(module).__name__ and args and isinstance(output, Tensor):
+            self._lineage[output] = self._of(args[0])
+
+    @contextmanager
+    def _pause(self) -> Iterator[None]:
+        before, self._paused = self._paused, True
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self._paused = before
+
+    # Operators
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        # a backward pass inside the forward pass (forces, penalties) is no signal of the model
+        if self._paused or torch._C._current_graph_task_id() != -1:
+            return func(*args, **kwargs)
+        self._arm()
+        name = operators.name_of(func)
+        finish = self._read(func, name, args, kwargs)
+        out = func(*args, **kwargs)
+        finish(out)
+        return out
+
+    def _read(
+        self, func: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> Callable[[Any], None]:
+        """Look at the operands, before an operator that works in place overwrites them."""
+        given = list(operators.arguments(args, kwargs))
+        lines = [self._of(x) for x in given]
+        weights = [(x, line) for x, line in zip(given, lines, strict=True) if line.parameters]
+        data = [line for line in lines if not line.parameters and not line.constant]
+        rows, signal = 0, False
+        for line in lines:
+            rows, signal = rows | line.rows, signal or line.signal
+        if operators.takes_shape_only(name):
+            return partial(self._pass_on, _DATA)
+        if given and not data and not (weights and name in operators.LOOKUPS):
+            names = tuple(dict.fromkeys(n for _, line in weights for n in line.parameters))
+            return partial(self._pass_on, Lineage(parameters=names, constant=not names))
+        if operators.keeps_numbers(func, name) and lines:
+            return partial(self._pass_on, lines[0])
+        if self._opaque:
+            return partial(self._pass_on, Lineage(rows=rows, signal=signal))
+        if operators.is_normaliser(name) or is_norm(self._modules.innermost):
+            by_unit = "batch_norm" in name or "BatchNorm" in type(self._modules.innermost).__name__
+            self._consume(lines, "batch norm" if by_unit else "norm")
+            if weights:
+                kind = "norm" if operators.is_normaliser(name) else _ARITHMETIC.get(name, "other")
+                return self._fed(kind, name, weights, rows, self._norm_axes(name, weights))
+            return partial(self._pass_on, Lineage(rows=rows, signal=signal))
+        if weights:
+            return self._read_fed(name, args, weights, lines, rows)
+        if name in operators.ACTIVATIONS and lines[0].rows:
+            function = partial(_apply, func, args[1:], kwargs)
+            return partial(self._activation, name, function, lines[0])
+        signals = [line for line in lines if line.signal]
+        if name in ("mul", "div") and len(signals) == 1:
+            return partial(self._pass_on, signals[0])  # by a number or a mask
+        if name in ("add", "sub") and len(signals) == 2 and rows:
+            found = self._read_sum(name, given, lines, rows)
+            if found is not None:
+                return found
+        self._consume(lines, "gate" if name == "mul" else "other")
+        return partial(self._pass_on, Lineage(rows=rows, signal=signal))
+
+    def _read_fed(
+        self,
+        name: str,
+        args: Sequence[Any],
+        weights: Sequence[tuple[Tensor, Lineage]],
+        lines: Sequence[Lineage],
+        rows: int,
+    ) -> Callable[[Any], None]:
+        """An operator with a parameter and data among its operands."""
+        if name in operators.STRUCTURAL:
+            self._consume(lines, "other")
+            return partial(self._pass_on, Lineage(rows=rows, signal=True))
+        found = operators.product(name, args, self._is_weight)
+        if found is None:
+            kind: Kind = "activation" if name == "_prelu_kernel" else _ARITHMETIC.get(name, "other")
+            axes = (1,) if name == "_prelu_kernel" else None
+            return self._fed(kind, name, weights, rows, axes, lines)
+        kind = "product" if found.data is not None else "lookup"
+        names = self._of(found.weight).parameters
+        if found.bias is not None:
+            names += self._of(found.bias).parameters
+        source = self._of(found.data) if found.data is not None else _DATA
+        # measured before the operator runs: it may overwrite its input
+        with self._pause():
+            record = self._record(kind, name, names, found.axes, here())
+            record.add_input(found)
+        record.reads |= rows
+        self._consume([line for line in lines if line is not source], "other")
+        self._consume([source], record.index)
+        return partial(self._close, record, rows)
+
+    def _fed(
+        self,
+        kind: Kind,
+        name: str,
+        weights: Sequence[tuple[Tensor, Lineage]],
+        rows: int,
+        axes: tuple[int, ...] | None,
+        lines: Sequence[Lineage] = (),
+    ) -> Callable[[Any], None]:
+        """An operator that a parameter feeds without being a factor of a product."""
+        names = tuple(dict.fromkeys(n for _, line in weights for n in line.parameters))
+        where = here()
+
+        def finish(out: Any) -> None:
+            first = out[0] if isinstance(out, tuple | list) else out
+            if not isinstance(first, Tensor) or not first.is_floating_point():
+                self._unmeasured(name, out, rows)
+                return
+            chosen = axes or operators.parameter_axes([w for w, _ in weights], first)
+            record = self._record(kind, name, names, chosen, where)
+            record.reads |= rows
+            self._consume(lines, record.index)
+            self._close(record, rows, out)
+
+        return finish
+
+    def _read_sum(
+        self, name: str, given: Sequence[Tensor], lines: Sequence[Lineage], rows: int
+    ) -> Callable[[Any], None] | None:
+        """The sum of two signals, as in a residual stream: the larger one sets its scale."""
+        if not all(x.is_floating_point() for x in given[:2]):
+            return None
+        a, b = lines[0].rows, lines[1].rows
+        with self._pause():
+            sizes = [operators.mean_square(x) for x in given[:2]]
+        if not all(size < _LARGE for size in sizes):
+            return None
+        only_smaller = (b & ~a) if sizes[0] >= sizes[1] else (a & ~b)
+        for record in self.records:
+            if only_smaller >> record.index & 1:
+                record.beside_larger = True
+        if isinstance(
+            self._modules.innermost, nn.RNNBase | nn.RNNCellBase
+        ):  # gates: a sum of two products, not a stream
+            self._consume(lines, "other")
+            return partial(self._pass_on, Lineage(rows=rows, signal=True))
+        main = lines[0] if sizes[0] >= sizes[1] else lines[1]
+        axes = self._axes_of(main, given[0].dim())
+        salt = ((a | b) & self._fed_rows).bit_length()  # the latest parameter: alike in every round
+        record = self._record("sum", name, (), axes, here(), salt)
+        record.reads |= rows
+        self._consume(lines, record.index)
+        return partial(self._close, record, rows)
+
+    def _activation(
+        self,
+        name: str,
+        function: Function | None,
+        source: Lineage,
+        out: Any,
+    ) -> None:
+        first = out[0] if isinstance(out, tuple | list) else out
+        axes = self._axes_of(source, first.dim())
+        latest = (source.rows & self._fed_rows).bit_length()
+        salt = source.origin if source.origin is not None else -latest
+        record = self._record("activation", name, (), axes, here(), salt)
+        record.function = function
+        record.reads |= source.rows
+        self._consume([source], record.index)
+        self._close(record, source.rows, out)
+
+    # Bookkeeping
+
+    def _of(self, x: Any) -> Lineage:
+        found = self._lineage.get(x) if isinstance(x, Tensor) else None
+        return found if isinstance(found, Lineage) else _DATA
+
+    def _is_weight(self, x: Any) -> bool:
+        return bool(self._of(x).parameters)
+
+    def _consume(self, lines: Sequence[Lineage], reader: str | int) -> None:
+        for line in lines:
+            if line.origin is not None and line.origin != reader:
+                self.records[line.origin].readers.add(reader)
+
+    def _record(
+        self,
+        kind: Kind,
+        name: str,
+        parameters: tuple[str, ...],
+        axes: tuple[int, ...],
+        where: Location | None,
+        salt: Any = None,
+    ) -> Record:
+        """The record of this operator at this place: a loop finds the one of its first round."""
+        path = self._modules.path
+        key = (path, name, where, parameters, salt)
+        if key not in self._keys:
+            index = self._keys[key] = len(self.records)
+            self.records.append(Record(index, kind, name, path, parameters, where, axes))
+            self._fed_rows |= bool(parameters) << index
+        return self.records[self._keys[key]]
+
+    def _close(self, record: Record, rows: int, out: Any) -> None:
+        """Measure an output, remember where it comes from, and ask for its gradient."""
+        first = out[0] if isinstance(out, tuple | list) else out
+        if not isinstance(first, Tensor) or not first.is_floating_point() or not first.numel():
+            self._unmeasured(record.operator, out, rows)
+            return
+        with self._pause():
+            call = record.add_output(first)
+        self._lineage[first] = Lineage(
+            origin=record.index, rows=rows | 1 << record.index, signal=True
+        )
+        self._pending.append((first, record, call))
+
+    def _unmeasured(self, name: str, out: Any, rows: int) -> None:
+        self.unmeasured.add(name)
+        self._pass_on(Lineage(rows=rows, signal=True), out)
+
+    def _pass_on(self, line: Lineage, out: Any) -> None:
+        for x in tensors(out):
+            self._lineage[x] = line
+
+    def _arm(self) -> None:
+        """Hook the outputs of earlier operators: autograd gives them a gradient after dispatch."""
+        for x, record, call in self._pending:
+            if x.requires_grad:
+                self._handles.append(x.register_hook(partial(_keep, record, call)))
+        self._pending.clear()
+
+    def _axes_of(self, line: Lineage, dimensions: int) -> tuple[int, ...]:
+        """Channels stand in dimension 1 of what a convolution made, last in everything else."""
+        if line.origin is not None and self.records[line.origin].axes == (1,):
+            return (1,)
+        latest = line.rows.bit_length() - 1
+        conv = latest >= 0 and self.records[latest].axes == (1,)
+        return (1,) if conv and dimensions >= 3 else (-1,)
+
+    def _norm_axes(
+        self, name: str, weights: Sequence[tuple[Tensor, Lineage]]
+    ) -> tuple[int, ...] | None:
+        if "batch_norm" in name or "group_norm" in name:
+            return (1,)
+        return (-1,) if operators.is_normaliser(name) else None
+
+
+def _keep(record: Record, call: Call, gradient: Tensor) -> None:
+    record.add_gradient(call, gradient)
+
+
+def _apply(func: Any, rest: Sequence[Any], kwargs: Mapping[str, Any], x: Tensor) -> Any:
+    out = func(x, *rest, **kwargs)
+    return out[0] if isinstance(out, tuple | list) else out
+
+
+class _Modules(ModuleStack):
+    """Tells a recorder when modules start and end, and knows which of them are activations."""
+
+    def __init__(self, model: nn.Module, recorder: Recorder) -> None:
+        super().__init__(model)
+        self._recorder = recorder
+        self._functions: dict[nn.Module, Function | None] = {}
+
+    def enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        super().enter(module, args)
+        self._recorder.enter(module, args)
+
+    def leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        self._recorder.leave(module, args, output)
+        super().leave(module, args, output)
+
+    def activation(self, module: nn.Module) -> Function | None:
+        """The function of a leaf module without parameters that acts on each number by itself."""
+        if module not in self._functions:
+            self._functions[module] = elementwise(module)
+        return self._functions[module]

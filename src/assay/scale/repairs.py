@@ -1,0 +1,112 @@
+"""The line to write: how wide the weights of a layer should start (Theory S1, S2, S3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from assay.scale.gain import Gain
+from assay.scale.rows import Row
+
+
+def expression(parameter: str) -> str:
+    """How the user writes a parameter: `layers.0.weight` is `model.layers[0].weight`.
+
+    Returns:
+        A Python expression.
+
+    Example:
+        >>> expression("layers.0.weight")
+        'model.layers[0].weight'
+    """
+    return "model" + "".join(
+        f"[{part}]" if part.isdigit() else f".{part}" for part in parameter.split(".")
+    )
+
+
+def repair_one(row: Row) -> str:
+    """The width that gives one operator unit variance with the input that it has: `σ² = 1/Σ_j E x_j²`.
+
+    Args:
+        row: A product or a lookup whose input is as it should stay.
+
+    Returns:
+        Python to write, and a remark.
+    """
+    if row.kind == "lookup" or not row.fan_in:
+        return f"nn.init.normal_({expression(row.parameters[0])}, std=1.0)"
+    c, rest = _constants(row)
+    size = row.input_second_moment
+    if size is None or size <= 0 or 0.5 <= size <= 2:
+        return f"{_normal(row, f'{c:.4g}/{row.fan_in}')}{rest}"
+    return f"{_normal(row, f'{c:.4g}/({row.fan_in}*{size:.3g})')}{rest}; its input has mean square {size:.3g}"
+
+
+def repair_all(rows: Sequence[Row]) -> str:
+    """The widths that give a chain of operators unit variance, by the first one.
+
+    Args:
+        rows: The chain: products in order.
+
+    Returns:
+        Python to write, and what it costs going backward.
+    """
+    wanted = [row for row in rows if row.fan_in and row.kind == "product"]
+    if len(wanted) < 2:
+        return repair_one((wanted or list(rows))[0])
+    row = wanted[0]
+    c, rest = _constants(row)
+    text = f"{_normal(row, f'{c:.4g}/{row.fan_in}')}{rest}"
+    text += f"; the same, each with its own fan-in and activation, for {len(wanted) - 1} more"
+    depth = len(wanted) - 1
+    if price(row, depth) > 10:
+        text += f". Its price backward, χ^{depth} = {price(row, depth):.3g}, is too much: keep the square "
+        text += "(nn.init.kaiming_normal_) or add skip connections"
+    elif price(row, depth) > 1.001:
+        text += f". Its price backward is χ^{depth} = {price(row, depth):.3g}"
+    return text
+
+
+def price(row: Row, depth: int) -> float:
+    """χ^depth: how far per-unit normalisation makes the gradient's square grow by itself (Theory S4).
+
+    Args:
+        row: A row whose activation every layer has.
+        depth: Number of layers.
+
+    Returns:
+        The factor; 1 where the activation is not known.
+    """
+    found = row.gain
+    if found is None:
+        return 1.0
+    chi = found.chi if found.input_chi is None else found.input_chi
+    return float(chi**depth) if chi > 0 else 1.0
+
+
+def _normal(row: Row, square: str) -> str:
+    return f"nn.init.normal_({expression(row.parameters[0])}, std=math.sqrt({square}))"
+
+
+def _constants(row: Row) -> tuple[float, str]:
+    """The c of the activation that reads this row, and what to do to its output."""
+    found = row.gain
+    if found is None:
+        return 1.0, ""
+    if found.input_scale is not None:
+        return found.input_scale**2, centre(found, row.activation)
+    rest = f"; multiply the output of {row.activation} by {found.output_gain:.4g}"
+    return 1.0, rest + (f" and subtract {found.shift:.4g}" if abs(found.shift) > 1e-3 else "")
+
+
+def centre(found: Gain, activation: str) -> str:
+    """What to subtract behind weights of the input scale; "" where the mean is 0.
+
+    Args:
+        found: The activation's gain.
+        activation: Its name.
+
+    Returns:
+        "; subtract 0.6833 after ReLU".
+    """
+    shift = found.input_shift or 0.0
+    return f"; subtract {shift:.4g} after {activation}" if abs(shift) > 1e-3 else ""

@@ -1,0 +1,137 @@
+"""One row of the scale table: an operator with the moments of its output and of its gradient."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from assay.scale.gain import Gain
+from assay.where import Location
+
+Kind = Literal["product", "lookup", "norm", "scale", "shift", "activation", "sum", "other"]
+
+
+@dataclass(frozen=True)
+class Calls:
+    """How a row that runs several times (a loop over time) changes from call to call.
+
+    Args:
+        count: Number of calls.
+        variance: Forward variance of the first and of the last call (second moment where a call has one
+            sample).
+        gradient: Gradient energy (sum of squares) of the first and of the last call that has one.
+        worst: Index of the call whose forward variance is farthest from 1 in ratio.
+    """
+
+    count: int
+    variance: tuple[float, float]
+    gradient: tuple[float, float] | None
+    worst: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """An operator that a parameter feeds, or the activation or residual sum after it.
+
+    Moments are per unit, over examples, positions and calls, and then averaged over units. Expected are
+    mean 0 and variance 1 (Theory S1, S2).
+
+    Args:
+        index: Position in the order of first execution.
+        module: Dotted path of the innermost module that was running, "" for the model itself.
+        operator: Name of the dispatched operator, "addmm".
+        kind: What it does with the parameter: "product" (linear, convolution), "lookup" (embedding),
+            "norm", "scale", "shift"; or "activation", "sum" (of two signals), "other".
+        parameters: Names of the parameters that feed it, the weight first.
+        where: Line of code.
+        fan_in: Weights that a unit sums over; None where it is no product.
+        fan_out: Units that an input reaches; None where it is no product.
+        weight_std: Standard deviation of the weight.
+        units: Number of units.
+        samples: Values seen of each unit.
+        mean: Root mean square over units of their means (less its sampling error).
+        variance: Mean over units of their variance; None with one sample.
+        worst_unit: Index of the unit whose variance is farthest from 1 in ratio.
+        worst_variance: Its variance.
+        dead: Number of units that never move.
+        second_moment: Mean square of the output.
+        input_mean: Root mean square of the means of the input's units.
+        input_variance: Mean variance of the input's units.
+        input_second_moment: Mean square of the input.
+        predicted: Second moment that iid weights as wide as these give with this input: `σ² Σ_j E x_j²`.
+        gradient: Mean square of ∂objective/∂output.
+        gradient_energy: Sum of squares of ∂objective/∂output.
+        gradient_relative: Gradient energy times the square of the output's size: what counts where a
+            normaliser divides by that size, because the gradient is then inverse to it.
+        gradient_predicted: Mean square that the next product's gradient gives through it:
+            `E φ'² · fan_out · σ² · E g²`.
+        activation: The activation that alone reads this output, "" where there is none or it is unknown.
+        gain: The gain of that activation; of the row itself where it is an activation.
+        gate: Its activation is multiplied with another signal: it scales, and has no scale to keep.
+        normalised: Everything that reads this output divides it by its own size.
+        beside_larger: Added to a larger signal, as a residual branch is: it does not set the scale.
+        readout: No later product depends on it.
+        calls: How it changes over calls; None for a single call.
+        finite: Every value and gradient is finite.
+    """
+
+    index: int
+    module: str
+    operator: str
+    kind: Kind
+    parameters: tuple[str, ...]
+    where: Location | None
+    fan_in: int | None
+    fan_out: float | None
+    weight_std: float | None
+    units: int
+    samples: int
+    mean: float
+    variance: float | None
+    worst_unit: int | None
+    worst_variance: float | None
+    dead: int
+    second_moment: float
+    input_mean: float | None
+    input_variance: float | None
+    input_second_moment: float | None
+    predicted: float | None
+    gradient: float | None
+    gradient_energy: float | None
+    gradient_relative: float | None
+    gradient_predicted: float | None
+    activation: str
+    gain: Gain | None
+    gate: bool
+    normalised: bool
+    beside_larger: bool
+    readout: bool
+    calls: Calls | None
+    finite: bool
+
+    @property
+    def expected_mean(self) -> float:
+        """0, in units of the standard deviation (Theory S1)."""
+        return 0.0
+
+    @property
+    def expected_variance(self) -> float:
+        """1 (Theory S1, S2)."""
+        return 1.0
+
+    @property
+    def level(self) -> float:
+        """The variance, or the second moment where there is only one sample."""
+        return self.second_moment if self.variance is None else self.variance
+
+    @property
+    def name(self) -> str:
+        """Parameter or module, and what runs there: `layers.3.weight (addmm)`."""
+        path = self.parameters[0] if self.parameters else self.module or "model"
+        return f"{path} ({self.operator})"
+
+    @property
+    def varies(self) -> bool:
+        """Whether the output differs between samples by more than rounding."""
+        return self.level > 1e-14 * self.second_moment and math.isfinite(self.level)

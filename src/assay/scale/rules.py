@@ -1,0 +1,332 @@
+"""What counts as a finding about scale: one per cause, never one per row (Theory S1, S2, S4)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from assay.finding import Finding, Number, Severity
+from assay.scale.nonfinite import Origin
+from assay.scale.repairs import centre, expression, price, repair_all, repair_one
+from assay.scale.rows import Row
+
+NOTE = 10.0  # a factor within [1/10, 10] is nothing to speak of
+WARNING = 1e3  # a factor outside [1/1000, 1000] stops layers from learning together
+MEAN_NOTE, MEAN_WARNING = 1.0, 3.0  # |mean| of a unit in its standard deviations
+ENOUGH = 32  # samples: fewer leave a ReLU dark by chance, 2⁻³² is no chance
+
+
+def find(rows: Sequence[Row], origin: Origin | None) -> tuple[Finding, ...]:
+    """All findings about these rows.
+
+    Args:
+        rows: What was measured.
+        origin: Where values stopped being finite, if they did.
+
+    Returns:
+        The findings, unranked.
+    """
+    broken = [row for row in rows if not row.finite]
+    if origin or broken:
+        return (_non_finite(broken, origin),)  # every other number is about NaN then
+    return (
+        *_forward_variance(rows),
+        *_forward_mean(rows),
+        *_backward_variance(rows),
+        *_over_calls(rows),
+        *_dead_units(rows),
+        *_no_effect(rows),
+    )
+
+
+def products(rows: Sequence[Row]) -> list[Row]:
+    """The rows that set the scale of the signal: products that are not normalised right after.
+
+    Left out are branches beside a larger signal, gates, and weights that are all zero (a zero-initialised
+    branch or head is a choice).
+
+    Returns:
+        The rows, in order.
+    """
+    return [row for row in rows if row.kind in ("product", "lookup") and _sets_scale(row)]
+
+
+def _sets_scale(row: Row) -> bool:
+    beside = row.normalised or row.beside_larger or row.gate
+    return row.varies and not beside and row.weight_std != 0.0
+
+
+def severity(factor: float) -> Severity:
+    """How bad a factor is that should be 1.
+
+    Returns:
+        "warning" outside [1/1000, 1000], else "note".
+    """
+    return "warning" if not 1 / WARNING <= factor <= WARNING else "note"
+
+
+def outside(factor: float, band: float = NOTE) -> bool:
+    """Whether a factor is outside [1/band, band].
+
+    Returns:
+        False also for what is not positive: there is nothing to compare.
+    """
+    return factor > 0 and math.isfinite(factor) and not 1 / band <= factor <= band
+
+
+def _non_finite(broken: Sequence[Row], origin: Origin | None) -> Finding:
+    finite = Number("finite", "", "formula")
+    if origin is not None:
+        place = f"{origin.operator} in {origin.module or 'the model itself'}"
+        return Finding(
+            rule="scale.non-finite",
+            message=f"{origin.count} of {origin.size} outputs of {place} are NaN or infinite: "
+            "the first operator to make such values out of finite ones.",
+            expected=finite,
+            measured=Number(origin.count, "values", "measured"),
+            severity="error",
+            repair=f"guard the argument of `{origin.operator}`: clamp it, add an ε inside roots, "
+            "logarithms and denominators, or lower the scale of the layers before it",
+            where=origin.where,
+            module=origin.module,
+            theory="S4",
+            weight=math.inf,
+        )
+    last = max(broken, key=lambda row: row.index)  # a backward pass meets the last operator first
+    return Finding(
+        rule="scale.non-finite",
+        message=f"The gradient of {last.name} is NaN or infinite, although its output is finite.",
+        expected=finite,
+        measured=Number(str(last.gradient_energy), "", "measured"),
+        severity="error",
+        repair="look after this line for a root, a norm or a logarithm at 0 (its slope is infinite) and "
+        "add an ε inside it",
+        where=last.where,
+        module=last.module,
+        theory="S4",
+        weight=math.inf,
+    )
+
+
+def _forward_variance(rows: Sequence[Row]) -> Iterator[Finding]:
+    """Growth and shrinkage away from variance 1, one finding each."""
+    chain = products(rows)
+    for grows in (False, True):
+        off = [row for row in chain if outside(row.level) and (row.level > 1) is grows]
+        if not off:
+            continue
+        inner = [row for row in off if not row.readout]
+        worst = max(inner or off, key=lambda row: abs(math.log(row.level)))
+        level: Severity = severity(worst.level) if inner else "note"
+        source, cause = off[0].input_second_moment, ""
+        fed_raw = off[0].index == min(row.index for row in chain)
+        if fed_raw and source and outside(source) and (source > 1) is grows:
+            cause = f" The model's input itself has mean square {source:.3g}: standardise it."
+        yield Finding(
+            rule="scale.forward-variance",
+            message=f"The signal's variance {'grows' if grows else 'shrinks'} to {worst.level:.3g} at "
+            f"{worst.name}; outside [0.1, 10]: {len(off)} of {len(chain)} that set the scale"
+            f"{_rate(chain, worst)}.{cause}",
+            expected=Number(1.0, "1", "formula", "mean over units of their variance"),
+            measured=Number(worst.level, "1", "measured", "mean over units of their variance"),
+            severity=level,
+            repair=repair_all(chain) if len(off) > 1 else repair_one(off[0]),
+            where=off[0].where,
+            module=off[0].module,
+            theory="S1, S2",
+            weight=abs(math.log10(worst.level)),
+        )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _rate(chain: Sequence[Row], worst: Row) -> str:
+    """The factor per layer, where there are layers to speak of."""
+    steps = [row for row in chain if row.index <= worst.index]
+    if len(steps) < 3 or steps[0].level <= 0:
+        return ""
+    return f" (a factor {(worst.level / steps[0].level) ** (1 / (len(steps) - 1)):.3g} per layer)"
+
+
+def _forward_mean(rows: Sequence[Row]) -> Iterator[Finding]:
+    """Units whose mean dwarfs what varies, because their inputs are not centred."""
+
+    def ratio(row: Row) -> float:
+        return (row.input_mean or 0.0) / math.sqrt(row.input_variance or 1.0)
+
+    seen = [
+        row
+        for row in products(rows)
+        if row.input_variance
+        and row.samples >= ENOUGH
+        and (row.fan_in or 0) >= 8
+        and not outside(row.second_moment)  # else the variance's own finding says it
+    ]
+    off = [row for row in seen if ratio(row) > MEAN_NOTE]
+    if not off:
+        return
+    worst = max(off, key=ratio)
+    feeder = next(
+        (r for r in reversed(rows) if r.index < off[0].index and r.kind == "activation"), None
+    )
+    text = "subtract each input unit's mean, or put a batch norm in front"
+    if feeder is not None and feeder.gain is not None and feeder.gain.input_scale is not None:
+        name, c = feeder.operator, feeder.gain.input_scale**2
+        text = f"draw the weights in front of {name} with Var W = {c:.4g}/fan_in"
+        text += centre(feeder.gain, name)
+    yield Finding(
+        rule="scale.forward-mean",
+        message=f"The units that enter {worst.name} have means of {ratio(worst):.3g} standard deviations: "
+        f"examples look alike there; {len(off)} of {len(seen)} products have inputs above 1.",
+        expected=Number(0.0, "standard deviations", "formula", "rms over units"),
+        measured=Number(ratio(worst), "standard deviations", "measured", "rms over units"),
+        severity="warning" if ratio(worst) > MEAN_WARNING else "note",
+        repair=text,
+        where=off[0].where,
+        module=off[0].module,
+        theory="S2",
+        weight=math.log10(ratio(worst)) + 1,
+    )
+
+
+def _backward_variance(rows: Sequence[Row]) -> Iterator[Finding]:
+    """Gradients against the loss's end, for plain and for normalised operators apart.
+
+    The sum of squares (not the mean) is what unit-variance weights keep, whatever the widths and
+    resolutions are.
+    """
+    kinds = [row for row in rows if row.kind in ("product", "lookup") and not row.beside_larger]
+    for group in (products(rows), [row for row in kinds if row.normalised and row.varies]):
+        # a loop's rows add up over its calls: `_over_calls` judges them
+        single = [row for row in group if not _loops(row)]
+        energies = [
+            row.gradient_relative if row.normalised else row.gradient_energy for row in single
+        ]
+        chain = [(row, energy or 0.0) for row, energy in zip(single, energies, strict=True)]
+        chain = [(row, energy) for row, energy in chain if energy > 0]
+        if len(chain) < 2:
+            continue
+        end, last = chain[-1]
+        worst, energy = max(chain, key=lambda pair: abs(math.log(pair[1] / last)))
+        factor = energy / last
+        between = range(worst.index, end.index)
+        if not outside(factor) or any(_loops(row) and row.index in between for row in rows):
+            continue
+        depth = sum(1 for row, _ in chain if row.index > worst.index)
+        yield Finding(
+            rule="scale.backward-variance",
+            message=f"The gradient {'grows' if factor > 1 else 'shrinks'} by {factor:.3g} (in the square) "
+            f"from {end.name} back to {worst.name}, {_count(depth, 'operator')} earlier.",
+            expected=Number(1.0, "1", "formula", "ratio of gradient energies"),
+            measured=Number(factor, "1", "measured", "ratio of gradient energies"),
+            severity=severity(factor),
+            repair=_backward_repair([row for row, _ in chain], worst, factor, depth),
+            where=worst.where,
+            module=worst.module,
+            theory="S4",
+            weight=abs(math.log10(factor)),
+        )
+
+
+def _backward_repair(chain: Sequence[Row], worst: Row, factor: float, depth: int) -> str:
+    if worst.normalised:
+        return "add skip connections around the operators between them"
+    own = price(worst, depth)
+    if factor > 1 and own > math.sqrt(factor):  # most of it is what unit variance forward costs
+        return (
+            f"unit variance forward costs χ^{depth} = {own:.3g} with {worst.activation}: add skip "
+            "connections, take an activation with a smaller χ (assay.init.gain('elu').chi = 1.079), or keep "
+            "the square instead (nn.init.kaiming_normal_)"
+        )
+    return repair_all(chain)
+
+
+def _loops(row: Row) -> bool:
+    return row.kind == "product" and row.calls is not None and row.calls.count >= 4
+
+
+def _over_calls(rows: Sequence[Row]) -> Iterator[Finding]:
+    """Loops over time: the first call against the last."""
+    worst: tuple[float, Row, str] | None = None
+    for row in rows:
+        if row.calls is None or not _loops(row):
+            continue
+        for direction, pair in (("gradient", row.calls.gradient), ("signal", row.calls.variance)):
+            if pair is None or min(pair) <= 0:
+                continue
+            factor = pair[0] / pair[1] if direction == "gradient" else pair[1] / pair[0]
+            if outside(factor) and (worst is None or _size(factor) > _size(worst[0])):
+                worst = factor, row, direction
+    if worst is None:
+        return
+    factor, row, direction = worst
+    assert row.calls is not None
+    way = "back to the first" if direction == "gradient" else "from the first to the last"
+    yield Finding(
+        rule="scale.backward-variance" if direction == "gradient" else "scale.forward-variance",
+        message=f"Over the {row.calls.count} calls of {row.name}, {way}, the {direction} "
+        f"{'grows' if factor > 1 else 'shrinks'} by {factor:.3g} (in the square).",
+        expected=Number(1.0, "1", "formula", "ratio of two calls"),
+        measured=Number(factor, "1", "measured", "ratio of two calls"),
+        severity=severity(factor),
+        repair="carry the state past this operator: an ungated skip, or a gate whose bias starts near "
+        "keeping (`assay highway` shows which)"
+        if factor < 1
+        else f"scale what each call adds to the state by 1/{row.calls.count}; where the state is replaced, "
+        f"nn.init.orthogonal_({expression(row.parameters[0])})",
+        where=row.where,
+        module=row.module,
+        theory="S4",
+        weight=_size(factor) / math.log(10),
+    )
+
+
+def _size(factor: float) -> float:
+    return abs(math.log(factor))
+
+
+def _dead_units(rows: Sequence[Row]) -> Iterator[Finding]:
+    seen = [r for r in rows if r.kind == "activation" and r.samples >= ENOUGH and r.varies]
+    off = [row for row in seen if row.dead >= max(2, 0.05 * row.units)]
+    if not off:
+        return
+    worst = max(off, key=lambda row: row.dead / row.units)
+    share = worst.dead / worst.units
+    yield Finding(
+        rule="scale.dead-units",
+        message=f"{worst.dead} of {worst.units} units after {worst.name} have the same value for all "
+        f"{worst.samples} samples: they carry nothing and learn nothing.",
+        expected=Number(0, "units", "formula"),
+        measured=Number(worst.dead, "units", "measured"),
+        severity="warning" if share >= 0.5 else "note",
+        repair=f"centre what enters {worst.operator}: a zero bias, and inputs with zero mean",
+        where=worst.where,
+        module=worst.module,
+        theory="S2",
+        weight=share,
+    )
+
+
+def _no_effect(rows: Sequence[Row]) -> Iterator[Finding]:
+    """Weights whose width looks wrong and does not matter."""
+    kinds = [row for row in rows if row.kind in ("product", "lookup") and row.normalised]
+    off = [row for row in kinds if row.varies and outside(row.level)]
+    if not off:
+        return
+    worst = max(off, key=lambda row: abs(math.log(row.level)))
+    yield Finding(
+        rule="scale.no-effect",
+        message=f"The variance is {worst.level:.3g} at {worst.name}, but everything that reads it divides "
+        f"by its size: the width of these weights has no effect on the signal "
+        f"({_count(len(off), 'such operator')}).",
+        expected=Number("any", "", "formula"),
+        measured=Number(worst.level, "1", "measured", "mean over units of their variance"),
+        severity="note",
+        repair="nothing to repair; the width still sets how large one step is beside the weights",
+        where=worst.where,
+        module=worst.module,
+        theory="S4",
+        weight=0.0,
+    )

@@ -1,0 +1,190 @@
+"""The section "Scale" as a reader sees it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from assay.scale.rows import Row
+from assay.scale.rules import NOTE, outside, products, severity
+from assay.view.blocks import Block, Cell, Column, Lines, Mark, Paragraph, Series, Table, View
+
+if TYPE_CHECKING:
+    from assay.scale.measure import Scale
+
+_QUESTION = "Does every unit start with zero mean and unit variance, forward and backward?"
+_COLUMNS = (
+    Column("operator", code=True),
+    Column("line", code=True),
+    Column("σ√fan-in", align="right"),
+    Column("mean", unit="0", align="right"),
+    Column("variance", unit="1", align="right"),
+    Column("E u²", unit="S1", align="right"),
+    Column("E g²", unit="S4", align="right"),
+    Column("read by"),
+)
+
+
+def show(scale: Scale) -> View:
+    """Describe a measurement.
+
+    Args:
+        scale: The measurement.
+
+    Returns:
+        The view.
+    """
+    blocks: list[Block] = []
+    if scale.rows:
+        blocks = [_picture(scale), _table(scale)]
+    else:
+        blocks = [Paragraph("No operator reads a parameter of this model.")]
+    return View("Scale", _QUESTION, _answer(scale), tuple(blocks), _notes(scale))
+
+
+def _answer(scale: Scale) -> str:
+    if not scale.rows:
+        return f"{scale.name} has no operator that a parameter feeds: there is nothing to measure."
+    if any(not row.finite for row in scale.rows):
+        broken = next(row for row in scale.rows if not row.finite)
+        return f"No: values or gradients are NaN or infinite, first seen at {broken.name}."
+    weighed = [row for row in scale.rows if row.kind in ("product", "lookup")]
+    chain = products(scale.rows)
+    if not chain:
+        return (
+            f"Nothing to set: the {len(weighed)} operators with weights in {scale.name} are normalised "
+            "right after, stand beside a larger signal, or do not vary."
+        )
+    low, high = min(chain, key=_level), max(chain, key=_level)
+    inside = sum(1 for row in chain if not outside(row.level))
+    verdict = (
+        "No" if any(f.fails for f in scale.findings) else "Mostly" if scale.findings else "Yes"
+    )
+    others = " (the others are normalised right after, or stand beside a larger signal)"
+    words = (
+        f"{verdict}: of {len(weighed)} operators with weights, {len(chain)} set the scale of the signal"
+        f"{others if len(weighed) > len(chain) else ''}; {inside} of these have variance within [0.1, 10] "
+        "of the expected 1"
+    )
+    if low is high:
+        words += f": {low.level:.3g} at {low.name}."
+    else:
+        words += f", from {low.level:.3g} at {low.name} to {high.level:.3g} at {high.name}."
+    ends = [row for row in chain if row.gradient_energy]
+    if len(ends) > 1:
+        ratio = (ends[0].gradient_energy or 0.0) / (ends[-1].gradient_energy or 1.0)
+        words += f" Back from {ends[-1].name} to {ends[0].name} the gradient's square changes by "
+        words += f"{ratio:.3g} (expected 1)."
+    return words
+
+
+def _level(row: Row) -> float:
+    return row.level
+
+
+def _picture(scale: Scale) -> Lines:
+    """Variances over the operators, on a logarithmic axis; what is zero cannot be drawn there."""
+    rows = [row for row in scale.rows if row.kind != "other"]
+
+    def series(name: str, values: list[float | None], dashed: bool = False) -> Series:
+        points = [(i + 1, y) for i, y in enumerate(values) if y and y > 0 and math.isfinite(y)]
+        x, y = tuple(float(p[0]) for p in points), tuple(float(p[1]) for p in points)
+        return Series(name, x, y, "dashed" if dashed else "solid")
+
+    lines = [
+        series("forward variance", [row.level for row in rows]),
+        series("mean square of the gradient", [row.gradient for row in rows]),
+        series("expected forward", [1.0] * len(rows), dashed=True),
+    ]
+    return Lines(
+        series=tuple(line for line in lines if line.x),
+        x_label="operator, in order",
+        y_label="variance per unit",
+        title="Signal and gradient by operator",
+        log_y=True,
+        band=(1 / NOTE, NOTE),
+    )
+
+
+def _table(scale: Scale) -> Table:
+    chain = {row.index for row in products(scale.rows)}
+    return Table(
+        columns=_COLUMNS,
+        rows=tuple(_cells(row, row.index in chain) for row in scale.rows),
+        caption="Moments of each unit over examples, positions and calls, averaged over units; expected are "
+        "mean 0 and variance 1. Before an arrow stands what the weights as they are predict: "
+        "E u² = σ² Σ E x² + E b² (S1); E g² = E φ'² · fan-out · σ² · E g² of the next product (S4).",
+    )
+
+
+def _cells(row: Row, counts: bool) -> tuple[str | Cell, ...]:
+    mark: Mark = ""
+    if not row.finite:
+        mark = "bad"
+    elif counts:
+        bad = outside(row.level) and severity(row.level) == "warning"
+        mark = "bad" if bad else "" if outside(row.level) else "good"
+    reader = row.activation
+    if row.normalised:
+        reader = "norm: no effect"
+    elif row.beside_larger and row.kind in ("product", "lookup"):
+        reader = reader or "sum with larger"
+    elif row.gate:
+        reader = f"{reader}, a gate"
+    path = row.parameters[0] if row.parameters else row.module or "model"
+    gain = None
+    if row.weight_std is not None and row.fan_in is not None:
+        gain = row.weight_std * math.sqrt(row.fan_in)
+    times = f" ×{row.calls.count}" if row.calls else ""
+    return (
+        f"{path} {row.operator}{times}",
+        f"{Path(row.where.file).name}:{row.where.line}" if row.where else "",
+        _short(gain),
+        _short(row.mean),
+        Cell(f"{row.level:.3g}", mark),
+        _pair(row.predicted, row.second_moment),
+        _pair(row.gradient_predicted, row.gradient),
+        reader,
+    )
+
+
+def _short(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
+
+
+def _pair(predicted: float | None, measured: float | None) -> str:
+    if measured is None:
+        return ""
+    return f"{measured:.3g}" if predicted is None else f"{predicted:.3g} → {measured:.3g}"
+
+
+def _notes(scale: Scale) -> tuple[str, ...]:
+    start = {
+        "loss": "The backward pass starts from the loss.",
+        "random signs": "There is no loss: the backward pass starts from the output's first tensor, added "
+        "up with fixed random signs, so that E g² = 1 there.",
+        "none": "Nothing requires a gradient: the backward pass was not measured.",
+    }
+    notes = [
+        f"Measured in {'training' if scale.training else 'evaluation'} mode, on the example inputs, at "
+        "operator dispatch; fused encoder layers and fused RNN kernels were switched off.",
+        start[scale.objective],
+        "Gradients have expected mean 0; g² is their mean square about 0. Findings compare sums of squares, "
+        "which unit-variance weights keep whatever the widths are.",
+    ]
+    single = [row for row in scale.rows if row.variance is None]
+    if single:
+        notes.append(
+            f"{len(single)} operators saw one sample of each unit, which has no variance: the mean square "
+            "over units stands in its place. Give a batch of two or more."
+        )
+    still = [row for row in scale.rows if row.variance is not None and not row.varies]
+    if still:
+        notes.append(
+            f"{len(still)} operators do not vary between samples (equal examples, a zero initial state, or "
+            "zero weights) and are not judged."
+        )
+    if scale.unmeasured:
+        notes.append(f"Not measured, no floating-point output: {', '.join(scale.unmeasured)}.")
+    return tuple(notes)

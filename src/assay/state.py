@@ -1,0 +1,100 @@
+"""The model comes back as it was, also after an exception."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
+
+
+@contextmanager
+def preserved_random_state(seed: int | None = None) -> Iterator[None]:
+    """Restore the generators of Python, numpy and torch (CPU and every initialised GPU) on exit.
+
+    Args:
+        seed: Where given, the generators are seeded with it on entry.
+
+    Yields:
+        Nothing.
+    """
+    python, array = random.getstate(), np.random.get_state()
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=list(gpus)):
+        try:
+            if seed is not None:
+                random.seed(seed)
+                np.random.seed(seed % 2**32)
+                torch.manual_seed(seed)
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(array)
+
+
+@contextmanager
+def preserved(model: nn.Module, *, parameters: bool = False) -> Iterator[None]:
+    """Restore mode, buffers, gradients, hooks and random state of `model` on exit.
+
+    Gradients are set to None on entry and come back as the very tensors they were. Parameters are not
+    copied unless asked for, because a measurement that never steps never changes them.
+
+    Args:
+        model: The module to guard.
+        parameters: Also copy and restore the values of parameters.
+
+    Yields:
+        Nothing.
+    """
+    modules = list(model.modules())
+    modes = [module.training for module in modules]
+    hooks = [{name: getattr(module, name).copy() for name in _HOOKS} for module in modules]
+    buffers = [
+        (module, name, value, None if value is None or value.is_meta else value.detach().clone())
+        for module in modules
+        for name, value in module._buffers.items()
+    ]
+    weights = list(model.parameters())
+    grads = [p.grad for p in weights]
+    flags = [p.requires_grad for p in weights]
+    values = [p.detach().clone() for p in weights] if parameters else []
+    for p in weights:
+        p.grad = None
+    with preserved_random_state():
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for module, name, value, copy in buffers:
+                    if value is not None and copy is not None and not _same(value, copy):
+                        value.copy_(copy)
+                    module._buffers[name] = value
+                for p, old in zip(weights, values, strict=False):
+                    p.copy_(old)
+            for p, grad, flag in zip(weights, grads, flags, strict=True):
+                p.requires_grad_(flag)
+                p.grad = grad
+            for module, mode, saved in zip(modules, modes, hooks, strict=True):
+                module.training = mode
+                for name, old_hooks in saved.items():
+                    current: Any = getattr(module, name)
+                    current.clear()
+                    current.update(old_hooks)
+
+
+def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.shape == b.shape and torch.equal(a, b)

@@ -1,0 +1,322 @@
+"""Equal norm, different direction: the steps of several optimizers from the same weights (Theory U1)."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import get_args
+
+import torch
+from torch import Tensor
+
+from assay.errors import AssayError, CannotMeasure, UsageError, verbatim
+from assay.progress import Progress, silent
+from assay.state import preserved
+from assay.subject import Subject, tensors
+from assay.update.contender import Contender, enter, is_plain_sgd
+from assay.update.direction import Direction, closed_form_degrees, degrees, dot, length, rms
+from assay.update.optimizer import Make, needs_closure
+from assay.update.probe import Probe, scale_to_function_norm
+from assay.update.steps import MULTIPLES, Norm, Pair, Step, Steps
+from assay.update.steps_findings import findings_of
+
+__all__ = ["Pair", "Step", "Steps", "compare_steps"]
+
+
+def compare_steps(
+    optimizers: Mapping[str, Make],
+    subject: Subject,
+    norm: Norm = "parameter",
+    *,
+    warmup: int = 10,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Steps:
+    """Let optimizers step from the same weights, and compare at equal norm.
+
+    Warm-up: the first optimizer trains a copy of the model for `warmup` steps on the example inputs. All
+    others follow the same path: before each step their copies are set to the same weights, so that their
+    states (running means, momenta) have seen the same gradients. Then each takes one step from the common
+    weights Φ. The norm that is made equal is that of the first optimizer's own step.
+
+    Equal parameter norm depends on the units of inputs and hidden units; equal function norm does not.
+
+    Args:
+        optimizers: Name to `make_optimizer(model)`, as in `audit_units`; at least two. The first leads.
+        subject: Model, example inputs and loss. The model is copied, not changed.
+        norm: "parameter" (‖ΔΦ‖), "function" (RMS change of the first floating-point output) or "loss" (the
+            decrease that the gradient predicts).
+        warmup: Steps before the comparison; 0 compares first steps.
+        seed: Of random numbers in forward passes; every forward of one step uses the same ones.
+        progress: Told about every step.
+
+    Returns:
+        The steps, their angles, and the loss decrease of each.
+
+    Raises:
+        UsageError: If `optimizers`, `norm` or `warmup` is not as described.
+        CannotMeasure: If the model has nothing to train, its outputs or gradients are not finite, it cannot
+            be copied, or fewer than two optimizers can step.
+
+    Example:
+        >>> torch.manual_seed(0)  # doctest: +ELLIPSIS
+        <torch...>
+        >>> subject = Subject(torch.nn.Linear(3, 2), torch.randn(8, 3), loss=lambda y: y.square().mean())
+        >>> steps = compare_steps({"SGD": torch.optim.SGD, "RMSProp": torch.optim.RMSprop}, subject)
+        >>> abs(steps.angle("SGD", "RMSProp") - steps.pairs[0].closed_form) < 0.1
+        True
+    """
+    _check(optimizers, subject, norm, warmup)
+    subject.require_finite()
+    with preserved(subject.model), _gradients_put_back(subject):
+        contenders, failed = _enter_all(optimizers, subject, seed)
+        steps, start = _walk(contenders, failed, warmup, progress)
+        if len(steps) < 2:
+            reasons = "; ".join(f"{name}: {why}" for name, why in failed)
+            raise CannotMeasure(
+                "optimizers",
+                verbatim(reasons or "fewer than two"),
+                "at least two optimizers that can step on this model",
+                "Give a function of the model where an optimizer takes only some parameters.",
+            )
+        progress("steps", warmup + 1, warmup + 2, "equal norm")
+        leader = next(c for c in contenders if c.name in steps)
+        leader.adopt(start)
+        result = _measure(leader, contenders, steps, failed, norm, warmup, subject.name)
+        progress("steps", warmup + 2, warmup + 2)
+    return result
+
+
+def _check(optimizers: Mapping[str, Make], subject: Subject, norm: str, warmup: int) -> None:
+    if not isinstance(optimizers, Mapping) or len(optimizers) < 2:
+        raise UsageError(
+            "optimizers",
+            optimizers,
+            "a dict of at least two named optimizers",
+            'Give {"SGD": torch.optim.SGD, "RMSProp": torch.optim.RMSprop}.',
+        )
+    if not isinstance(subject, Subject):
+        raise UsageError(
+            "subject", subject, "an assay.Subject", "Wrap it: assay.Subject(model, inputs, loss=…)."
+        )
+    if norm not in get_args(Norm):
+        raise UsageError("norm", norm, f"one of {get_args(Norm)}", 'Use norm="function".')
+    if not isinstance(warmup, int) or isinstance(warmup, bool) or warmup < 0:
+        raise UsageError("warmup", warmup, "an integer of at least 0", "Use warmup=10.")
+    if not any(p.requires_grad for p in subject.model.parameters()):
+        raise CannotMeasure(
+            "model",
+            verbatim(f"a {subject.name} without trainable parameters"),
+            "at least one parameter with requires_grad=True",
+            "Unfreeze the parameters that training moves.",
+        )
+
+
+@contextmanager
+def _gradients_put_back(subject: Subject) -> Iterator[None]:
+    """Restore gradients of the example inputs, which a backward pass adds to."""
+    given = (*tensors(subject.inputs), *tensors(subject.kwargs or {}))
+    kept = [(t, t.grad) for t in given if t.requires_grad and t.is_leaf]
+    for tensor, _ in kept:
+        tensor.grad = None
+    try:
+        yield
+    finally:
+        for tensor, grad in kept:
+            tensor.grad = grad
+
+
+def _enter_all(
+    optimizers: Mapping[str, Make], subject: Subject, seed: int
+) -> tuple[list[Contender], list[tuple[str, str]]]:
+    contenders: list[Contender] = []
+    failed: list[tuple[str, str]] = []
+    for name, make in optimizers.items():
+        try:
+            contenders.append(enter(name, make, subject, seed))
+        except UsageError:
+            raise
+        except AssayError as error:
+            if error.argument == "model":
+                raise
+            failed.append((name, str(error.__cause__ or error)))
+    return contenders, failed
+
+
+def _walk(
+    contenders: list[Contender],
+    failed: list[tuple[str, str]],
+    warmup: int,
+    progress: Progress,
+) -> tuple[dict[str, list[Tensor]], dict[str, Tensor]]:
+    """Warm up along the leader's path, then one step of each from the common weights."""
+    alive = list(contenders)
+    steps: dict[str, list[Tensor]] = {}
+    start: dict[str, Tensor] = {}
+    for t in range(warmup + 1):
+        progress("steps", t, warmup + 2, "warm-up" if t < warmup else "one step of each")
+        if not alive:
+            break
+        start = alive[0].state()
+        for one in list(alive):
+            if t < warmup and one is not alive[0] and needs_closure(one.optimizer):
+                continue  # its memory is about its own path and would be false along another's
+            one.adopt(start)
+            before = [p.detach().clone() for p in one.weights.values()]
+            try:
+                one.step(t)
+            except AssayError:
+                raise  # the user's model or loss: not the optimizer's fault
+            except Exception as error:
+                alive.remove(one)
+                failed.append((one.name, f"{type(error).__name__}: {error}"))
+                continue
+            if not all(bool(torch.isfinite(g).all()) for g in one.gradient):
+                raise CannotMeasure(
+                    "backward",
+                    verbatim(f"a gradient that is not finite at step {t + 1} of the warm-up"),
+                    "finite gradients on the example inputs",
+                    "Lower the lr of the first optimizer, or give warmup=0.",
+                )
+            taken = [p.detach() - old for p, old in zip(one.weights.values(), before, strict=True)]
+            why = _why_unusable(taken) if t == warmup else None
+            if why:
+                alive.remove(one)
+                failed.append((one.name, why))
+            elif t == warmup:
+                steps[one.name] = taken
+    return steps, start
+
+
+def _why_unusable(step: Direction) -> str | None:
+    if not all(bool(torch.isfinite(d).all()) for d in step):
+        return "its step is not finite"
+    return "its step is zero" if length(step) == 0 else None
+
+
+def _measure(
+    leader: Contender,
+    contenders: list[Contender],
+    steps: dict[str, list[Tensor]],
+    failed: list[tuple[str, str]],
+    kind: Norm,
+    warmup: int,
+    model: str,
+) -> Steps:
+    probe = Probe(leader.subject, warmup, leader.seed)
+    loss, start = probe.at()
+    gradient = leader.gradient
+    descent = [-g for g in gradient]
+    first = steps[leader.name]
+    radius = {
+        "parameter": lambda: length(first),
+        "function": lambda: probe.change(first, 1.0, start),
+        "loss": lambda: dot(descent, first),
+    }[kind]()
+    rows, moved = [], {}
+    for name, step in list(steps.items()):
+        scale = _scale(kind, probe, step, start, descent, radius)
+        if scale is None or not math.isfinite(scale) or scale <= 0:
+            failed.append((name, _why_no_scale(kind)))
+            continue
+        there, output = probe.at(step, scale)
+        moved[name] = [output - start]
+        rows.append(
+            Step(
+                name,
+                length(step),
+                scale,
+                scale * length(step),
+                rms(output - start),
+                scale * dot(descent, step),
+                loss - there,
+                degrees(step, descent),
+                tuple(loss - probe.at(step, scale * m)[0] for m in MULTIPLES),
+            )
+        )
+    pairs = tuple(
+        _pair(a.name, b.name, steps, moved, contenders) for a, b in itertools.combinations(rows, 2)
+    )
+    dtype = next(iter(leader.weights.values())).dtype
+    resolution = 4 * torch.finfo(dtype).eps * abs(loss)
+    rounding = torch.finfo(dtype).eps * length(list(leader.weights.values()))
+    coarse = [row.name for row in rows if rounding > 0.01 * row.own_norm]
+    fresh = [
+        c.name for c in contenders if warmup and c is not leader and needs_closure(c.optimizer)
+    ]
+    remarks: tuple[str, ...] = (
+        (
+            f"{', '.join(fresh)} steps without warm-up: what it remembers is about its own path only.",
+        )
+        if fresh
+        else ()
+    )
+    remarks += (
+        (
+            f"The own step of {', '.join(coarse)} is so short that {str(dtype).removeprefix('torch.')} "
+            "weights round off more than 1 % of it; a larger lr gives the same angle more precisely.",
+        )
+        if coarse
+        else ()
+    )
+    return Steps(
+        model,
+        kind,
+        radius,
+        warmup,
+        loss,
+        length(gradient),
+        tuple(rows),
+        pairs,
+        tuple(failed),
+        MULTIPLES,
+        resolution,
+        remarks,
+        findings=findings_of(rows, failed, kind, resolution),
+    )
+
+
+def _scale(
+    kind: Norm, probe: Probe, step: Direction, start: Tensor, descent: Direction, radius: float
+) -> float | None:
+    if kind == "parameter":
+        return radius / length(step)
+    if kind == "function":
+        return scale_to_function_norm(probe, step, start, radius) if radius > 0 else None
+    predicted = dot(descent, step)
+    return radius / predicted if predicted > 0 else None
+
+
+def _why_no_scale(kind: Norm) -> str:
+    if kind == "loss":
+        return "the gradient predicts no decrease along its step, or none along the first one's"
+    return "no multiple of its step changes the outputs as much as the first one's"
+
+
+def _pair(
+    a: str,
+    b: str,
+    steps: Mapping[str, Direction],
+    moved: Mapping[str, Direction],
+    contenders: list[Contender],
+) -> Pair:
+    by_name = {c.name: c for c in contenders}
+    names = list(by_name[a].weights)
+    layers = {name: degrees([x], [y]) for name, x, y in zip(names, steps[a], steps[b], strict=True)}
+    return Pair(
+        a,
+        b,
+        degrees(steps[a], steps[b]) or 0.0,
+        degrees(moved[a], moved[b]),
+        _closed_form(by_name[a], by_name[b]) or _closed_form(by_name[b], by_name[a]),
+        layers,
+    )
+
+
+def _closed_form(sgd: Contender, rmsprop: Contender) -> float | None:
+    if not is_plain_sgd(sgd.optimizer) or rmsprop.squares is None:
+        return None
+    eps = rmsprop.optimizer.param_groups[0]["eps"]
+    return closed_form_degrees(rmsprop.gradient, rmsprop.squares, eps)

@@ -1,0 +1,141 @@
+"""An optimizer that takes part in a comparison: its own copy of the model, and one step at a time."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from assay.errors import CannotMeasure, verbatim
+from assay.state import preserved_random_state
+from assay.subject import Subject
+from assay.update.optimizer import Make, build_optimizer, needs_closure
+
+
+@dataclass
+class Contender:
+    """An optimizer with its own copy of the model, and the running mean of g² where it is RMSprop.
+
+    Args:
+        name: What the user calls it.
+        subject: The subject with the copy as its model.
+        optimizer: Made for the copy.
+        seed: Of the random numbers in forward passes (dropout): the same at the same step for all.
+    """
+
+    name: str
+    subject: Subject
+    optimizer: Any
+    seed: int
+    squares: list[Tensor] | None = None
+    gradient: list[Tensor] = field(default_factory=list)
+
+    @property
+    def weights(self) -> dict[str, nn.Parameter]:
+        """Trainable parameters by name; a tied one stands once."""
+        return {n: p for n, p in self.subject.model.named_parameters() if p.requires_grad}
+
+    def differentiate(self, step: int) -> Tensor:
+        """Leave fresh gradients of the objective in the copy.
+
+        Returns:
+            The objective.
+        """
+        for p in self.subject.model.parameters():
+            p.grad = None
+        with torch.enable_grad(), preserved_random_state(self.seed + step):
+            return self.subject.backward(self.subject.forward())
+
+    def step(self, step: int) -> None:
+        """Take one step of the optimizer."""
+
+        def closure() -> Tensor:
+            return self.differentiate(step)
+
+        closure()
+        self.gradient = [_dense(p) for p in self.weights.values()]
+        self._remember_squares()
+        if needs_closure(self.optimizer):
+            self.optimizer.step(closure)
+        else:
+            self.optimizer.step()
+
+    def _remember_squares(self) -> None:
+        """RMSprop's `s ← α s + (1 − α) g²` from the gradients themselves, not from its state (U1)."""
+        if not is_plain_rmsprop(self.optimizer):
+            return
+        alpha = self.optimizer.param_groups[0]["alpha"]
+        old = self.squares or [torch.zeros_like(g) for g in self.gradient]
+        self.squares = [
+            alpha * s + (1 - alpha) * g.square() for s, g in zip(old, self.gradient, strict=True)
+        ]
+
+    def adopt(self, state: dict[str, Tensor]) -> None:
+        """Take over weights and buffers of another copy, keeping the optimizer's state."""
+        with torch.no_grad():
+            own = {**dict(self.subject.model.named_parameters()), **_buffers(self.subject.model)}
+            for name, value in state.items():
+                own[name].copy_(value)
+
+    def state(self) -> dict[str, Tensor]:
+        """Copies of weights and buffers, by name."""
+        own = {**dict(self.subject.model.named_parameters()), **_buffers(self.subject.model)}
+        return {name: value.detach().clone() for name, value in own.items()}
+
+
+def _buffers(model: nn.Module) -> dict[str, Tensor]:
+    return dict(model.named_buffers())
+
+
+def _dense(p: Tensor) -> Tensor:
+    grad = torch.zeros_like(p) if p.grad is None else p.grad
+    return (grad.to_dense() if grad.is_sparse else grad).detach().clone()
+
+
+def enter(name: str, make: Make, subject: Subject, seed: int) -> Contender:
+    """Give an optimizer its own copy of the model.
+
+    Args:
+        name: What the user calls it.
+        make: Makes the optimizer.
+        subject: The user's subject.
+        seed: Of forward passes.
+
+    Returns:
+        The contender.
+
+    Raises:
+        CannotMeasure: If the model cannot be copied.
+        UsageError: If `make` returns no optimizer.
+        UserCodeError: If `make` raises.
+    """
+    try:
+        model = copy.deepcopy(subject.model)
+    except Exception as error:
+        raise CannotMeasure(
+            "model",
+            verbatim(f"a {subject.name} that copy.deepcopy cannot copy ({error})"),
+            "a model that can be copied, because every optimizer steps on its own copy",
+            "Keep non-leaf tensors and open resources out of the module's attributes.",
+        ) from error
+    with preserved_random_state(seed):
+        optimizer = build_optimizer(make, model, name)
+    return Contender(name, replace(subject, model=model), optimizer, seed)
+
+
+def is_plain_sgd(optimizer: Any) -> bool:
+    """Whether one step of it is `−η g` exactly."""
+    return _is_plain(optimizer, torch.optim.SGD, "momentum", "weight_decay")
+
+
+def is_plain_rmsprop(optimizer: Any) -> bool:
+    """Whether one step of it is `−η g / (√s + ε)` exactly."""
+    return _is_plain(optimizer, torch.optim.RMSprop, "momentum", "weight_decay", "centered")
+
+
+def _is_plain(optimizer: Any, kind: type, *off: str) -> bool:
+    groups: list[dict[str, Any]] = getattr(optimizer, "param_groups", [])
+    return type(optimizer) is kind and len(groups) == 1 and not any(groups[0][key] for key in off)

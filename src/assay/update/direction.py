@@ -1,0 +1,62 @@
+"""Directions in parameter space: one tensor a parameter; lengths, angles, and the closed form of U1."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor
+
+Direction = Sequence[Tensor]  # one tensor a trainable parameter, in the order of `named_parameters`
+
+
+def dot(a: Direction, b: Direction) -> float:
+    """Inner product over all parameters, summed in float64."""
+    pairs = zip(a, b, strict=True)
+    return sum(float((x.detach().double() * y.detach().double()).sum()) for x, y in pairs)
+
+
+def length(a: Direction) -> float:
+    """Euclidean length over all parameters."""
+    return math.sqrt(dot(a, a))
+
+
+def degrees(a: Direction, b: Direction) -> float | None:
+    """Angle between two directions, accurate also near 0 and 180 (Kahan's half-angle form).
+
+    Returns:
+        Degrees from 0 to 180, or None where a direction is zero.
+
+    Example:
+        >>> import torch
+        >>> degrees([torch.tensor([1.0, 0.0])], [torch.tensor([1.0, 1.0])])
+        45.0
+    """
+    m, n = length(a), length(b)
+    if m == 0 or n == 0:
+        return None
+    minus = [x.double() / m - y.double() / n for x, y in zip(a, b, strict=True)]
+    plus = [x.double() / m + y.double() / n for x, y in zip(a, b, strict=True)]
+    return math.degrees(2 * math.atan2(length(minus), length(plus)))
+
+
+def rms(x: Tensor) -> float:
+    """Root of the mean square of all entries."""
+    return float(x.square().mean().sqrt())
+
+
+def closed_form_degrees(gradient: Direction, squares: Direction, eps: float) -> float | None:
+    """Angle between SGD and RMSProp in closed form (Theory U1).
+
+    `cos = Σ g² / (√s + ε) / (‖g‖ ‖g / (√s + ε)‖)`, where s is the running mean of g² that counts the
+    present gradient, and ε stands outside the root as PyTorch has it.
+
+    Args:
+        gradient: g, one tensor a parameter.
+        squares: s, likewise.
+        eps: ε.
+
+    Returns:
+        Degrees, or None where the gradient is zero.
+    """
+    return degrees(gradient, [g / (s.sqrt() + eps) for g, s in zip(gradient, squares, strict=True)])

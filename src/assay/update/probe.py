@@ -1,0 +1,92 @@
+"""Loss and outputs of a model at displaced weights."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from assay.state import preserved, preserved_random_state
+from assay.subject import Subject, first_floating
+from assay.update.direction import Direction, rms
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Loss and outputs at displaced weights, with the same random numbers every time.
+
+    Args:
+        subject: With a copy of the model, at the common weights.
+        step: Which seed to use.
+        seed: First seed.
+    """
+
+    subject: Subject
+    step: int
+    seed: int
+
+    def at(self, direction: Direction | None = None, scale: float = 1.0) -> tuple[float, Tensor]:
+        """Objective and first floating-point output at `weights + scale · direction`.
+
+        Returns:
+            A float and a tensor of the output's shape, in float64.
+        """
+        model = self.subject.model
+        weights = [p for p in model.parameters() if p.requires_grad]
+        with preserved(model, parameters=True), torch.no_grad():
+            if direction is not None:
+                for p, d in zip(weights, direction, strict=True):
+                    p.add_(d, alpha=scale)
+            with preserved_random_state(self.seed + self.step):
+                output = self.subject.forward()
+                value = self.subject.objective(output)
+            return float(value), first_floating(output).double().clone()
+
+    def change(self, direction: Direction, scale: float, start: Tensor) -> float:
+        """RMS change of the output from `start` at `weights + scale · direction`."""
+        return rms(self.at(direction, scale)[1] - start)
+
+
+def scale_to_function_norm(
+    probe: Probe, direction: Direction, start: Tensor, target: float
+) -> float | None:
+    """The factor at which a step changes the outputs by `target` in RMS.
+
+    The change grows with the factor for small steps; the first crossing is bracketed by doubling and then
+    halved in the logarithm to four digits.
+
+    Args:
+        probe: Evaluates the model.
+        direction: The step.
+        start: Outputs at the common weights.
+        target: RMS change to reach.
+
+    Returns:
+        The factor, or None where no factor within 2^±40 reaches it.
+    """
+    low, high = 1.0, 1.0
+    for _ in range(40):
+        if probe.change(direction, low, start) < target:
+            break
+        low /= 2
+    else:
+        return None
+    for _ in range(40):
+        if probe.change(direction, high, start) >= target:
+            break
+        low, high = high, high * 2
+    else:
+        return None
+    if low == high:  # pragma: no cover - `low` was below the target and `high` is not
+        return low
+    for _ in range(30):
+        middle = math.sqrt(low * high)
+        if probe.change(direction, middle, start) < target:
+            low = middle
+        else:
+            high = middle
+        if high / low < 1 + 1e-4:
+            break
+    return math.sqrt(low * high)

@@ -1,0 +1,88 @@
+"""The line of the user's code that is running now."""
+
+from __future__ import annotations
+
+import linecache
+import os
+import sys
+import sysconfig
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+_HERE = str(Path(__file__).parent) + os.sep
+_STDLIB = sysconfig.get_paths()["stdlib"] + os.sep
+_SITE = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
+
+
+def is_ours(filename: str) -> bool:
+    """Whether `filename` is part of assay.
+
+    Returns:
+        True for a file of this package.
+    """
+    return filename.startswith(_HERE)
+
+
+@lru_cache(maxsize=1)
+def _torch() -> str:
+    spec = find_spec("torch")
+    return str(Path(spec.origin).parent) + os.sep if spec and spec.origin else "\0"
+
+
+@lru_cache(maxsize=4096)
+def _is_plumbing(filename: str) -> bool:
+    """Whether a frame of `filename` is machinery that no user wants to be sent to."""
+    if filename.startswith("<") or is_ours(filename) or filename.startswith(_torch()):
+        return True
+    return filename.startswith(_STDLIB) and not any(site in filename for site in _SITE)
+
+
+@dataclass(frozen=True, order=True)
+class Location:
+    """A line of code: file, line number and the function it stands in.
+
+    Example:
+        >>> Location("net.py", 12, "forward").short
+        'net.py:12'
+    """
+
+    file: str
+    line: int
+    function: str = ""
+
+    @property
+    def short(self) -> str:
+        """File relative to the working directory where that is shorter, and line: `net.py:12`."""
+        relative = os.path.relpath(self.file)
+        return f"{min(relative, self.file, key=len)}:{self.line}"
+
+    @property
+    def code(self) -> str:
+        """The text of the line, or "" where the source is not to be had."""
+        return linecache.getline(self.file, self.line).strip()
+
+    def __str__(self) -> str:
+        return self.short
+
+
+def here(skip: int = 1) -> Location | None:
+    """The innermost frame that is neither torch, nor assay, nor the standard library.
+
+    During a forward pass that is the line of the model that issued the running operator; for a model
+    of an installed library (transformers, timm) it is the line in that library.
+
+    Args:
+        skip: Frames to leave out from the start; 1 is the caller's own.
+
+    Returns:
+        The location, or None where every frame is machinery (as in a backward pass started by assay).
+    """
+    frame = sys._getframe(skip)
+    while frame is not None:
+        code = frame.f_code
+        if not _is_plumbing(code.co_filename):
+            return Location(code.co_filename, frame.f_lineno, code.co_name)
+        frame = frame.f_back  # type: ignore[assignment]
+    return None

@@ -1,0 +1,233 @@
+"""The command line as a user meets it: words in, text and an exit code out."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import assay.cli
+from assay.cli import main
+from assay.errors import UsageError
+
+TINY = str(Path(__file__).with_name("tiny.py"))
+
+
+def run(*words):
+    return main([str(word) for word in words])
+
+
+def test_help_names_every_command_and_exit_code(capsys):
+    assert run("--help") == 0
+    text = capsys.readouterr().out
+    for name in (
+        "report",
+        "scale",
+        "highway",
+        "cost",
+        "steps",
+        "units",
+        "certify",
+        "verify",
+        "bound",
+    ):
+        assert re.search(rf"^  {name}\b", text, re.M)
+    assert "Exit codes" in text
+    assert run("--version") == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"],
+        ["report", "--help"],
+        ["report"],
+        ["report", "nosuch.py:x"],
+        ["report", f"{TINY}:well", "--size", "b=0"],
+        ["report", f"{TINY}:well", "--size", "b"],
+        ["report", f"{TINY}:well", "--output", "/no/such/folder/x.html"],
+        ["cost", f"{TINY}:well", "--at", "b=x"],
+    ],
+)
+def test_help_and_usage_errors_do_not_load_torch(words):
+    code = (
+        "import sys; from assay.cli import main; code = main(sys.argv[1:]);"
+        "print('torch' in sys.modules, code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    expected = "False 0" if "--help" in words else "False 2"
+    assert done.stdout.strip().splitlines()[-1] == expected, done.stderr
+
+
+def test_a_healthy_model_passes(capsys, tmp_path):
+    page = tmp_path / "report.html"
+    assert run("report", f"{TINY}:well", "--output", page) == 0
+    text = capsys.readouterr().out
+    assert str(page) in text.replace("\n", "")
+    assert page.read_text().startswith("<!DOCTYPE html>") or page.read_text().startswith(
+        "<!doctype html>"
+    )
+
+
+def test_a_dying_signal_is_found(capsys):
+    assert run("scale", f"{TINY}:deep") == 1
+    assert "scale." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["report", f"{TINY}:nosuch"], "there is no 'nosuch'"),
+        (["report", f"{TINY}:well", "--size", "q=3"], "a parameter of"),
+        (["report", f"{TINY}:well", "-a", "q=3"], "a parameter of"),
+        (["report", f"{TINY}:well", "--size", "b=2", "--size", "b=3"], "given once"),
+        (["report", f"{TINY}:well", "--size", "b=two"], "integer of at least 1"),
+        (["report", f"{TINY}:well", "--lr", "0.1"], "--optimizer"),
+        (["report", f"{TINY}:well", "--optimizer", "torch.optim:Nope"], "Nope"),
+        (["report", f"{TINY}:well", "--optimizer", "Nope"], "Nope"),
+        (["report", f"{TINY}:well", "--delta", "2"], "delta"),
+        (["cost", f"{TINY}:well", "--at", "q=3"], "a size of"),
+        (["units", "torch.optim:Nope"], "Nope"),
+        (["bound", "--errors", "5", "--examples", "3", "--bits", "1"], "errors"),
+        (["ls", "nosuch.py"], "does not exist"),
+    ],
+)
+def test_wrong_usage_is_one_paragraph(words, expected, capsys):
+    assert run(*words) == 2
+    text = capsys.readouterr().err
+    assert expected in text
+    assert "Traceback" not in text
+    assert len(text.strip().splitlines()) <= 3
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("builder_raises", "no such corpus"),
+        ("forward_raises", "ones(7, 7)"),
+        ("nan", "NaN"),
+        ("no_float", "floating-point"),
+        ("vector_loss", "loss(output)"),
+        ("no_inputs", "input"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_and_the_rest_appears(name, expected, capsys, tmp_path):
+    page = tmp_path / "report.html"
+    assert run("report", f"{TINY}:{name}", "--output", page) == 3
+    streams = capsys.readouterr()
+    assert expected in (streams.out + streams.err).replace("\n", " ").replace("  ", " ") or (
+        expected in page.read_text()
+    )
+    for section in ("Scale", "Highway", "Cost", "Step", "Units", "Certificate"):
+        assert section in page.read_text()
+
+
+def test_an_interrupt_leaves_no_page(monkeypatch, tmp_path, capsys):
+    import assay.reporting.report
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(assay.reporting.report, "report", interrupted)
+    page = tmp_path / "report.html"
+    assert run("report", f"{TINY}:well", "--output", page) == 130
+    assert not list(tmp_path.iterdir())
+    assert "Interrupted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["json", "html", "sarif", "text"])
+def test_formats(form, capsys):
+    assert run("scale", f"{TINY}:plain", "--format", form) in (0, 1)
+    text = capsys.readouterr().out
+    if form in ("json", "sarif"):
+        json.loads(text)
+    elif form == "html":
+        assert "</html>" in text
+
+
+def test_cost_at_sizes(capsys):
+    assert run("cost", f"{TINY}:plain", "--at", "d=1000,b=1") == 0
+    text = capsys.readouterr().out
+    assert "At b=1, d=1000:" in text
+    assert "4,000,000" in text  # two layers, 2·b·d² each
+
+
+def test_units_of_an_optimizer(capsys):
+    assert run("units", "torch.optim:SGD", "-a", "lr=0.01") == 0
+    assert "input scale" in capsys.readouterr().out
+
+
+def test_steps(capsys):
+    assert run("steps", f"{TINY}:well", "--optimizer", "torch.optim:Adam", "--lr", "0.001") == 0
+    assert "°" in capsys.readouterr().out
+
+
+def test_certify_then_verify(tmp_path, capsys):
+    path = tmp_path / "model.assay"
+    assert run("certify", f"{TINY}:well", "--output", path) == 0
+    assert run("verify", path, f"{TINY}:well") == 0
+    path.write_bytes(path.read_bytes()[:-1])
+    assert run("verify", path, f"{TINY}:well") == 4
+    assert run("verify", tmp_path / "none.assay", f"{TINY}:well") == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_bound(capsys):
+    assert run("bound", "--errors", "0", "--examples", "1000", "--bits", "10") == 0
+    assert "0.0" in capsys.readouterr().out
+
+
+def test_ls(capsys):
+    assert run("ls", TINY) == 0
+    text = capsys.readouterr().out
+    assert "b=4, d=8" in text
+    assert "_digits" not in text
+
+
+def test_users_own_traceback_is_shown_when_their_file_raises(tmp_path, capsys):
+    path = tmp_path / "raises.py"
+    path.write_text("def helper():\n    return {}['corpus']\nhelper()\n")
+    assert run("report", f"{path}:x") == 3
+    text = capsys.readouterr().err
+    assert "return {}['corpus']" in text
+    assert "KeyError" in text
+    assert "src/assay" not in text
+
+
+def test_console_script_and_module(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["assay", "--version"])
+    with pytest.raises(SystemExit) as stop:
+        assay.cli.run()
+    assert stop.value.code == 0
+
+
+def test_broken_pipe_is_quiet(monkeypatch):
+    def burst(*args, **kwargs):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(assay.cli.command, "main", burst)
+    monkeypatch.setattr(assay.cli.os, "dup2", lambda *a: None)
+    assert main(["bound"]) == 0
+
+
+def test_the_bar_draws_on_a_terminal_only(monkeypatch):
+    from rich.console import Console
+
+    from assay.cli.options import bar
+    from assay.progress import silent
+
+    with bar() as progress:
+        assert progress is silent
+    monkeypatch.setattr(Console, "is_terminal", True)
+    with bar() as progress:
+        progress("training", 1, 2, "loss 3")
+        progress("training", 2, 2)
+
+
+def test_pairs_refuse_nonsense():
+    from assay.cli.options import pairs
+
+    with pytest.raises(UsageError, match="NAME=VALUE"):
+        pairs("-a", ("1x=3",))

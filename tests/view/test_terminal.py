@@ -1,0 +1,118 @@
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from gallery import FINDINGS, HOSTILE, VIEW
+from rich.console import Console
+
+from assay.finding import Finding, Number
+from assay.view.blocks import Arc, Arcs, Bars, Cell, Column, Lines, Series, Table, View
+from assay.view.prose import clean, split_code
+from assay.view.text import to_rich, to_text
+from assay.where import Location
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def check_golden(name, text):
+    """Compare with the stored text; `ASSAY_GOLDEN=write` stores it anew, to be read in the diff."""
+    path = GOLDEN / name
+    if os.environ.get("ASSAY_GOLDEN") == "write":
+        path.write_text(text + "\n", encoding="utf-8")
+    assert text + "\n" == path.read_text(encoding="utf-8")
+
+
+def test_golden_view():
+    check_golden("gallery.txt", to_text(VIEW, FINDINGS))
+
+
+def test_golden_hostile_names():
+    check_golden("hostile.txt", to_text(HOSTILE))
+
+
+def test_text_is_the_same_whatever_the_terminal(monkeypatch):
+    before = to_text(VIEW, FINDINGS)
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert to_text(VIEW, FINDINGS) == before
+    assert "\x1b" not in before
+    assert max(map(len, before.splitlines())) <= 100
+    assert all(line == line.rstrip() for line in before.splitlines())
+
+
+def test_a_colour_terminal_gets_colours():
+    console = Console(force_terminal=True, color_system="truecolor", width=80)
+    with console.capture() as captured:
+        console.print(to_rich(VIEW, FINDINGS))
+    assert "\x1b[1;31m✗ error" in captured.get()
+
+
+def test_the_line_of_code_stands_beside_a_finding(tmp_path):
+    file = tmp_path / "net.py"
+    file.write_text("import torch\nx = torch.relu(x)\n")
+    finding = Finding(
+        "scale.mean",
+        "Off.",
+        Number(0.0, "1", "formula"),
+        Number(1.0, "1", "measured"),
+        where=Location(str(file), 2, "forward"),
+    )
+    text = to_text(View("Scale", "", "No."), (finding,))
+    assert "net.py:2" in text
+    assert "x = torch.relu(x)" in text
+
+
+def test_findings_come_gravest_first_and_are_counted():
+    many = tuple(replace(FINDINGS[2], weight=float(i)) for i in range(20))
+    text = to_text(View("Scale", "", "No."), (*many, FINDINGS[1]))
+    assert text.index("✗ error") < text.index("! warning")
+    assert "… and 9 more findings" in text
+
+
+def test_square_brackets_are_not_markup():
+    view = View(
+        "[red]x[/red]", "", "shape `[N, D]` [bold]", (Table((Column("[/]"),), (("[dim]",),)),)
+    )
+    text = to_text(view)
+    assert "[red]x[/red]" in text
+    assert "[N, D]" in text
+    assert "[dim]" in text
+
+
+def test_long_tables_and_pictures_are_cut_with_a_count():
+    rows = tuple((str(i), Cell("ok", "good")) for i in range(46))
+    view = View(
+        "T",
+        "",
+        "",
+        (
+            Table((Column("n", align="right"), Column("is")), rows),
+            Bars(tuple((f"b{i}", float(i)) for i in range(15)), "x", reference=(7.0, "mean")),
+            Arcs(("a", "b"), tuple(Arc(0, 1.5, "skip") for _ in range(14))),
+        ),
+    )
+    text = to_text(view)
+    assert "… and 34 more rows" in text
+    assert "… and 3 more" in text
+    assert "… and 2 more" in text
+    assert "a → 1.5" in text
+
+
+def test_an_empty_table_says_so():
+    text = to_text(View("T", "", "", (Table((Column("path"),), (), "Skip paths."),)))
+    assert text.endswith("Skip paths.\nNone.")
+    assert "path" not in text.splitlines()
+
+
+def test_sparklines_show_what_cannot_be_drawn():
+    line = Series("g", range(5), (1.0, 1e-9, 0.0, math.nan, math.inf))
+    text = to_text(View("T", "", "", (Lines((line, Series("e", (), ())), "x", "y", log_y=True),)))
+    assert "█▁_×∞" in text
+    assert "no values" in text
+
+
+def test_prose():
+    assert clean("a\x00b\ud800c\x9bd") == "a�b�c�d"
+    assert split_code("`a` and `b") == [("a", True), (" and `b", False)]
+    assert split_code("") == []
