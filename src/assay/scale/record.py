@@ -224,6 +224,9 @@ def _relative(record: Record, by_unit: bool) -> float | None:
     """Gradient energy in units of the size that a normaliser divides by.
 
     A batch norm divides by the standard deviation of each unit, the others by the size of the vector.
+
+    Returns:
+        Energy times squared size; None without a gradient.
     """
     energies = [call.energy for call in record.calls if call.energy is not None]
     if not energies or record.moments is None:

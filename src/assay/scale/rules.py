@@ -196,6 +196,9 @@ def _backward_variance(rows: Sequence[Row]) -> Iterator[Finding]:
 
     The sum of squares (not the mean) is what unit-variance weights keep, whatever the widths and
     resolutions are.
+
+    Yields:
+        At most one finding for each of the two groups.
     """
     kinds = [row for row in rows if row.kind in ("product", "lookup") and not row.beside_larger]
     for group in (products(rows), [row for row in kinds if row.normalised and row.varies]):
