@@ -54,21 +54,32 @@ def test_no_optimizer_is_left_out() -> None:
     assert there == set(EXPECTED)
 
 
-def test_the_documented_table_is_the_expected_one() -> None:
+@functools.cache
+def documented() -> dict[str, dict[str, str]]:
     lines = (Path(__file__).parents[2] / "docs" / "units.md").read_text().splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("| optimizer"))
     head = [cell.strip() for cell in lines[start].strip("|").split("|")][1:]
+    assert set(head) | ALWAYS == set(ROWS)
     found = {}
     for line in lines[start + 2 :]:
         if not line.startswith("|"):
             break
         name, *marks = (cell.strip() for cell in line.strip("|").split("|"))
         found[name] = dict(zip(head, marks, strict=True))
-    assert set(head) | ALWAYS == set(ROWS)
-    for name, rows in EXPECTED.items():
-        assert {row for row, mark in found[name].items() if mark != "✗"} == rows
-        for row, mark in found[name].items():
-            assert (mark == "ε") == card(name)[row].law.startswith("up to ε")
+    return found
+
+
+def test_the_documented_table_is_the_expected_one() -> None:
+    kept = {
+        name: {r for r, mark in row.items() if mark != "✗"} for name, row in documented().items()
+    }
+    assert kept == EXPECTED
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_the_documented_epsilons_are_the_measured_ones(name: str) -> None:
+    for row, mark in documented()[name].items():
+        assert (mark == "ε") == card(name)[row].law.startswith("up to ε")
 
 
 @pytest.mark.parametrize("name", EXPECTED)
