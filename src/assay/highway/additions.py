@@ -10,23 +10,11 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import reduce
-from operator import or_
 
 from assay.highway.carry import Carry, Gate, carries
-from assay.highway.graph import Edge, Graph
-from assay.highway.operators import NORM, PARTITION, PROJECTION, RESAMPLING, SUMS
-
-# What is known of a way down from one side of an addition.
-_CROPPED, _PROJECTED, _GATED = 1, 2, 4  # of a carried way
-_WEIGHTS, _BENT, _PART = 1, 2, 4  # of any way: weights, a nonlinearity, a part of the value
-_ACCUMULATES = 16  # ungated additions of one line passed before calling it an accumulator
-_NODES = 2_000_000  # nodes swept for all additions of a model, seconds of work
-_NODES_LEFT = 1_000  # and for each one after that: a block, or a step in time
-
-Sides = list[list[int]]
-# What is known of the ways from an addition to a value: kind of way -> set of sides, as bits.
-Ways = dict[int, int]
+from assay.highway.graph import Graph
+from assay.highway.operators import SUMS
+from assay.highway.sweep import sweep
 
 
 @dataclass
@@ -45,6 +33,13 @@ class Crossing:
         self.norm |= carry.norm
         self.activation |= carry.activation
         self.projection |= carry.projection
+
+    def join(self, other: Crossing) -> None:
+        """Add what lies on another stretch."""
+        self.gates += other.gates
+        self.norm |= other.norm
+        self.activation |= other.activation
+        self.projection |= other.projection
 
 
 @dataclass
@@ -90,19 +85,8 @@ def find_additions(graph: Graph) -> dict[int, Addition]:
     return found
 
 
-def sides_of(graph: Graph, node: int) -> Sides:
-    """The operands of an addition or concatenation, grouped into its sides; nodes by side."""
-    if graph.stems[node] == "Cat":
-        return [[edge.node] if edge.node >= 0 else [] for edge in graph.inputs[node]]
-    edges = graph.inputs[node]
-    return [
-        [edges[k].node for k in side if k < len(edges) and edges[k].node >= 0]
-        for side in SUMS[graph.stems[node]]
-    ]
-
-
 def _addition(graph: Graph, node: int, found: dict[int, Addition]) -> Addition | None:
-    sides = sides_of(graph, node)
+    sides = graph.sides(node)
     if sum(any(graph.data[child] for child in side) for side in sides) < 2:
         return None
     hit = sweep(graph, node)
@@ -139,6 +123,7 @@ def _trace(
     parents: list[int] = []
     beside: list[Carry] = []
     pending: list[tuple[int, bool]] = []
+    absorbed: list[int] = []
     seen, positive = set[int](), False
     for carry in carries(graph, node, projections=projected):
         if carry.position in sides[addition.skip] and carry.child in reach:
@@ -150,10 +135,10 @@ def _trace(
         top, negative = pending.pop()
         positive |= not negative and (top == source or top in found)
         if top in found:
-            if others.isdisjoint(child for side in sides_of(graph, top) for child in side):
+            if others.isdisjoint(child for side in graph.sides(top) for child in side):
                 parents.append(top)
                 continue
-            del found[top]  # (h − c)·z + c is one addition, written as two
+            absorbed.append(top)  # (h − c)·z + c is one addition, written as two
         if top in seen or top == source:
             continue
         seen.add(top)
@@ -163,18 +148,33 @@ def _trace(
                 pending.append((carry.child, negative != carry.negative))
     if not positive:
         return False
+    for top in dict.fromkeys(absorbed):
+        _remove(found, top)
     for carry in beside:
         # h + z·(c − h): what the other side takes away again is a gate as well
         crossing.gates += _taken_away(graph, carry, source, reach)
     if crossing.gates:  # m·cell(h) + (1 − m)·h: the cell's own addition is a part of this one
         for inner in _carried_through(graph, beside, source, reach):
-            if inner in found and found[inner].source == source:
-                crossing.gates += found.pop(inner).crossing.gates
+            if inner in found and inner not in parents and found[inner].source == source:
+                crossing.gates += _remove(found, inner).crossing.gates
     _settle(crossing)
     stretch = addition.stretch
     addition.parent = max(parents) if parents else _addition_before(graph, source, found, stretch)
     _settle(stretch)
     return True
+
+
+def _remove(found: dict[int, Addition], node: int) -> Addition:
+    """Take an addition off its path, and join the two ends."""
+    removed = found.pop(node)
+    for later in reversed(found.values()):
+        if later.node < node:
+            break
+        if later.parent == node:
+            later.parent = removed.parent
+            later.stretch.join(removed.crossing)
+            later.stretch.join(removed.stretch)
+    return removed
 
 
 def _carried_through(
@@ -234,156 +234,6 @@ def _taken_away(graph: Graph, first: Carry, source: int, reach: set[int]) -> lis
                 more = [below.gate] if below.gate else []
                 stack.append((below, negative != below.negative, gates + more))
     return found
-
-
-@dataclass(frozen=True)
-class Hit:
-    """What a sweep found: the source, the side that carries it, and how it was recognised."""
-
-    source: Edge
-    skip: int
-    recurrent: bool = False
-
-
-class _Frontier:
-    """Values still to look at, newest first, with what is known of the ways to them."""
-
-    def __init__(self) -> None:
-        self.carried: dict[Edge, Ways] = {}
-        self.reached: dict[Edge, Ways] = {}
-        self.heap: list[tuple[int, int]] = []
-        self.waiting = 0  # carried values in the heap; without one there is nothing to find
-
-    def mark(self, table: dict[Edge, Ways], value: Edge, known: int, who: int) -> None:
-        if value not in self.carried and value not in self.reached:
-            heapq.heappush(self.heap, (-value.node, value.output))
-        if table is self.carried and value not in table:
-            self.waiting += 1
-        ways = table.setdefault(value, {})
-        ways[known] = ways.get(known, 0) | who
-
-    def pop(self) -> tuple[Edge, Ways, Ways]:
-        node, output = heapq.heappop(self.heap)
-        value = Edge(-node, output)
-        ways = self.carried.get(value, {})
-        self.waiting -= bool(ways)
-        return value, ways, self.reached.get(value, {})
-
-
-def sweep(graph: Graph, start: int, *, projections: bool = False) -> Hit | None:
-    """Find the newest value that one side carries and another is computed from.
-
-    Args:
-        graph: The graph.
-        start: The addition or concatenation.
-        projections: Let the carried way cross one linear map; the other has to be nonlinear then.
-
-    Returns:
-        The source, or None where no side is a skip path.
-    """
-    front = _start(graph, start, projections)
-    place = None if graph.stems[start] == "Cat" else graph.place(start)
-    passed, swept = 0, 0
-    recurrence: Hit | None = None
-    limit = max(_NODES - graph.memo.get("swept", 0), _NODES_LEFT)
-    while front.heap and front.waiting and swept < limit:
-        value, ways, others = front.pop()
-        node = value.node
-        swept += 1
-        graph.memo["swept"] = graph.memo.get("swept", 0) + 1
-        side = _match(ways, others)
-        if side is not None and node not in graph.leaf:
-            return Hit(value, side)
-        if ways and place is not None and graph.place(node) == place:
-            gated = [
-                who for known, who in ways.items() if known & _GATED and not known & _PROJECTED
-            ]
-            if gated and recurrence is None:
-                recurrence = Hit(value, gated[0].bit_length() - 1, recurrent=True)
-            passed += 1
-            if passed > _ACCUMULATES:
-                break
-        step = carries(graph, node, projections=projections)
-        shared = reduce(or_, others.values(), 0)
-        for carry in step:
-            below = Edge(carry.child, carry.output)
-            if _is_dead_end(graph, below, projections):
-                continue
-            for known, who in ways.items():
-                if carry.projection:
-                    # a map that the diversion goes through as well lies above both, not on the skip
-                    if known & _PROJECTED or shared & ~who:
-                        continue
-                front.mark(front.carried, below, known | _known(carry), who)
-        if others:
-            _pass_on(graph, front, node, others, step)
-    return recurrence
-
-
-def _start(graph: Graph, start: int, projections: bool) -> _Frontier:
-    front = _Frontier()
-    concatenation = graph.stems[start] == "Cat"
-    edges = graph.inputs[start]
-    sides = [(k,) for k in range(len(edges))] if concatenation else SUMS[graph.stems[start]]
-    owner = {position: 1 << k for k, side in enumerate(sides) for position in side}
-    for position, edge in enumerate(edges):
-        if edge.node >= 0 and position in owner:
-            front.mark(front.reached, edge, 0, owner[position])
-            if concatenation and graph.data[edge.node]:
-                front.mark(front.carried, edge, 0, owner[position])
-    for carry in carries(graph, start, projections=projections):
-        if carry.position in owner:
-            value = Edge(carry.child, carry.output)
-            if not _is_dead_end(graph, value, projections):
-                front.mark(front.carried, value, _known(carry), owner[carry.position])
-    return front
-
-
-def _is_dead_end(graph: Graph, value: Edge, projections: bool) -> bool:
-    """A value that is carried from nowhere and read only here cannot be where a diversion left."""
-    return graph.is_read_once(value) and not carries(graph, value.node, projections=projections)
-
-
-def _pass_on(graph: Graph, front: _Frontier, node: int, others: Ways, step: list[Carry]) -> None:
-    """Mark the inputs of a node as reached, with what the node adds to the ways."""
-    gain = _below(graph, node, step)
-    mixed = bool(gain & (_BENT | _WEIGHTS))  # afterwards every part depends on every other
-    for edge in graph.inputs[node]:
-        if edge.node >= 0:
-            for known, who in others.items():
-                kept = known & ~_PART if mixed else known
-                front.mark(front.reached, edge, kept | gain, who)
-
-
-def _known(carry: Carry) -> int:
-    return _CROPPED * carry.crop | _PROJECTED * carry.projection | _GATED * (carry.gate is not None)
-
-
-def _below(graph: Graph, node: int, step: list[Carry]) -> int:
-    """What a node adds to the knowledge of a way that passes through it."""
-    stem = graph.stems[node]
-    if stem in PARTITION:
-        return _PART
-    if graph.mixes(node):
-        return _WEIGHTS | (_BENT if node in graph.opaque else 0)
-    if any(carry.activation for carry in step):
-        return _BENT
-    linear = stem in PROJECTION or stem in RESAMPLING or stem in NORM or stem == "Cat"
-    return 0 if step or linear else _BENT
-
-
-def _match(ways: Ways, others: Ways) -> int | None:
-    for known, who in sorted(ways.items()):
-        fit = 0
-        for other, sides in others.items():
-            bent = other & _BENT or not known & _PROJECTED
-            whole = not other & _PART or not known & _CROPPED
-            if other & _WEIGHTS and bent and whole:
-                fit |= sides
-        for side in range(who.bit_length()):
-            if who >> side & 1 and fit & ~(1 << side):
-                return side
-    return None
 
 
 def _dominates(graph: Graph, start: int, source: int) -> bool:

@@ -138,13 +138,16 @@ def _factor(graph: Graph, node: int, value: int, factor: int, operand: int) -> C
     own = _made_from(graph, _child(graph, node, value), child)
     if own is not None:
         return replace(plain, norm=own == "norm", activation=own == "activation")
-    return replace(plain, gate=Gate("data", child, keeps=graph.stems[child] != "Rsub"))
+    return replace(plain, gate=Gate("data", child))
 
 
 def _made_from(graph: Graph, value: int, factor: int) -> Literal["norm", "activation"] | None:
     """Whether a factor is a function of the very value it multiplies, without parameters.
 
     RMSNorm and x·sigmoid(x) look like gates; this tells them apart from one.
+
+    Returns:
+        "norm" where a reduction is on the way (x / rms(x)), "activation" where none is, None for a gate.
     """
     if value < 0:
         return None
@@ -189,7 +192,7 @@ def _neg(graph: Graph, node: int) -> list[Carry]:
 
 
 def _lerp(graph: Graph, node: int) -> list[Carry]:
-    """a + w (b − a): the weight updates a and keeps b."""
+    """A + w (b − a): the weight updates a and keeps b."""
     weight = _child(graph, node, 2)
     data = weight >= 0 and graph.data[weight]
     if weight < 0:

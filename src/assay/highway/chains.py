@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
-from assay.highway.additions import Addition, Crossing, sides_of
+from assay.highway.additions import Addition, Crossing
 from assay.highway.carry import Gate, GateKind, carries
 from assay.highway.graph import Graph
 from assay.highway.operators import ELEMENTWISE, SUMS
@@ -78,7 +79,7 @@ def find_chains(graph: Graph, additions: dict[int, Addition]) -> list[Chain]:
         links = [_Link(addition, _weights(graph, addition)) for addition in kept]
         if not links:
             continue
-        for link, following in zip(links, links[1:], strict=False):
+        for link, following in pairwise(links):
             link.after = following.addition.stretch
         if len(links) > 1:  # a loop that scales or normalises after the sum does so at its end too
             links[-1].after = links[-2].after
@@ -95,11 +96,11 @@ def _paths(additions: dict[int, Addition]) -> Iterable[list[int]]:
     taken: set[int] = set()
     for end in sorted(depth, key=lambda node: (-depth[node], -node)):
         path: list[int] = []
-        node: int | None = end
-        while node is not None and node not in taken:
-            taken.add(node)
-            path.append(node)
-            node = additions[node].parent
+        top: int | None = end
+        while top is not None and top not in taken:
+            taken.add(top)
+            path.append(top)
+            top = additions[top].parent
         if path:
             yield path[::-1]
 
@@ -112,7 +113,7 @@ def _confirmed(path: list[Addition]) -> list[Addition]:
 
 def _weights(graph: Graph, addition: Addition) -> frozenset[str]:
     """The weights of a diversion: those that meet what is computed from the source."""
-    sides = sides_of(graph, addition.node)
+    sides = graph.sides(addition.node)
     start = [child for k, side in enumerate(sides) if k != addition.skip for child in side]
     if addition.recurrent:
         return nearest_parameters(graph, start)

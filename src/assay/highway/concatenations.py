@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from assay.highway.additions import Addition, Crossing, sides_of, sweep
+from assay.highway.additions import Addition, Crossing
 from assay.highway.graph import Graph
 from assay.highway.operators import IDENTITY, NORM
+from assay.highway.sweep import sweep
 
 _THROUGH = NORM | IDENTITY | frozenset(["Relu", "Silu", "Gelu", "LeakyRelu", "Elu"])
 
@@ -25,7 +26,7 @@ def find_concatenations(graph: Graph) -> dict[int, Addition]:
             continue
         if not _joins_features(graph, node, consumers):
             continue  # outputs of several steps or images put side by side
-        sides = sides_of(graph, node)
+        sides = graph.sides(node)
         hit = sweep(graph, node)
         if hit is None:
             continue
@@ -34,7 +35,7 @@ def find_concatenations(graph: Graph) -> dict[int, Addition]:
             other
             for other in found
             if other in operands
-            or not operands.isdisjoint(child for side in sides_of(graph, other) for child in side)
+            or not operands.isdisjoint(child for side in graph.sides(other) for child in side)
         ]
         parent = max(before) if before else None
         found[node] = Addition(node, *hit.source, hit.skip, False, Crossing(), parent)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from torch.autograd.function import BackwardCFunction
 
-from assay.highway.operators import IDENTITY, MIXING
+from assay.highway.operators import IDENTITY, MIXING, SUMS
 from assay.highway.record import Operation, Origin, Recording
 
 _LAST = 2**62  # leaves carry the largest sequence number that there is
@@ -54,6 +54,16 @@ class Graph:
     def children(self, node: int) -> list[int]:
         """The nodes that made the inputs of `node`, of those that are in the graph."""
         return [edge.node for edge in self.inputs[node] if edge.node >= 0]
+
+    def sides(self, node: int) -> list[list[int]]:
+        """The operands of an addition or concatenation: the nodes of each of its sides."""
+        edges = self.inputs[node]
+        if self.stems[node] == "Cat":
+            return [[edge.node] if edge.node >= 0 else [] for edge in edges]
+        return [
+            [edges[k].node for k in side if k < len(edges) and edges[k].node >= 0]
+            for side in SUMS[self.stems[node]]
+        ]
 
     def is_read_once(self, edge: Edge) -> bool:
         """Whether only one operator reads this value."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from assay.highway.highways import Highways, PlainPath, SkipPath
+from assay.highway.highways import Highways
+from assay.highway.paths import PlainPath, SkipPath
 from assay.highway.rules import FACTOR, LONG
 from assay.view.blocks import Arc, Arcs, Block, Cell, Column, Lines, Mark, Series, Table, View
 
@@ -43,34 +45,47 @@ def picture(highways: Highways) -> View:
 def _answer(highways: Highways) -> str:
     path, plain = highways.longest, highways.plain
     if path is None:
+        if plain is None and highways.opaque:
+            return "No skip path was found, but the graph could not be looked into."
         if plain is None:
             return "No skip path, and no parametrised operator that could need one."
+        unit = plain.unit if plain.length > 1 else plain.unit.removesuffix("s")
         return (
-            f"No skip path. Over the longest stretch, {plain.length} {plain.unit}, "
-            f"{_share(plain.retention)} of the gradient's norm survives."
+            f"No skip path. The longest stretch without one has {plain.length} {unit}"
+            f"{_fate(plain, 'it')}."
         )
     total = sum(p.count for p in highways.paths)
     number = "One skip path" if total == 1 else f"{total} skip paths"
-    what = "additions" if path.is_sum else "concatenations"
     subject = "It" if total == 1 else "The longest"
-    sharing = "share their weights" if path.tied else "have weights of their own"
+    what = "addition" if path.is_sum else "concatenation"
+    own = "share their weights" if path.tied else "have weights of their own"
+    chain = f"chains {path.length} {what}s whose diversions {own}"
+    if path.length == 1:
+        chain = f"is a single {what} whose diversion has weights of its own"
     gate = {None: "no gate", "constant": "a constant factor", "data": "a gate driven by data"}
+    norm = " and a norm" if path.norm_on_skip else ""
     answer = (
-        f"{number}. {subject} chains {path.length} {what} whose diversions {sharing}, with "
-        f"{gate[path.gate]} on the skip{' and a norm' if path.norm_on_skip else ''}: "
-        f"{_share(path.retention)} of the gradient's norm survives it"
+        f"{number}. {subject} {chain}, with {gate[path.gate]}{norm} on the skip{_fate(path, 'it')}"
     )
-    answer += f" (half-life {path.half_life:.3g} additions)." if path.half_life < math.inf else "."
+    if path.half_life < math.inf:
+        answer += f" (half-life {_number(path.half_life)} {what}s)"
     if plain is not None and plain.length >= LONG:
         answer += (
-            f" Beside it, {plain.length} {plain.unit} have no skip path: "
-            f"{_share(plain.retention)} survives."
+            f". Beside it, {plain.length} {plain.unit} have no skip path{_fate(plain, 'them')}"
         )
-    return answer
+    return f"{answer}."
 
 
-def _share(value: float) -> str:
-    return "an unmeasured part" if math.isnan(value) else f"{value:.3g}"
+def _fate(path: SkipPath | PlainPath, it: str) -> str:
+    """What becomes of the gradient on a path, as the end of a sentence."""
+    kept = path.retention
+    if math.isnan(kept):
+        return (
+            ": the gradient is not finite" if path.gradient else ", whose gradient was not measured"
+        )
+    if kept > 1:
+        return f": the gradient's norm grows {kept:.3g}-fold along {it}"
+    return f": {kept:.3g} of the gradient's norm survives {it}"
 
 
 def _arcs(path: SkipPath) -> Arcs:
@@ -102,7 +117,7 @@ def _short(module: str) -> str:
 
 def _judge(path: SkipPath | PlainPath) -> Mark:
     if math.isnan(path.retention):
-        return "unknown"
+        return "bad" if path.gradient else "unknown"
     if isinstance(path, SkipPath) and path.gate is not None and path.tied:
         return "bad" if path.length >= LONG and path.half_life < path.length / 4 else "good"
     if path.length < LONG:
@@ -111,7 +126,7 @@ def _judge(path: SkipPath | PlainPath) -> Mark:
 
 
 def _lines(highways: Highways) -> Lines | None:
-    series = []
+    series: list[Series] = []
     for path in highways.paths:
         if len(path.gradient) > 2 and len(series) < _LINES:
             series.append(_series(f"{path.name} ({path.length})", path.gradient))
@@ -152,8 +167,8 @@ def _table(highways: Highways) -> Table:
                 path.kind,
                 str(path.length),
                 "shared" if path.tied else "own",
-                _number(path.half_life),
-                Cell(_number(path.retention), _judge(path)),
+                _number(path.half_life, path.gradient),
+                Cell(_number(path.retention, path.gradient), _judge(path)),
             )
         )
     plain = highways.plain
@@ -165,8 +180,8 @@ def _table(highways: Highways) -> Table:
                 "no skip path",
                 str(plain.length),
                 "shared" if plain.tied else "own",
-                _number(plain.half_life),
-                Cell(_number(plain.retention), _judge(plain)),
+                _number(plain.half_life, plain.gradient),
+                Cell(_number(plain.retention, plain.gradient), _judge(plain)),
             )
         )
     columns = (
@@ -185,9 +200,9 @@ def _table(highways: Highways) -> Table:
     return Table(columns, tuple(rows), caption)
 
 
-def _number(value: float) -> str:
+def _number(value: float, measured: Sequence[float] = ()) -> str:
     if math.isnan(value):
-        return "not measured"
+        return "not finite" if measured else "not measured"
     return "∞" if math.isinf(value) else f"{value:.3g}"
 
 
@@ -210,7 +225,7 @@ def _notes(highways: Highways) -> tuple[str, ...]:
         "A gate driven by data is needed where weights are shared and the state has to be overwritten "
         "by choice; with weights of its own a diversion weights itself.",
     ]
-    if any(math.isnan(path.retention) for path in highways.paths):
+    if any(not path.gradient for path in highways.paths):
         notes.append("Gradients are measured on the 24 longest paths, and not on the meta device.")
     if highways.opaque:
         notes.append(

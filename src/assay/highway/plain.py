@@ -52,8 +52,12 @@ def longest_stretch(graph: Graph) -> Stretch | None:
         nodes = _shortest(graph, through[-1], through[0])
         # the product with a state of zeros is no way for a gradient, but it is a step
         length = len(nodes) + (len(through) < len(uses))
-        # with a skip path the way is far shorter than the loop
-        if length > 2 and 2 * len(nodes) >= len(through) and length >= longest.length:
+        if length < 3 or 2 * len(nodes) < len(through):
+            continue  # with a skip path the way is far shorter than the loop
+        # A recurrence that every step of passes through is told as one, also where a few operators
+        # before and after it make the way to the output longer.
+        whole = len(nodes) >= len(through) and not longest.tied
+        if length >= longest.length / (2 if whole else 1):
             longest = Stretch(tuple(nodes), tied=True, length=length)
     return longest
 
@@ -74,6 +78,9 @@ def _distances(graph: Graph, start: int, end: int) -> tuple[list[int], list[int]
     """Weights passed on the shortest way up from `start`, and the node before on that way.
 
     Indices are topological, so one pass in falling order is enough.
+
+    Returns:
+        Both by node.
     """
     distance = [_FAR] * (start + 1)
     above = [-1] * (start + 1)

@@ -26,6 +26,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from assay.errors import CannotMeasure, UserCodeError, verbatim
+from assay.highway.operators import words
 from assay.subject import Subject, first_floating
 from assay.where import Location, here
 
@@ -42,16 +43,16 @@ class Origin(IntFlag):
 Operand = Origin | float | None
 
 # These look at the shape of their argument only, so the data does not flow through them.
-_FROM_SHAPE = frozenset(
+_FROM_SHAPE = words(
     "empty_like zeros_like ones_like full_like new_empty new_zeros new_ones new_full "
-    "new_empty_strided empty_strided empty zeros ones full scalar_tensor arange".split()
+    "new_empty_strided empty_strided empty zeros ones full scalar_tensor arange"
 )
-_RANDOM = frozenset(
+_RANDOM = words(
     "bernoulli normal uniform rand randn randint randperm rand_like randn_like exponential "
-    "dropout_mask".split()
+    "dropout_mask"
 )
 # Where a skip path can be joined; the size of their outputs is what grows along the path.
-_JOINING = frozenset("add sub lerp addcmul where".split())
+_JOINING = words("add sub lerp addcmul where")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +149,9 @@ class Recorder(TorchDispatchMode):
         self, name: str, operands: tuple[Operand, ...], origin: Origin, output: Tensor | None
     ) -> Operation:
         rms = float("nan")
-        if name in _JOINING and output is not None and output.is_floating_point():
-            if not output.is_meta and output.numel():
-                rms = float(output.detach().float().square().mean().sqrt())
+        joins = name in _JOINING and output is not None and output.is_floating_point()
+        if joins and output is not None and not output.is_meta and output.numel():
+            rms = float(output.detach().float().square().mean().sqrt())
         module = self._stack[-1] if self._stack else ""
         rank = output.dim() if output is not None else 0
         # 2: leave out this method and its caller, both of which are assay's anyway
@@ -305,6 +306,9 @@ def _random_projection(output: Tensor) -> Tensor:
     """A fixed random weighting of the output.
 
     A plain sum has no gradient where the output is normalised: a layer norm's outputs sum to zero.
+
+    Returns:
+        A scalar.
     """
     generator = torch.Generator().manual_seed(0)
     weights = torch.randn(output.shape, generator=generator, dtype=torch.float32)
@@ -312,4 +316,4 @@ def _random_projection(output: Tensor) -> Tensor:
 
 
 def _next_sequence_number() -> int:
-    return int(torch._C._autograd._get_sequence_nr())  # type: ignore[attr-defined]
+    return int(torch._C._autograd._get_sequence_nr())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -85,7 +86,8 @@ def half_life(norms: Sequence[float]) -> float:
         norms: Norms by number of steps back; only those before the first zero count.
 
     Returns:
-        The half-life; infinite where the norm does not fall, 0 where one step leaves nothing.
+        The half-life; infinite where the norm does not fall, 0 where one step leaves nothing, NaN where
+        there are no norms or one is not finite.
 
     Example:
         >>> half_life([1.0, 0.5, 0.25])
@@ -93,11 +95,9 @@ def half_life(norms: Sequence[float]) -> float:
         >>> half_life([1.0, 1.0, 1.0])
         inf
     """
-    alive: list[float] = []
-    for norm in norms:
-        if not norm > 0 or not math.isfinite(norm):
-            break
-        alive.append(math.log2(norm))
+    if not norms or not all(map(math.isfinite, norms)):
+        return math.nan
+    alive = [math.log2(norm) for norm in takewhile(lambda norm: norm > 0, norms)]
     if len(alive) < 2:
         return 0.0 if len(norms) > 1 and norms[1] == 0 else math.inf
     centre = (len(alive) - 1) / 2

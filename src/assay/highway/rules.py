@@ -7,7 +7,9 @@ import math
 from torch import nn
 
 from assay.finding import Finding, Number, ranked
-from assay.highway.highways import Highways, PlainPath, SkipPath
+from assay.highway.highways import Highways
+from assay.highway.paths import PlainPath, SkipPath
+from assay.highway.repair import keep_bias
 
 LONG = 8  # additions or operators from which on a path counts as long
 FACTOR = 16.0  # four halvings: a path may lose or gain this much from end to end
@@ -23,25 +25,31 @@ def findings(highways: Highways, model: nn.Module) -> tuple[Finding, ...]:
     Returns:
         Findings, the gravest first.
     """
-    found: list[Finding | None] = [_none(highways.plain)]
+    found: list[Finding | None] = [_opaque(highways)]
+    if highways.plain is not None:
+        found.append(_not_finite(highways.plain) or _none(highways.plain))
     for path in highways.paths:
-        if not path.is_sum or math.isnan(path.retention):
+        if not path.is_sum or not path.gradient:
             continue
-        if path.tied and path.gate is None and not path.norm_on_skip:
-            found.append(_tied_ungated(path))
-        if path.gate is not None and path.tied:
-            found.append(_short_memory(path, model))
-        if path.gate == "data" and not path.tied and path.length > 1:
-            found.append(_gate_unneeded(path))
-        if path.norm_on_skip and path.gate is None:
+        found.append(_not_finite(path))
+        if found[-1] is not None:
+            continue
+        if path.gate is not None:
+            judge = _short_memory if path.tied else _untied_gate
+            found.append(judge(path, model))
+        elif path.norm_on_skip:
             found.append(_norm_on_skip(path))
-        if path.gate is None and not path.tied and not path.norm_on_skip:
-            found.append(_unscaled(path))
+        else:
+            found.append(_tied_ungated(path) if path.tied else _unscaled(path))
     return ranked(tuple(finding for finding in found if finding is not None))
 
 
 def _ratio(value: float, convention: str) -> Number:
     return Number(value, "1", "measured", convention)
+
+
+def _within(convention: str) -> Number:
+    return Number(f"between 1/{FACTOR:.0f} and {FACTOR:.0f}", "1", "formula", convention)
 
 
 def _off(value: float) -> bool:
@@ -52,10 +60,8 @@ def _octaves(value: float) -> float:
     return abs(math.log2(value)) if value > 0 else 1e3
 
 
-def _none(plain: PlainPath | None) -> Finding | None:
-    if plain is None or plain.length < LONG or math.isnan(plain.retention):
-        return None
-    if not _off(plain.retention):
+def _none(plain: PlainPath) -> Finding | None:
+    if plain.length < LONG or not plain.gradient or not _off(plain.retention):
         return None
     falls = plain.retention < 1
     what = f"No skip path over {plain.length} {plain.unit}"
@@ -67,9 +73,7 @@ def _none(plain: PlainPath | None) -> Finding | None:
     return Finding(
         rule="highway.none",
         message=f"{what}: {plain.retention:.2g} of the gradient {verb} the first.",
-        expected=Number(
-            f"between 1/{FACTOR:.0f} and {FACTOR:.0f}", "1", "formula", "four halvings end to end"
-        ),
+        expected=_within("four halvings end to end"),
         measured=_ratio(plain.retention, "gradient norm at the first over that at the last"),
         severity="warning",
         repair=repair,
@@ -123,7 +127,7 @@ def _short_memory(path: SkipPath, model: nn.Module) -> Finding | None:
         ),
         measured=Number(path.half_life, "steps", "measured", "straight line through log norms"),
         severity="warning",
-        repair=_keep_bias(path, model),
+        repair=keep_bias(path, model),
         where=path.where,
         module=path.modules[0],
         theory="H2",
@@ -131,65 +135,91 @@ def _short_memory(path: SkipPath, model: nn.Module) -> Finding | None:
     )
 
 
-def _keep_bias(path: SkipPath, model: nn.Module) -> str:
-    """The line that starts the keep gate at memories of 1 to T steps: bias log U(1, T)."""
-    steps = path.length
-    if path.gate == "constant":
-        made = f" ({', '.join(path.gate_parameters[:2])})" if path.gate_parameters else ""
-        return f"decay{made} of 1 - 1/τ with τ spread over 1…{steps}, or a gate driven by data"
-    bias = f"torch.empty(d).uniform_(1, {max(steps - 1, 2)}).log()"
-    owner, layer = _recurrent_layer(path, model)
-    if layer is not None:
-        slot = f"{owner}.bias_hh{layer}"
-        other = f"{owner}.bias_ih{layer}"
-        kind = _module(model, owner)
-        d = getattr(kind, "hidden_size", "d")
-        if getattr(kind, "bias", True):
-            which = "its z keeps" if "GRU" in type(kind).__name__ else "f keeps"
-            return (
-                f"with torch.no_grad(): {slot}[{d}:{2 * d}] = {bias.replace('empty(d', f'empty({d}')}; "
-                f"{other}[{d}:{2 * d}] = 0  # {which}, and its two biases add"
-            )
-    names = [name for name in path.gate_parameters if "bias" in name.rpartition(".")[2]]
-    target = names[0] if names else "the gate's bias"
-    sign = "-" if path.gate_keeps is False else ""
-    side = "updates" if path.gate_keeps is False else "keeps"
-    return f"with torch.no_grad(): {target} = {sign}{bias}  # of the gate's rows: it {side}"
+def _untied_gate(path: SkipPath, model: nn.Module) -> Finding | None:
+    return _gate_unneeded(path) if path.gate == "data" else _scaled_skip(path)
 
 
-def _recurrent_layer(path: SkipPath, model: nn.Module) -> tuple[str, str | None]:
-    """The torch layer that makes the gate, and its suffix: ("rnn", "_l0"), ("cell", "")."""
-    for name in (*path.gate_parameters, *path.shared):
-        owner, _, leaf = name.rpartition(".")
-        if leaf.startswith(("bias_hh", "weight_hh", "bias_ih", "weight_ih")):
-            made = _module(model, owner)
-            if isinstance(made, nn.GRU | nn.LSTM | nn.GRUCell | nn.LSTMCell):
-                return owner or "model", leaf.partition("_hh")[2] or leaf.partition("_ih")[2]
-    return "", None
-
-
-def _module(model: nn.Module, owner: str) -> nn.Module | None:
-    try:
-        return model.get_submodule("" if owner == "model" else owner)
-    except AttributeError:
+def _gate_unneeded(path: SkipPath) -> Finding | None:
+    if path.length < 2:
         return None
-
-
-def _gate_unneeded(path: SkipPath) -> Finding:
+    loses = path.length >= LONG and _off(path.retention)
+    kept = f" It passes on {path.retention:.2g} of the gradient." if loses else ""
     return Finding(
         rule="highway.gate-unneeded",
         message=(
             f"{path.length} additions are gated by data although each diversion has weights of its "
             "own, which can already weight its contribution. A gate is needed where weights are "
-            "shared and the state has to be overwritten by choice."
+            f"shared and the state has to be overwritten by choice.{kept}"
         ),
         expected=Number("no gate", "", "formula"),
         measured=_ratio(path.retention, "fraction of the gradient's norm that survives the path"),
-        severity="note",
+        severity="warning" if loses else "note",
         repair="x = x + f(x) with the last weights of f near zero does the same for less",
         where=path.where,
         module=path.modules[0],
         theory="H1",
+        weight=_octaves(path.retention),
+    )
+
+
+def _scaled_skip(path: SkipPath) -> Finding | None:
+    if path.length < LONG or not _off(path.retention):
+        return None
+    return Finding(
+        rule="highway.scaled-skip",
+        message=(
+            f"The skip is multiplied by a constant at {path.length} additions, and the factors "
+            f"multiply: {path.retention:.2g} of the gradient's norm survives the path."
+        ),
+        expected=_within("four halvings end to end"),
+        measured=_ratio(path.retention, "gradient norm at the start over that at the end"),
+        severity="warning",
+        repair="x = x + a * f(x): leave the skip as it is, and scale the diversion",
+        where=path.where,
+        module=path.modules[0],
+        theory="H1",
+        weight=_octaves(path.retention),
+    )
+
+
+def _not_finite(path: SkipPath | PlainPath) -> Finding | None:
+    steps = next((k for k, norm in enumerate(path.gradient) if not math.isfinite(norm)), None)
+    if steps is None:
+        return None
+    where = "a skip path" if isinstance(path, SkipPath) else "a stretch without a skip path"
+    overflows = math.isinf(path.gradient[steps])
+    return Finding(
+        rule="highway.not-finite",
+        message=(
+            f"The gradient is {'infinite' if overflows else 'NaN'} {steps} steps back from the end of "
+            f"{where}, which has {path.length}."
+        ),
+        expected=Number("finite", "", "formula"),
+        measured=_ratio(path.gradient[steps], "gradient norm there over that at the end"),
+        severity="error",
+        repair="scale the diversions or weights down until it stays finite"
+        if overflows
+        else "look there for a division by zero, the root of zero, or a logarithm of zero",
+        where=path.where,
+        module=path.modules[max(len(path.modules) - 1 - steps, 0)],
+        theory="H3",
+    )
+
+
+def _opaque(highways: Highways) -> Finding | None:
+    if not highways.opaque or highways.paths:
+        return None
+    return Finding(
+        rule="highway.opaque",
+        message=(
+            "No skip path was found, but not all of the graph could be looked into: "
+            f"{', '.join(f'`{name}`' for name in highways.opaque)}."
+        ),
+        expected=Number(0, "operators", "formula", "that autograd records as one node"),
+        measured=Number(len(highways.opaque), "operators", "measured", "kinds of them"),
+        severity="warning",
+        repair="measure without them; checkpoint(…, use_reentrant=False) can be looked into",
+        theory="H3",
     )
 
 
@@ -215,18 +245,20 @@ def _unscaled(path: SkipPath) -> Finding | None:
     if path.length < LONG or not _off(path.retention):
         return None
     scale = 1 / math.sqrt(path.length)
+    repair = f"x = x + {scale:.2g} * f(x)  # 1/√L, or zero the last weights of each diversion"
+    if path.activation_on_skip and path.retention < 1:
+        repair = "x = x + f(relu(x)): take the rectifier off the skip"
+    rectified = ", with a rectifier on the skip," if path.activation_on_skip else ""
     return Finding(
         rule="highway.unscaled",
         message=(
-            f"{path.length} diversions of full size change the gradient {path.retention:.3g}-fold "
-            "from the end of the skip path to its start."
+            f"{path.length} diversions of full size{rectified} change the gradient "
+            f"{path.retention:.3g}-fold from the end of the skip path to its start."
         ),
-        expected=Number(
-            f"between 1/{FACTOR:.0f} and {FACTOR:.0f}", "1", "formula", "four doublings end to end"
-        ),
+        expected=_within("four doublings end to end"),
         measured=_ratio(path.retention, "gradient norm at the start over that at the end"),
         severity="warning",
-        repair=f"x = x + {scale:.2g} * f(x)  # 1/√L, or zero the last weights of each diversion",
+        repair=repair,
         where=path.where,
         module=path.modules[0],
         theory="H1",
