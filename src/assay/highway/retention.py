@@ -37,21 +37,10 @@ def gradient_norms(
     Raises:
         UserCodeError: If the backward pass raises.
     """
-    try:
-        return _norms(graph, objective, routes)
-    except Exception as error:
-        raise UserCodeError("backward", "the objective", error) from error
-
-
-def _norms(
-    graph: Graph, objective: Tensor, routes: Sequence[Sequence[Edge]]
-) -> list[tuple[float, ...]]:
     if not routes:
         return []
     ends = list({route[0]: None for route in routes})
-    seeds = torch.autograd.grad(
-        objective, [_edge(graph, end) for end in ends], retain_graph=True, allow_unused=True
-    )
+    seeds = _send_back([objective], None, graph, ends)
     at_end = {end: _usable(graph, end, seed) for end, seed in zip(ends, seeds, strict=True)}
     found = []
     for route in routes:
@@ -63,13 +52,7 @@ def _norms(
         ]
         try:
             if len(route) > 1:
-                (start,) = torch.autograd.grad(
-                    [_edge(graph, route[0])],
-                    [_edge(graph, route[-1])],
-                    grad_outputs=[seed],
-                    retain_graph=True,
-                    allow_unused=True,
-                )
+                (start,) = _send_back([_edge(graph, route[0])], [seed], graph, [route[-1]])
                 norms[route[-1]] = _norm(start)
         finally:
             for hook in hooks:
@@ -77,6 +60,22 @@ def _norms(
         norms[route[0]] = whole = _norm(seed)
         found.append(tuple(norms.get(value, 0.0) / whole for value in route))
     return found
+
+
+def _send_back(
+    outputs: Sequence[Tensor] | Sequence[GradientEdge],
+    gradients: Sequence[Tensor] | None,
+    graph: Graph,
+    values: Sequence[Edge],
+) -> tuple[Tensor | None, ...]:
+    """Gradients at values of the graph; what raises on the way is the user's."""
+    edges = [_edge(graph, value) for value in values]
+    try:
+        return torch.autograd.grad(
+            outputs, edges, grad_outputs=gradients, retain_graph=True, allow_unused=True
+        )
+    except Exception as error:
+        raise UserCodeError("backward", "the objective", error) from error
 
 
 def half_life(norms: Sequence[float]) -> float:
@@ -130,6 +129,10 @@ def _keep_norm(norms: dict[Edge, float], value: Edge) -> Any:
 def _norm(gradient: Tensor | None) -> float:
     if gradient is None:
         return 0.0
-    # in double precision on the CPU: the squares of 1e-25 underflow in single
+    # in double precision on the CPU, and scaled: squares underflow, of 1e-25 in single precision
     wide = torch.complex128 if gradient.is_complex() else torch.float64
-    return float(torch.linalg.vector_norm(gradient.detach().cpu().to(wide)))
+    entries = gradient.detach().cpu().to(wide)
+    largest = float(entries.abs().max()) if entries.numel() else 0.0
+    if not 0 < largest < math.inf:
+        return largest
+    return largest * float(torch.linalg.vector_norm(entries / largest))
