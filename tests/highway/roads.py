@@ -109,6 +109,10 @@ def shapes(highways):
     ]
 
 
+def found(highways, rule):
+    return [f for f in highways.findings if f.rule == f"highway.{rule}"]
+
+
 def square(y):
     """A loss whose gradient is not the same everywhere."""
     return (y * torch.linspace(-1, 2, y.numel(), dtype=y.dtype).view_as(y)).sin().sum()
