@@ -21,7 +21,7 @@ from assay.scale.rows import Row
 from assay.scale.rules import find
 from assay.scale.show import show
 from assay.state import preserved
-from assay.subject import Subject, first_floating
+from assay.subject import Subject, first_floating, tensors
 from assay.view.blocks import View
 
 Objective = Literal["loss", "random signs", "none"]
@@ -37,7 +37,8 @@ class Scale(Result):
         training: Whether the model was in training mode.
         objective: What the backward pass started from: the subject's loss; a sum of the output with
             random signs where it has no loss; or "none" where nothing requires a gradient.
-        unmeasured: Names of operators that a parameter feeds and whose output is no floating-point tensor.
+        unmeasured: Names of operators that a parameter feeds and whose output is empty or no floating-point
+            tensor.
     """
 
     name: str
@@ -69,7 +70,8 @@ def measure_scale(subject: Any, *, progress: Progress = silent) -> Scale:
         The rows and findings.
 
     Raises:
-        CannotMeasure: If the model is on the meta device, or the loss is not a scalar.
+        CannotMeasure: If the model has weights without values (meta device, lazy modules), its output is
+            empty, or the loss is not a scalar.
         UserCodeError: If the forward pass, the loss or the backward pass raises.
 
     Example:
@@ -82,50 +84,72 @@ def measure_scale(subject: Any, *, progress: Progress = silent) -> Scale:
     if not isinstance(subject, Subject):
         subject = as_builder(subject)()
     model = subject.model
-    if any(x.is_meta for x in (*model.parameters(), *model.buffers())):
-        raise CannotMeasure(
-            "model",
-            verbatim("parameters on the meta device"),
-            "weights with values",
-            "Build it on a real device.",
-        )
+    _require_values(model)
     recorder = Recorder(model, (subject.inputs, subject.kwargs))
     try:
-        with preserved(model), _plain_kernels(model):
-            objective = _run(subject, recorder, progress)
+        with preserved(model), _gradients_put_back(subject), _plain_kernels(model):
+            objective, finite = _run(subject, recorder, progress)
     finally:
         recorder.release()
     rows = to_rows(recorder.records)
-    finite = all(row.finite for row in rows)
+    finite = finite and all(row.finite for row in rows)
     origin = None if finite else _first_non_finite(subject)
+    trainable = sum(p.requires_grad for p in model.parameters())
     return Scale(
         name=subject.name,
         rows=rows,
         training=model.training,
         objective=objective,
         unmeasured=tuple(sorted(recorder.unmeasured)),
-        findings=find(rows, origin),
+        findings=find(rows, origin, trainable if objective == "none" else 0),
     )
 
 
-def _run(subject: Subject, recorder: Recorder, progress: Progress) -> Objective:
-    """Forward and backward; says what the backward pass started from."""
+def _require_values(model: nn.Module) -> None:
+    weights = (*model.parameters(), *model.buffers())
+    if any(nn.parameter.is_lazy(x) for x in weights):
+        raise CannotMeasure(
+            "model",
+            verbatim("parameters of a lazy module that has not run"),
+            "weights with values",
+            "Run the model once in the builder.",
+        )
+    if any(x.is_meta for x in weights):
+        raise CannotMeasure(
+            "model",
+            verbatim("parameters on the meta device"),
+            "weights with values",
+            "Build it on a real device.",
+        )
+
+
+def _run(subject: Subject, recorder: Recorder, progress: Progress) -> tuple[Objective, bool]:
+    """Forward and backward; says what the backward pass started from, and whether it began finite."""
     with torch.inference_mode(False), torch.enable_grad():
         with recorder.watching():
             output = subject.forward()
         progress("scale", 1, 2)
+        found = [x for x in tensors(output) if x.is_floating_point()]
+        if found and not any(x.numel() for x in found):
+            raise CannotMeasure(
+                "forward",
+                verbatim(f"an output of shape {list(found[0].shape)}"),
+                "an output with elements",
+                "Give example inputs with a batch of two or more.",
+            )
         if subject.loss is not None:
             value = subject.objective(output)
         else:
             value = _random_signs(first_floating(output))
+        finite = all(bool(torch.isfinite(x).all()) for x in (*found, value))
         if not value.requires_grad:
-            return "none"
+            return "none", finite
         try:
             value.backward()
         except Exception as error:
             raise UserCodeError("backward", subject.name, error) from error
     progress("scale", 2, 2)
-    return "loss" if subject.loss is not None else "random signs"
+    return "loss" if subject.loss is not None else "random signs", finite
 
 
 def _random_signs(output: Tensor) -> Tensor:
@@ -139,9 +163,35 @@ def _first_non_finite(subject: Subject) -> Origin | None:
     """Run once more, from the same random state, and look at every operator."""
     search = FirstNonFinite(subject.model)
     model = subject.model
-    with preserved(model), _plain_kernels(model), search.modules.following(), search:
-        subject.forward()
+    with (
+        preserved(model),
+        _gradients_put_back(subject),
+        _plain_kernels(model),
+        search.modules.following(),
+        search,
+    ):
+        output = subject.forward()
+        if subject.loss is not None:
+            subject.objective(output)
     return search.origin
+
+
+@contextmanager
+def _gradients_put_back(subject: Subject) -> Iterator[None]:
+    """Restore the gradients of example inputs that have one.
+
+    Yields:
+        Nothing.
+    """
+    given = [x for x in tensors((subject.inputs, subject.kwargs)) if x.requires_grad and x.is_leaf]
+    kept = [x.grad for x in given]
+    for x in given:
+        x.grad = None
+    try:
+        yield
+    finally:
+        for x, gradient in zip(given, kept, strict=True):
+            x.grad = gradient
 
 
 @contextmanager

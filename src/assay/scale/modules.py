@@ -15,6 +15,7 @@ from torch.nn.modules.module import (
 
 from assay.errors import UsageError
 from assay.scale.activations import Function, require_elementwise
+from assay.where import Location, here
 
 _NORM_MODULES = ("LayerNorm", "RMSNorm", "BatchNorm", "GroupNorm", "InstanceNorm", "ScaleNorm")
 # leaf modules without parameters that need not be asked whether they are activations
@@ -31,6 +32,7 @@ class ModuleStack:
     def __init__(self, model: nn.Module) -> None:
         self._names: dict[int, str] = {id(module): name for name, module in model.named_modules()}
         self._running: list[nn.Module] = []
+        self._caller: Location | None = None
 
     @contextmanager
     def following(self) -> Iterator[None]:
@@ -43,6 +45,7 @@ class ModuleStack:
             register_module_forward_pre_hook(self.enter),
             register_module_forward_hook(self.leave, always_call=True),
         )
+        self._caller = here()
         try:
             yield
         finally:
@@ -63,6 +66,17 @@ class ModuleStack:
     def innermost(self) -> nn.Module | None:
         """The module that runs now."""
         return self._running[-1] if self._running else None
+
+    def line(self) -> Location | None:
+        """The line of the model that is running, or None where it is made of torch's modules alone.
+
+        Beyond the model's own lines stands the one that asked for the measurement: it is no part of it.
+
+        Returns:
+            The innermost line that is no machinery.
+        """
+        found = here()
+        return None if found == self._caller else found
 
     @property
     def path(self) -> str:

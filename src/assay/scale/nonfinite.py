@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from assay.scale.modules import ModuleStack
 from assay.scale.operators import arguments, keeps_numbers, name_of
 from assay.subject import tensors
-from assay.where import Location, here
+from assay.where import Location
 
 # Infinities that are written on purpose: masks of attention.
 _WRITES = {
@@ -78,7 +78,9 @@ class FirstNonFinite(TorchDispatchMode):
         if clean:
             for x in tensors(out):
                 if bad := _bad(x):
-                    self.origin = Origin(name, self.modules.path, here(), bad, x.numel())
+                    self.origin = Origin(
+                        name, self.modules.path, self.modules.line(), bad, x.numel()
+                    )
                     break
         return out
 

@@ -68,6 +68,9 @@ ACTIVATIONS = {
 _SHAPES = re.compile(r"(_like$|^new_|^sym_|_size$)")
 LOOKUPS = {"embedding", "_embedding_bag", "index"}
 _NORMALISER = re.compile(r"(layer|batch|group|instance|rms)_norm")
+_ATTENTION = re.compile(r"scaled_dot_product|_attention_forward")
+MATRIX_PRODUCTS = {"mm", "bmm", "matmul", "baddbmm"}
+SOFTMAX = {"_softmax", "_safe_softmax", "softmax"}
 
 
 def name_of(operator: Any) -> str:
@@ -107,6 +110,15 @@ def is_normaliser(name: str) -> bool:
         True for layer, batch, group, instance and RMS norms.
     """
     return _NORMALISER.search(name) is not None
+
+
+def is_attention(name: str) -> bool:
+    """Whether the operator is attention as a whole, of queries, keys and values.
+
+    Returns:
+        True for the fused kernels; elsewhere attention is two products with a softmax between.
+    """
+    return _ATTENTION.search(name) is not None
 
 
 def arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[Tensor]:
@@ -268,12 +280,21 @@ def _spread(value: Any, dimensions: int) -> list[int]:
 
 
 def mean_square(x: Tensor) -> float:
-    """Mean of the squares of all elements, in float64.
+    """Mean of the squares of all elements (of a complex number, of its size), in float64.
 
     Returns:
         The mean; 0 of an empty tensor.
     """
-    return float(x.detach().to(torch.float64).square().mean()) if x.numel() else 0.0
+    return float(wide(x).abs().square().mean()) if x.numel() else 0.0
+
+
+def wide(x: Tensor) -> Tensor:
+    """All elements in double precision, real or complex as they are.
+
+    Returns:
+        A tensor without a history.
+    """
+    return x.detach().to(torch.complex128 if x.is_complex() else torch.float64)
 
 
 def parameter_axes(weights: Sequence[Tensor], out: Tensor) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from assay.errors import UsageError
 from assay.scale.activations import Function, fingerprint
 from assay.scale.gain import Gain, gain, moments
 from assay.scale.moments import UnitMoments
-from assay.scale.operators import Product
+from assay.scale.operators import Product, wide
 from assay.scale.rows import Calls, Kind, Row
 from assay.where import Location
 
@@ -57,13 +57,15 @@ class Record:
     reads: int = 0  # bits: the records that this one's input depends on
     function: Function | None = None  # of an activation
     beside_larger: bool = False
+    scores: bool = False  # goes, as query or key, into what a softmax turns into weights
+    values: bool = False  # is weighted with what a softmax returned
     finite: bool = True
 
     def add_input(self, found: Product) -> None:
         """Note what goes into a product: the weight's size and the moments of the data."""
         if self.weight_square is None:
-            weight = found.weight.detach().to(torch.float64)
-            self.weight_square = float(weight.square().mean())
+            weight = wide(found.weight)
+            self.weight_square = float(weight.abs().square().mean())
             self.weight_std = float(weight.std(correction=0))
             self.fan_in, self.fan_out = found.fan_in, found.fan_out
         self.predictions.append(found.predicted(self.weight_square))
@@ -160,6 +162,8 @@ def _row(record: Record, records: Sequence[Record], used: int) -> Row:
         normalised=bool(norms) and "other" not in norms,
         gradient_relative=_relative(record, "batch norm" in norms),
         beside_larger=record.beside_larger,
+        score=record.scores and not record.values,
+        reads_input=record.reads == 0,
         readout=not used >> record.index & 1,
         calls=_calls(record),
         finite=record.finite,

@@ -25,7 +25,7 @@ from assay.scale.modules import ModuleStack, elementwise, is_norm
 from assay.scale.record import Call, Record
 from assay.scale.rows import Kind
 from assay.subject import tensors
-from assay.where import Location, here
+from assay.where import Location
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class Lineage:
         origin: The record whose output it is, up to views, casts, dropout and scalar factors.
         rows: Bits: all records that it depends on.
         signal: It depends on a record or on one of the model's inputs.
+        pair: Bits: of a product of two signals, what was multiplied; a softmax of it makes these scores.
+        weights: It is what a softmax returned.
     """
 
     parameters: tuple[str, ...] = ()
@@ -45,6 +47,8 @@ class Lineage:
     origin: int | None = None
     rows: int = 0
     signal: bool = False
+    pair: int = 0
+    weights: bool = False
 
 
 _DATA = Lineage()
@@ -158,9 +162,9 @@ class Recorder(TorchDispatchMode):
         lines = [self._of(x) for x in given]
         weights = [(x, line) for x, line in zip(given, lines, strict=True) if line.parameters]
         data = [line for line in lines if not line.parameters and not line.constant]
-        rows, signal = 0, False
+        rows, signal, pair = 0, False, 0
         for line in lines:
-            rows, signal = rows | line.rows, signal or line.signal
+            rows, signal, pair = rows | line.rows, signal or line.signal, pair | line.pair
         if operators.takes_shape_only(name):
             return partial(self._pass_on, _DATA)
         if given and not data and not (weights and name in operators.LOOKUPS):
@@ -185,12 +189,24 @@ class Recorder(TorchDispatchMode):
         signals = [line for line in lines if line.signal]
         if name in ("mul", "div") and len(signals) == 1:
             return partial(self._pass_on, signals[0])  # by a number or a mask
+        if name in operators.SOFTMAX:
+            self._mark_scores(pair)
+        elif operators.is_attention(name):
+            self._mark_scores(self._latest(lines[0]) | self._latest(lines[1]))
+            self._mark_values(lines[2])
+        elif name in operators.MATRIX_PRODUCTS and len(signals) == 2:
+            pair = self._latest(signals[0]) | self._latest(signals[1])
+            for weighing, weighed in (signals, signals[::-1]):
+                if weighing.weights:
+                    self._mark_values(weighed)
         if name in ("add", "sub") and len(signals) == 2 and rows:
             found = self._read_sum(name, given, lines, rows)
             if found is not None:
                 return found
         self._consume(lines, "gate" if name == "mul" else "other")
-        return partial(self._pass_on, Lineage(rows=rows, signal=signal))
+        weights_now = name in operators.SOFTMAX
+        line = Lineage(rows=rows, signal=signal, pair=pair, weights=weights_now)
+        return partial(self._pass_on, line)
 
     def _read_fed(
         self,
@@ -216,7 +232,7 @@ class Recorder(TorchDispatchMode):
         source = self._of(found.data) if found.data is not None else _DATA
         # measured before the operator runs: it may overwrite its input
         with self._pause():
-            record = self._record(kind, name, names, found.axes, here())
+            record = self._record(kind, name, names, found.axes, self._modules.line())
             record.add_input(found)
         record.reads |= rows
         self._consume([line for line in lines if line is not source], "other")
@@ -234,7 +250,7 @@ class Recorder(TorchDispatchMode):
     ) -> Callable[[Any], None]:
         """An operator that a parameter feeds without being a factor of a product."""
         names = tuple(dict.fromkeys(n for _, line in weights for n in line.parameters))
-        where = here()
+        where = self._modules.line()
 
         def finish(out: Any) -> None:
             first = out[0] if isinstance(out, tuple | list) else out
@@ -272,10 +288,10 @@ class Recorder(TorchDispatchMode):
         main = lines[0] if sizes[0] >= sizes[1] else lines[1]
         axes = self._axes_of(main, given[0].dim())
         salt = ((a | b) & self._fed_rows).bit_length()  # the latest parameter: alike in every round
-        record = self._record("sum", name, (), axes, here(), salt)
+        record = self._record("sum", name, (), axes, self._modules.line(), salt)
         record.reads |= rows
         self._consume(lines, record.index)
-        return partial(self._close, record, rows)
+        return partial(self._close, record, rows, pair=lines[0].pair | lines[1].pair)
 
     def _activation(
         self,
@@ -288,7 +304,7 @@ class Recorder(TorchDispatchMode):
         axes = self._axes_of(source, first.dim())
         latest = (source.rows & self._fed_rows).bit_length()
         salt = source.origin if source.origin is not None else -latest
-        record = self._record("activation", name, (), axes, here(), salt)
+        record = self._record("activation", name, (), axes, self._modules.line(), salt)
         record.function = function
         record.reads |= source.rows
         self._consume([source], record.index)
@@ -326,7 +342,7 @@ class Recorder(TorchDispatchMode):
             self._fed_rows |= bool(parameters) << index
         return self.records[self._keys[key]]
 
-    def _close(self, record: Record, rows: int, out: Any) -> None:
+    def _close(self, record: Record, rows: int, out: Any, pair: int = 0) -> None:
         """Measure an output, remember where it comes from, and ask for its gradient."""
         first = out[0] if isinstance(out, tuple | list) else out
         if not isinstance(first, Tensor) or not first.is_floating_point() or not first.numel():
@@ -335,9 +351,23 @@ class Recorder(TorchDispatchMode):
         with self._pause():
             call = record.add_output(first)
         self._lineage[first] = Lineage(
-            origin=record.index, rows=rows | 1 << record.index, signal=True
+            origin=record.index, rows=rows | 1 << record.index, signal=True, pair=pair
         )
         self._pending.append((first, record, call))
+
+    def _latest(self, line: Lineage) -> int:
+        """Bits: of the records that a parameter feeds, the last one that a tensor depends on."""
+        fed = (line.rows & self._fed_rows).bit_length()
+        return 1 << fed >> 1
+
+    def _mark_scores(self, rows: int) -> None:
+        for record in self.records:
+            record.scores |= bool(rows >> record.index & 1)
+
+    def _mark_values(self, line: Lineage) -> None:
+        latest = self._latest(line)
+        for record in self.records:
+            record.values |= bool(latest >> record.index & 1)
 
     def _unmeasured(self, name: str, out: Any, rows: int) -> None:
         self.unmeasured.add(name)

@@ -71,6 +71,9 @@ class Row:
         gate: Its activation is multiplied with another signal: it scales, and has no scale to keep.
         normalised: Everything that reads this output divides it by its own size.
         beside_larger: Added to a larger signal, as a residual branch is: it does not set the scale.
+        score: It goes into the scores of attention and nowhere else: its gradient is set by the slope of a
+            softmax, not by widths.
+        reads_input: No earlier row goes into it: its input is the model's own.
         readout: No later product depends on it.
         calls: How it changes over calls; None for a single call.
         finite: Every value and gradient is finite.
@@ -106,6 +109,8 @@ class Row:
     gate: bool
     normalised: bool
     beside_larger: bool
+    score: bool
+    reads_input: bool
     readout: bool
     calls: Calls | None
     finite: bool

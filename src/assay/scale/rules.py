@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from assay.finding import Finding, Number, Severity
+from assay.scale.broken import no_gradient, non_finite
 from assay.scale.nonfinite import Origin
 from assay.scale.repairs import centre, expression, price, repair_all, repair_one
 from assay.scale.rows import Row
@@ -16,20 +17,22 @@ MEAN_NOTE, MEAN_WARNING = 1.0, 3.0  # |mean| of a unit in its standard deviation
 ENOUGH = 32  # samples: fewer leave a ReLU dark by chance, 2⁻³² is no chance
 
 
-def find(rows: Sequence[Row], origin: Origin | None) -> tuple[Finding, ...]:
+def find(rows: Sequence[Row], origin: Origin | None, cut_off: int = 0) -> tuple[Finding, ...]:
     """All findings about these rows.
 
     Args:
         rows: What was measured.
         origin: Where values stopped being finite, if they did.
+        cut_off: Number of trainable parameters, where the objective depends on none of them.
 
     Returns:
         The findings, unranked.
     """
     broken = [row for row in rows if not row.finite]
     if origin or broken:
-        return (_non_finite(broken, origin),)  # every other number is about NaN then
+        return (non_finite(broken, origin),)  # every other number is about NaN then
     return (
+        *no_gradient(cut_off),
         *_forward_variance(rows),
         *_forward_mean(rows),
         *_backward_variance(rows),
@@ -74,40 +77,6 @@ def outside(factor: float, band: float = NOTE) -> bool:
     return factor > 0 and math.isfinite(factor) and not 1 / band <= factor <= band
 
 
-def _non_finite(broken: Sequence[Row], origin: Origin | None) -> Finding:
-    finite = Number("finite", "", "formula")
-    if origin is not None:
-        place = f"{origin.operator} in {origin.module or 'the model itself'}"
-        return Finding(
-            rule="scale.non-finite",
-            message=f"{origin.count} of {origin.size} outputs of {place} are NaN or infinite: "
-            "the first operator to make such values out of finite ones.",
-            expected=finite,
-            measured=Number(origin.count, "values", "measured"),
-            severity="error",
-            repair=f"guard the argument of `{origin.operator}`: clamp it, add an ε inside roots, "
-            "logarithms and denominators, or lower the scale of the layers before it",
-            where=origin.where,
-            module=origin.module,
-            theory="S4",
-            weight=math.inf,
-        )
-    last = max(broken, key=lambda row: row.index)  # a backward pass meets the last operator first
-    return Finding(
-        rule="scale.non-finite",
-        message=f"The gradient of {last.name} is NaN or infinite, although its output is finite.",
-        expected=finite,
-        measured=Number(str(last.gradient_energy), "", "measured"),
-        severity="error",
-        repair="look after this line for a root, a norm or a logarithm at 0 (its slope is infinite) and "
-        "add an ε inside it",
-        where=last.where,
-        module=last.module,
-        theory="S4",
-        weight=math.inf,
-    )
-
-
 def _forward_variance(rows: Sequence[Row]) -> Iterator[Finding]:
     """Growth and shrinkage away from variance 1, one finding each."""
     chain = products(rows)
@@ -119,8 +88,7 @@ def _forward_variance(rows: Sequence[Row]) -> Iterator[Finding]:
         worst = max(inner or off, key=lambda row: abs(math.log(row.level)))
         level: Severity = severity(worst.level) if inner else "note"
         source, cause = off[0].input_second_moment, ""
-        fed_raw = off[0].index == min(row.index for row in chain)
-        if fed_raw and source and outside(source) and (source > 1) is grows:
+        if off[0].reads_input and source and outside(source) and (source > 1) is grows:
             cause = f" The model's input itself has mean square {source:.3g}: standardise it."
         yield Finding(
             rule="scale.forward-variance",
@@ -201,9 +169,10 @@ def _backward_variance(rows: Sequence[Row]) -> Iterator[Finding]:
         At most one finding for each of the two groups.
     """
     kinds = [row for row in rows if row.kind in ("product", "lookup") and not row.beside_larger]
+    skips = [row.index for row in rows if row.kind == "sum"]
     for group in (products(rows), [row for row in kinds if row.normalised and row.varies]):
         # a loop's rows add up over its calls: `_over_calls` judges them
-        single = [row for row in group if not _loops(row)]
+        single = [row for row in group if not (_loops(row) or row.score)]
         energies = [
             row.gradient_relative if row.normalised else row.gradient_energy for row in single
         ]
@@ -225,7 +194,9 @@ def _backward_variance(rows: Sequence[Row]) -> Iterator[Finding]:
             expected=Number(1.0, "1", "formula", "ratio of gradient energies"),
             measured=Number(factor, "1", "measured", "ratio of gradient energies"),
             severity=severity(factor),
-            repair=_backward_repair([row for row, _ in chain], worst, factor, depth),
+            repair=_backward_repair(
+                [row for row, _ in chain], worst, factor, depth, any(i in between for i in skips)
+            ),
             where=worst.where,
             module=worst.module,
             theory="S4",
@@ -233,7 +204,16 @@ def _backward_variance(rows: Sequence[Row]) -> Iterator[Finding]:
         )
 
 
-def _backward_repair(chain: Sequence[Row], worst: Row, factor: float, depth: int) -> str:
+def _backward_repair(
+    chain: Sequence[Row], worst: Row, factor: float, depth: int, skips: bool
+) -> str:
+    if worst.normalised and skips and factor > 1:
+        return (
+            "the skips between them are outweighed by their branches: start each branch at zero, "
+            "nn.init.zeros_ of the weight of its last norm or last matrix"
+        )
+    if worst.normalised and skips:
+        return "see in the column E g² where it happens: a mean over many positions divides it"
     if worst.normalised:
         return "add skip connections around the operators between them"
     own = price(worst, depth)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,37 +47,57 @@ def show(scale: Scale) -> View:
 def _answer(scale: Scale) -> str:
     if not scale.rows:
         return f"{scale.name} has no operator that a parameter feeds: there is nothing to measure."
-    if any(not row.finite for row in scale.rows):
-        broken = next(row for row in scale.rows if not row.finite)
-        return f"No: values or gradients are NaN or infinite, first seen at {broken.name}."
+    broken = next((f for f in scale.findings if f.rule == "scale.non-finite"), None)
+    if broken is not None:
+        return f"No. {broken.message}"
     weighed = [row for row in scale.rows if row.kind in ("product", "lookup")]
     chain = products(scale.rows)
     if not chain:
         return (
-            f"Nothing to set: the {len(weighed)} operators with weights in {scale.name} are normalised "
-            "right after, stand beside a larger signal, or do not vary."
+            f"Nothing to set: the {len(weighed)} operators with weights in {scale.name} "
+            f"{_reasons(weighed)}."
         )
     low, high = min(chain, key=_level), max(chain, key=_level)
     inside = sum(1 for row in chain if not outside(row.level))
     verdict = (
         "No" if any(f.fails for f in scale.findings) else "Mostly" if scale.findings else "Yes"
     )
-    others = " (the others are normalised right after, or stand beside a larger signal)"
     words = (
         f"{verdict}: of {len(weighed)} operators with weights, {len(chain)} set the scale of the signal"
-        f"{others if len(weighed) > len(chain) else ''}; {inside} of these have variance within [0.1, 10] "
+        f"{_others(weighed, chain)}; {inside} of these have variance within [0.1, 10] "
         "of the expected 1"
     )
     if low is high:
         words += f": {low.level:.3g} at {low.name}."
     else:
         words += f", from {low.level:.3g} at {low.name} to {high.level:.3g} at {high.name}."
-    ends = [row for row in chain if row.gradient_energy]
+    ends = [row for row in chain if row.gradient_energy and not row.score]
     if len(ends) > 1:
         ratio = (ends[0].gradient_energy or 0.0) / (ends[-1].gradient_energy or 1.0)
         words += f" Back from {ends[-1].name} to {ends[0].name} the gradient's square changes by "
         words += f"{ratio:.3g} (expected 1)."
+    if any(f.rule == "scale.no-gradient" for f in scale.findings):
+        words += " No trainable parameter gets a gradient."
     return words
+
+
+def _others(weighed: Sequence[Row], chain: Sequence[Row]) -> str:
+    """Why some operators with weights do not count, in brackets; "" where all do."""
+    counted = {row.index for row in chain}
+    left = [row for row in weighed if row.index not in counted]
+    return f" (the others {_reasons(left)})" if left else ""
+
+
+def _reasons(left: Sequence[Row]) -> str:
+    why = (
+        ("are normalised right after", [row.normalised for row in left]),
+        ("stand beside a larger signal", [row.beside_larger for row in left]),
+        ("are gates", [row.gate for row in left]),
+        ("do not vary between samples", [not row.varies for row in left]),
+        ("are zero", [row.weight_std == 0.0 for row in left]),
+    )
+    told = [text for text, found in why if any(found)]
+    return " or ".join(filter(None, (", ".join(told[:-1]), told[-1]))) if told else "do not count"
 
 
 def _level(row: Row) -> float:
@@ -132,6 +153,8 @@ def _cells(row: Row, counts: bool) -> tuple[str | Cell, ...]:
         reader = reader or "sum with larger"
     elif row.gate:
         reader = f"{reader}, a gate"
+    elif row.score:
+        reader = reader or "attention scores"
     path = row.parameters[0] if row.parameters else row.module or "model"
     gain = None
     if row.weight_std is not None and row.fan_in is not None:
@@ -186,5 +209,6 @@ def _notes(scale: Scale) -> tuple[str, ...]:
             "zero weights) and are not judged."
         )
     if scale.unmeasured:
-        notes.append(f"Not measured, no floating-point output: {', '.join(scale.unmeasured)}.")
+        names = ", ".join(scale.unmeasured)
+        notes.append(f"Not measured, no floating-point output or an empty one: {names}.")
     return tuple(notes)
