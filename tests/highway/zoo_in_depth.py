@@ -159,6 +159,60 @@ def resnet_with_projections():
     return nn.Sequential(*blocks), images()
 
 
+@exhibit((3, False, None, False))
+def resnet_that_pools_its_skip():
+    def block():
+        skip = nn.Sequential(nn.AvgPool2d(2), conv(4, 4, 1))
+        return Written(lambda m, x: m.skip(x) + m.f(x).relu(), f=conv(4, 4, stride=2), skip=skip)
+
+    return stack(block, 3), images()
+
+
+@exhibit((6, False, None, False))
+def sum_inside_a_matrix_product():
+    def forward(m, x):
+        return torch.addmm(x, torch.tanh(x), m.f.weight)
+
+    return stack(lambda: Written(forward, f=linear(bias=False))), rows()
+
+
+@exhibit((6, False, None, False))
+def subtracted_diversions():
+    return stack(
+        lambda: Written(lambda m, x: torch.neg(-x) / 1.0 - torch.tanh(m.f(x)), f=linear())
+    ), rows()
+
+
+@exhibit()
+def differences():
+    """c − h is no step from h."""
+    return stack(lambda: Written(lambda m, x: torch.tanh(m.f(x)) - x, f=linear())), rows()
+
+
+@exhibit((1, False, "data", False), (1, False, "constant", False), (1, False, None, False))
+def a_difference_used_twice():
+    """d = x − c is a step of its own for one reader, and a part of d·z + c for another."""
+
+    def forward(m, x):
+        c = torch.tanh(m.f(x))
+        d = x - c
+        e = d + torch.tanh(m.g(d))
+        h = d * torch.sigmoid(m.z(x)) + c
+        return 1.5 * h + torch.tanh(e)
+
+    return Written(forward, f=linear(), g=linear(), z=linear()), rows()
+
+
+@exhibit()
+def a_factor_is_no_addition():
+    return stack(lambda: Written(lambda m, x: x * torch.sigmoid(m.f(x)) + x, f=linear())), rows()
+
+
+@exhibit()
+def a_linear_map_beside_a_linear_map():
+    return stack(lambda: Written(lambda m, x: m.a(x) + m.b(x), a=linear(), b=linear())), rows()
+
+
 @exhibit((6, False, "data", False))
 def highway_in_depth():
     def forward(m, x):

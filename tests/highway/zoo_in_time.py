@@ -52,6 +52,46 @@ def gate_that_sees_the_input_alone():
     return InTime(Written(forward, c=linear(), z=linear())), series()
 
 
+@exhibit((10, True, "data", False))
+def multiplied_and_added_in_one():
+    def forward(m, x, h):
+        seen = torch.cat((x, h), -1)
+        z = torch.sigmoid(m.z(seen))
+        return torch.addcmul(torch.tanh(m.c(seen)) * (1 - z), z, h)
+
+    return InTime(Written(forward, c=linear(2 * D), z=linear(2 * D)), start=linear()), series()
+
+
+@exhibit((10, True, "data", False))
+def dropout_between_steps():
+    return InTime(Written(lambda m, x, h: F.dropout(m.cell(x, h), 0.1), cell=highway_cell())), (
+        series()
+    )
+
+
+@exhibit((10, True, "constant", False))
+def updates_by_the_clock():
+    """Every other unit is written at a step, whatever the data: a constant mask."""
+
+    def forward(m, x, h):
+        return torch.where(torch.arange(D) % 2 == 0, torch.tanh(m.c(torch.cat((x, h), -1))), h)
+
+    return InTime(Written(forward, c=linear(2 * D))), series()
+
+
+@exhibit((10, True, "constant", False))
+def average_of_steps_computed_at_once():
+    """All steps read one tensor, as in a scan: the values differ, their node does not."""
+
+    def forward(m, x):
+        h, a = torch.zeros(len(x), D), torch.sigmoid(m.a)
+        for step in m.f(x).unbind(1):
+            h = a * h + step
+        return h
+
+    return Written(forward, f=linear(), a=vector()), series()
+
+
 @exhibit((10, True, "constant", False))
 def leaky_units():
     def forward(m, x, h):

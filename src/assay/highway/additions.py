@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from assay.highway.carry import Carry, Gate, carries
-from assay.highway.graph import Graph
+from assay.highway.graph import Edge, Graph
 from assay.highway.operators import SUMS
 from assay.highway.sweep import sweep
 
@@ -87,7 +87,7 @@ def find_additions(graph: Graph) -> dict[int, Addition]:
 
 def _addition(graph: Graph, node: int, found: dict[int, Addition]) -> Addition | None:
     sides = graph.sides(node)
-    if sum(any(graph.data[child] for child in side) for side in sides) < 2:
+    if sum(any(graph.data[edge.node] for edge in side) for side in sides) < 2:
         return None
     hit = sweep(graph, node)
     projected = False
@@ -96,13 +96,13 @@ def _addition(graph: Graph, node: int, found: dict[int, Addition]) -> Addition |
         projected = hit is not None
         if hit is None or not _dominates(graph, node, hit.source.node):
             return None
-    others = [child for k, side in enumerate(sides) if k != hit.skip for child in side]
+    others = {edge for k, side in enumerate(sides) if k != hit.skip for edge in side}
     source = hit.source.node
     reach = _carried_from(graph, node, source, projected)
-    if not projected and not any(_is_fresh(graph, child, source, reach) for child in others):
+    if not projected and not any(_is_fresh(graph, edge.node, source, reach) for edge in others):
         return None  # z·h + h: a factor of h, not an addition to it
     addition = Addition(node, *hit.source, hit.skip, hit.recurrent, Crossing())
-    return addition if _trace(graph, addition, reach, projected, set(others), found) else None
+    return addition if _trace(graph, addition, reach, projected, others, found) else None
 
 
 def _trace(
@@ -110,7 +110,7 @@ def _trace(
     addition: Addition,
     reach: set[int],
     projected: bool,
-    others: set[int],
+    others: set[Edge],
     found: dict[int, Addition],
 ) -> bool:
     """Walk the skip side down to the source, and on to the addition before.
@@ -135,7 +135,7 @@ def _trace(
         top, negative = pending.pop()
         positive |= not negative and (top == source or top in found)
         if top in found:
-            if others.isdisjoint(child for side in graph.sides(top) for child in side):
+            if others.isdisjoint(graph.operands(top)):
                 parents.append(top)
                 continue
             absorbed.append(top)  # (h − c)·z + c is one addition, written as two
@@ -219,20 +219,25 @@ def _addition_before(
 
 
 def _taken_away(graph: Graph, first: Carry, source: int, reach: set[int]) -> list[Gate]:
+    """The gates on ways that take the carried value away, in the sense in which they keep it."""
     found: list[Gate] = []
-    stack = [(first, first.negative, [first.gate] if first.gate else [])]
+    Way = tuple[int, bool, tuple[Gate, ...]]
+    stack: list[Way] = [(first.child, first.negative, (first.gate,) if first.gate else ())]
+    seen: set[Way] = set()
     while stack:
-        carry, negative, gates = stack.pop()
-        if carry.child == source:
-            if negative:
-                found += [
-                    Gate(g.kind, g.node, None if g.keeps is None else not g.keeps) for g in gates
-                ]
+        way = stack.pop()
+        if way in seen:
             continue
-        for below in carries(graph, carry.child):
+        seen.add(way)
+        node, negative, gates = way
+        if node == source:
+            turned = [Gate(g.kind, g.node, None if g.keeps is None else not g.keeps) for g in gates]
+            found += turned if negative else []
+            continue
+        for below in carries(graph, node):
             if below.child in reach:
-                more = [below.gate] if below.gate else []
-                stack.append((below, negative != below.negative, gates + more))
+                more = (below.gate,) if below.gate else ()
+                stack.append((below.child, negative != below.negative, gates + more))
     return found
 
 

@@ -55,6 +55,7 @@ class Carry:
         activation: Whether it goes through a rectifier.
         crop: Whether only a part of it is carried.
         projection: Whether it goes through a linear map or a resampling.
+        resampling: Whether that is a resampling, which has no weights.
     """
 
     position: int
@@ -65,6 +66,7 @@ class Carry:
     activation: bool = False
     crop: bool = False
     projection: bool = False
+    resampling: bool = False
     output: int = 0
 
 
@@ -97,7 +99,7 @@ def _carries(graph: Graph, node: int, projections: bool) -> list[Carry]:
     elif stem in _SCALED:
         found = _SCALED[stem](graph, node)
     elif projections and stem in RESAMPLING:
-        found = [Carry(0, -1, projection=True)]
+        found = [Carry(0, -1, projection=True, resampling=True)]
     elif projections and stem in PROJECTION and graph.mixes(node):
         found = [Carry(k, -1, projection=True) for k in range(len(graph.inputs[node]))]
     elif stem.startswith("ThnnFused"):

@@ -114,7 +114,7 @@ def _confirmed(path: list[Addition]) -> list[Addition]:
 def _weights(graph: Graph, addition: Addition) -> frozenset[str]:
     """The weights of a diversion: those that meet what is computed from the source."""
     sides = graph.sides(addition.node)
-    start = [child for k, side in enumerate(sides) if k != addition.skip for child in side]
+    start = [edge.node for k, side in enumerate(sides) if k != addition.skip for edge in side]
     if addition.recurrent:
         return nearest_parameters(graph, start)
     region, stack = set[int](), list(start)
@@ -124,7 +124,8 @@ def _weights(graph: Graph, addition: Addition) -> frozenset[str]:
             region.add(node)
             stack += graph.children(node)
     depends = {addition.source}
-    weights: set[str] = set()
+    own = graph.mixes(addition.node)  # torch.addmm(h, x, W)
+    weights = set(graph.parameters(addition.node)) if own else set[str]()
     for node in sorted(region):
         if not depends.isdisjoint(graph.children(node)):
             depends.add(node)

@@ -26,16 +26,15 @@ def find_concatenations(graph: Graph) -> dict[int, Addition]:
             continue
         if not _joins_features(graph, node, consumers):
             continue  # outputs of several steps or images put side by side
-        sides = graph.sides(node)
         hit = sweep(graph, node)
         if hit is None:
             continue
-        operands = {child for side in sides for child in side}
+        operands = graph.operands(node)
+        made_from = {edge.node for edge in operands}
         before = [
             other
             for other in found
-            if other in operands
-            or not operands.isdisjoint(child for side in graph.sides(other) for child in side)
+            if other in made_from or not operands.isdisjoint(graph.operands(other))
         ]
         parent = max(before) if before else None
         found[node] = Addition(node, *hit.source, hit.skip, False, Crossing(), parent)

@@ -55,15 +55,19 @@ class Graph:
         """The nodes that made the inputs of `node`, of those that are in the graph."""
         return [edge.node for edge in self.inputs[node] if edge.node >= 0]
 
-    def sides(self, node: int) -> list[list[int]]:
-        """The operands of an addition or concatenation: the nodes of each of its sides."""
+    def sides(self, node: int) -> list[list[Edge]]:
+        """The operands of an addition or concatenation, by side; those that are not in the graph left out."""
         edges = self.inputs[node]
         if self.stems[node] == "Cat":
-            return [[edge.node] if edge.node >= 0 else [] for edge in edges]
+            return [[edge] if edge.node >= 0 else [] for edge in edges]
         return [
-            [edges[k].node for k in side if k < len(edges) and edges[k].node >= 0]
+            [edges[k] for k in side if k < len(edges) and edges[k].node >= 0]
             for side in SUMS[self.stems[node]]
         ]
+
+    def operands(self, node: int) -> set[Edge]:
+        """The operands of all sides of an addition or concatenation."""
+        return {edge for side in self.sides(node) for edge in side}
 
     def is_read_once(self, edge: Edge) -> bool:
         """Whether only one operator reads this value."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import nn
 
 from assay.finding import Result
@@ -17,7 +18,7 @@ from assay.highway.graph import Edge, Graph, build_graph
 from assay.highway.operators import FUSED_RECURRENCE
 from assay.highway.paths import PlainPath, SkipPath
 from assay.highway.plain import Stretch, longest_stretch
-from assay.highway.record import Recording, record
+from assay.highway.record import Recording, record, refuse_inference
 from assay.highway.retention import gradient_norms, half_life
 from assay.progress import Progress, silent
 from assay.state import preserved
@@ -38,12 +39,15 @@ class Highways(Result):
         plain: The longest stretch without one, or None in a model without parametrised operators.
         opaque: Operators that could not be looked into; a skip path inside them is not seen.
         loss: Whether the gradient is the loss's; otherwise that of a random projection of the output.
+        tracked: Whether the inputs carried a gradient; a model may refuse that (`x.numpy()`), and then
+            additions to an input itself are not seen.
     """
 
     paths: tuple[SkipPath, ...]
     plain: PlainPath | None = None
     opaque: tuple[str, ...] = field(default=())
     loss: bool = True
+    tracked: bool = True
 
     @property
     def longest(self) -> SkipPath | None:
@@ -75,7 +79,8 @@ def find_highways(subject: Subject, *, progress: Progress = silent) -> Highways:
 
     Raises:
         UserCodeError: If the model, the loss or the backward pass raises.
-        CannotMeasure: If the output is not finite, or does not depend on a parameter or input.
+        CannotMeasure: If the output is not finite, or does not depend on a parameter or input, or the
+            model was built in inference mode.
 
     Example:
         >>> import torch
@@ -89,7 +94,8 @@ def find_highways(subject: Subject, *, progress: Progress = silent) -> Highways:
     """
     from assay.highway.rules import findings
 
-    with preserved(subject.model):
+    refuse_inference(subject.model)
+    with preserved(subject.model), torch.inference_mode(False):
         progress("highways", 0, 3, "forward")
         recording = record(subject)
         graph = build_graph(recording)
@@ -102,7 +108,9 @@ def find_highways(subject: Subject, *, progress: Progress = silent) -> Highways:
         paths = _measured(subject.model, graph, recording, chains, len(sums))
         plain = _plain(graph, recording, stretch)
         progress("highways", 3, 3)
-    result = Highways(paths, plain, _opaque(graph), subject.loss is not None)
+    result = Highways(
+        paths, plain, _opaque(graph), subject.loss is not None, tracked=recording.tracked
+    )
     return replace(result, findings=findings(result, subject.model))
 
 

@@ -13,6 +13,7 @@ from assay.view.blocks import Arc, Arcs, Block, Cell, Column, Lines, Mark, Serie
 _STATIONS = 16
 _LINES = 4
 _POINTS = 200
+_PROJECTION = "Without a loss, the gradient is that of a fixed random projection of the output"
 
 
 def picture(highways: Highways) -> View:
@@ -79,10 +80,10 @@ def _answer(highways: Highways) -> str:
 def _fate(path: SkipPath | PlainPath, it: str) -> str:
     """What becomes of the gradient on a path, as the end of a sentence."""
     kept = path.retention
-    if math.isnan(kept):
-        return (
-            ": the gradient is not finite" if path.gradient else ", whose gradient was not measured"
-        )
+    if not path.gradient:
+        return ", whose gradient was not measured"
+    if not math.isfinite(kept):
+        return ": the gradient is not finite"
     if kept > 1:
         return f": the gradient's norm grows {kept:.3g}-fold along {it}"
     return f": {kept:.3g} of the gradient's norm survives {it}"
@@ -116,8 +117,10 @@ def _short(module: str) -> str:
 
 
 def _judge(path: SkipPath | PlainPath) -> Mark:
-    if math.isnan(path.retention):
-        return "bad" if path.gradient else "unknown"
+    if not path.gradient:
+        return "unknown"
+    if not math.isfinite(path.retention):
+        return "bad"
     if isinstance(path, SkipPath) and path.gate is not None and path.tied:
         return "bad" if path.length >= LONG and path.half_life < path.length / 4 else "good"
     if path.length < LONG:
@@ -219,9 +222,8 @@ def _notes(highways: Highways) -> tuple[str, ...]:
         "kernels were off.",
         "A skip path carries a value element by element; its diversions are computed from it through "
         "weights, or write to a gated state.",
-        "The gradient is that of the loss."
-        if highways.loss
-        else "Without a loss, the gradient is that of a fixed random projection of the output.",
+        ("The gradient is that of the loss" if highways.loss else _PROJECTION)
+        + " at the end of a path, or a random one where it does not reach that end.",
         "A gate driven by data is needed where weights are shared and the state has to be overwritten "
         "by choice; with weights of its own a diversion weights itself.",
     ]
@@ -232,5 +234,9 @@ def _notes(highways: Highways) -> tuple[str, ...]:
             "Could not be looked into, so a skip path inside is not seen: "
             + ", ".join(f"`{name}`" for name in highways.opaque)
             + "."
+        )
+    if not highways.tracked:
+        notes.append(
+            "The model refuses inputs that carry a gradient, so an addition to an input itself is not seen."
         )
     return tuple(notes)

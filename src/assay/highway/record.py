@@ -189,6 +189,7 @@ class Recording:
         leaves: The leaves that stand for the inputs, by `id`.
         has_data: Whether the model was given any tensor.
         is_meta: Whether there are no values, only shapes.
+        tracked: Whether the inputs carried a gradient; if not, additions to an input itself are not seen.
     """
 
     objective: Tensor
@@ -197,6 +198,7 @@ class Recording:
     leaves: dict[int, Tensor]
     has_data: bool
     is_meta: bool
+    tracked: bool
 
 
 def record(subject: Subject) -> Recording:
@@ -219,29 +221,14 @@ def record(subject: Subject) -> Recording:
         names.setdefault(id(parameter), name)
         if parameter.is_floating_point() or parameter.is_complex():
             parameter.requires_grad_(True)
+    tracked = True
     try:
         recorder, output = _run(subject, with_gradient=True)
     except UserCodeError:
         # A model may refuse inputs that need a gradient (`.numpy()`); its own error comes again if not.
         recorder, output = _run(subject, with_gradient=False)
-    with torch.enable_grad():
-        value = first_floating(output)
-        if not value.is_meta and not bool(torch.isfinite(value).all()):
-            bad = int((~torch.isfinite(value)).sum())
-            raise CannotMeasure(
-                "forward",
-                verbatim(f"{bad} of {value.numel()} outputs are NaN or infinite"),
-                "finite outputs on the example inputs",
-                "Check the inputs and the initial weights; `assay scale` names the first operator.",
-            )
-        objective = subject.objective(output) if subject.loss else _random_projection(value)
-    if objective.grad_fn is None:
-        raise CannotMeasure(
-            "loss(output)",
-            verbatim("a tensor without a gradient"),
-            "a value that depends on a parameter or an input",
-            "Look for .detach() or torch.no_grad() in the model.",
-        )
+        tracked = not recorder.has_data
+    objective = _objective(subject, output)
     return Recording(
         objective,
         recorder.operations,
@@ -249,7 +236,27 @@ def record(subject: Subject) -> Recording:
         recorder.leaves,
         recorder.has_data,
         bool(objective.is_meta),
+        tracked,
     )
+
+
+def refuse_inference(model: nn.Module) -> None:
+    """Refuse parameters that can never require a gradient.
+
+    Args:
+        model: The model.
+
+    Raises:
+        CannotMeasure: If a parameter was made in inference mode.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.is_inference():
+            raise CannotMeasure(
+                name,
+                verbatim("a parameter made in inference mode"),
+                "parameters that can require a gradient",
+                "Build the model outside torch.inference_mode().",
+            )
 
 
 def _run(subject: Subject, *, with_gradient: bool) -> tuple[Recorder, Any]:
@@ -258,7 +265,7 @@ def _run(subject: Subject, *, with_gradient: bool) -> tuple[Recorder, Any]:
     def fresh(value: Any) -> Any:
         if not isinstance(value, Tensor) or isinstance(value, nn.Parameter):
             return value
-        if not with_gradient or not value.is_floating_point():
+        if not with_gradient or not (value.is_floating_point() or value.is_complex()):
             return value.detach().clone()
         # a clone of a leaf, so that the model may write into its inputs
         leaf = value.detach().clone().requires_grad_(True)
@@ -300,6 +307,43 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+def _objective(subject: Subject, output: Any) -> Tensor:
+    """The scalar that gradients are of; refuses one that has none."""
+    with torch.enable_grad():
+        value = first_floating(output)
+        if not value.numel():
+            raise CannotMeasure(
+                "forward",
+                verbatim(f"an empty output, of shape {list(value.shape)}"),
+                "at least one number in the output",
+                "Give example inputs with at least one example.",
+            )
+        if not value.is_meta and not bool(torch.isfinite(value).all()):
+            bad = int((~torch.isfinite(value)).sum())
+            raise CannotMeasure(
+                "forward",
+                verbatim(f"{bad} of {value.numel()} outputs are NaN or infinite"),
+                "finite outputs on the example inputs",
+                "Check the inputs and the initial weights; `assay scale` names the first operator.",
+            )
+        objective = subject.objective(output) if subject.loss else _random_projection(value)
+    if objective.grad_fn is None:
+        raise CannotMeasure(
+            "loss(output)",
+            verbatim("a tensor without a gradient"),
+            "a value that depends on a parameter or an input",
+            "Look for .detach() or torch.no_grad() in the model.",
+        )
+    if not objective.is_meta and not bool(torch.isfinite(objective)):
+        raise CannotMeasure(
+            "loss(output)",
+            verbatim(str(float(objective.detach()))),
+            "a finite loss",
+            "The output is finite; look for a logarithm or a division in the loss.",
+        )
+    return objective
 
 
 def _random_projection(output: Tensor) -> Tensor:

@@ -53,10 +53,10 @@ def rows(model: nn.Module, bias: GateBias) -> str:
     text, owner = "model", model
     *modules, leaf = bias.name.split(".")
     for name in modules:
-        indexed = isinstance(owner, nn.Sequential | nn.ModuleList)
-        text += f"[{name}]" if indexed else f".{name}" if name.isidentifier() else (
-            f".get_submodule({name!r})"
-        )  # fmt: skip
+        if name.isdigit() and isinstance(owner, nn.Sequential | nn.ModuleList):
+            text += f"[{name}]"
+        else:
+            text += f".{name}" if name.isidentifier() else f".get_submodule({name!r})"
         owner = owner.get_submodule(name)
     if isinstance(owner, nn.ParameterList):
         text += f"[{leaf}]"

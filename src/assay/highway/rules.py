@@ -25,23 +25,26 @@ def findings(highways: Highways, model: nn.Module) -> tuple[Finding, ...]:
     Returns:
         Findings, the gravest first.
     """
-    found: list[Finding | None] = [_opaque(highways)]
-    if highways.plain is not None:
-        found.append(_not_finite(highways.plain) or _none(highways.plain))
-    for path in highways.paths:
-        if not path.is_sum or not path.gradient:
-            continue
-        found.append(_not_finite(path))
-        if found[-1] is not None:
-            continue
-        if path.gate is not None:
-            judge = _short_memory if path.tied else _untied_gate
-            found.append(judge(path, model))
-        elif path.norm_on_skip:
-            found.append(_norm_on_skip(path))
-        else:
-            found.append(_tied_ungated(path) if path.tied else _unscaled(path))
+    judged = [path for path in highways.paths if path.is_sum and path.gradient]
+    found = [_opaque(highways), *(_not_finite(path) or _judge(path, model) for path in judged)]
+    plain = highways.plain
+    if plain is not None:
+        broken = _not_finite(plain)
+        if broken is None:
+            found.append(_none(plain))
+        elif all(map(math.isfinite, (path.retention for path in judged))):
+            found.append(broken)  # otherwise the path that it lies beside is told already
     return ranked(tuple(finding for finding in found if finding is not None))
+
+
+def _judge(path: SkipPath, model: nn.Module) -> Finding | None:
+    if path.gate is not None and path.tied:
+        return _short_memory(path, model)
+    if path.gate is not None:
+        return _gate_unneeded(path) if path.gate == "data" else _scaled_skip(path)
+    if path.norm_on_skip:
+        return _norm_on_skip(path)
+    return _tied_ungated(path) if path.tied else _unscaled(path)
 
 
 def _ratio(value: float, convention: str) -> Number:
@@ -135,10 +138,6 @@ def _short_memory(path: SkipPath, model: nn.Module) -> Finding | None:
     )
 
 
-def _untied_gate(path: SkipPath, model: nn.Module) -> Finding | None:
-    return _gate_unneeded(path) if path.gate == "data" else _scaled_skip(path)
-
-
 def _gate_unneeded(path: SkipPath) -> Finding | None:
     if path.length < 2:
         return None
@@ -186,13 +185,15 @@ def _not_finite(path: SkipPath | PlainPath) -> Finding | None:
     steps = next((k for k, norm in enumerate(path.gradient) if not math.isfinite(norm)), None)
     if steps is None:
         return None
-    where = "a skip path" if isinstance(path, SkipPath) else "a stretch without a skip path"
+    where = f"a skip path of {path.length} additions"
+    if isinstance(path, PlainPath):
+        where = f"a stretch without a skip path, of {path.length} {path.unit}"
     overflows = math.isinf(path.gradient[steps])
     return Finding(
         rule="highway.not-finite",
         message=(
-            f"The gradient is {'infinite' if overflows else 'NaN'} {steps} steps back from the end of "
-            f"{where}, which has {path.length}."
+            f"The gradient is {'infinite' if overflows else 'NaN'} at {steps} steps back from the end "
+            f"of {where}."
         ),
         expected=Number("finite", "", "formula"),
         measured=_ratio(path.gradient[steps], "gradient norm there over that at the end"),

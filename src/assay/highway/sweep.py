@@ -13,10 +13,11 @@ from operator import or_
 
 from assay.highway.carry import Carry, carries
 from assay.highway.graph import Edge, Graph
-from assay.highway.operators import NORM, PARTITION, PROJECTION, RESAMPLING, SUMS
+from assay.highway.operators import NORM, PARTITION, PROJECTION, RESAMPLING, STATES, SUMS
 
 # What is known of a way down from one side of an addition.
-_CROPPED, _PROJECTED, _GATED = 1, 2, 4  # of a carried way
+_CROPPED, _PROJECTED, _GATED, _RESAMPLED = 1, 2, 4, 8  # of a carried way
+_LINEAR = _PROJECTED | _RESAMPLED
 _WEIGHTS, _BENT, _PART = 1, 2, 4  # of any way: weights, a nonlinearity, a part of the value
 _ACCUMULATES = 16  # ungated additions of one line passed before calling it an accumulator
 _NODES = 2_000_000  # nodes swept for all additions of a model, seconds of work
@@ -61,7 +62,7 @@ class _Frontier:
         ways = self.carried.get(value, {})
         self.waiting -= bool(ways)
         self.open -= self.data[value.node]
-        return value, ways, self.reached.get(value, {})
+        return value, ways, dict(self.reached.get(value, {}))
 
 
 def sweep(graph: Graph, start: int, *, projections: bool = False) -> Hit | None:
@@ -70,7 +71,8 @@ def sweep(graph: Graph, start: int, *, projections: bool = False) -> Hit | None:
     Args:
         graph: The graph.
         start: The addition or concatenation.
-        projections: Let the carried way cross one linear map; the other has to be nonlinear then.
+        projections: Let the carried way cross one linear map with weights, and resampling; the other has
+            to be nonlinear then.
 
     Returns:
         The source, or None where no side is a skip path.
@@ -85,13 +87,16 @@ def sweep(graph: Graph, start: int, *, projections: bool = False) -> Hit | None:
         node = value.node
         swept += 1
         graph.memo["swept"] = graph.memo.get("swept", 0) + 1
+        if (
+            graph.stems[node] in STATES
+        ):  # an LSTM's hidden state is made from the state that it carries
+            for known, who in front.reached.get(Edge(node, 0), {}).items():
+                others[known] = others.get(known, 0) | who
         side = _match(ways, others)
         if side is not None and node not in graph.leaf:
             return Hit(value, side)
         if ways and place is not None and graph.place(node) == place:
-            gated = [
-                who for known, who in ways.items() if known & _GATED and not known & _PROJECTED
-            ]
+            gated = [who for known, who in ways.items() if known & _GATED and not known & _LINEAR]
             if gated and recurrence is None:
                 recurrence = Hit(value, gated[0].bit_length() - 1, recurrent=True)
             passed += 1
@@ -107,7 +112,8 @@ def sweep(graph: Graph, start: int, *, projections: bool = False) -> Hit | None:
                 continue
             for known, who in ways.items():
                 # a map that the diversion goes through as well lies above both, not on the skip
-                if carry.projection and (known & _PROJECTED or shared & ~who):
+                again = known & _PROJECTED and not carry.resampling
+                if carry.projection and (again or shared & ~who):
                     continue
                 front.mark(front.carried, below, known | _known(carry), who)
         if others:
@@ -121,9 +127,10 @@ def _start(graph: Graph, start: int, projections: bool) -> _Frontier:
     edges = graph.inputs[start]
     sides = [(k,) for k in range(len(edges))] if concatenation else SUMS[graph.stems[start]]
     owner = {position: 1 << k for k, side in enumerate(sides) for position in side}
+    weighs = _WEIGHTS if graph.mixes(start) else 0  # h + x W in one: torch.addmm(h, x, W)
     for position, edge in enumerate(edges):
         if edge.node >= 0 and position in owner:
-            front.mark(front.reached, edge, 0, owner[position])
+            front.mark(front.reached, edge, weighs if position else 0, owner[position])
             if concatenation and graph.data[edge.node]:
                 front.mark(front.carried, edge, 0, owner[position])
     for carry in carries(graph, start, projections=projections):
@@ -136,6 +143,8 @@ def _start(graph: Graph, start: int, projections: bool) -> _Frontier:
 
 def _is_dead_end(graph: Graph, value: Edge, projections: bool) -> bool:
     """A value that is carried from nowhere and read only here cannot be where a diversion left."""
+    if graph.stems[value.node] in STATES:  # the diversion leaves by another output
+        return False
     return graph.is_read_once(value) and not carries(graph, value.node, projections=projections)
 
 
@@ -151,7 +160,8 @@ def _pass_on(graph: Graph, front: _Frontier, node: int, others: Ways, step: list
 
 
 def _known(carry: Carry) -> int:
-    return _CROPPED * carry.crop | _PROJECTED * carry.projection | _GATED * (carry.gate is not None)
+    linear = _RESAMPLED if carry.resampling else _PROJECTED
+    return _CROPPED * carry.crop | linear * carry.projection | _GATED * (carry.gate is not None)
 
 
 def _below(graph: Graph, node: int, step: list[Carry]) -> int:
@@ -171,7 +181,7 @@ def _match(ways: Ways, others: Ways) -> int | None:
     for known, who in sorted(ways.items()):
         fit = 0
         for other, sides in others.items():
-            bent = other & _BENT or not known & _PROJECTED
+            bent = other & _BENT or not known & _LINEAR
             whole = not other & _PART or not known & _CROPPED
             if other & _WEIGHTS and bent and whole:
                 fit |= sides
