@@ -9,7 +9,7 @@ import torch
 from torch.optim import SGD, Adam, Optimizer
 
 import assay
-from assay.errors import UsageError, UserCodeError
+from assay.errors import CannotMeasure, UsageError, UserCodeError
 from assay.update.change import ROWS
 from assay.update.world import Problem
 
@@ -124,19 +124,45 @@ def test_a_parameter_that_never_moves_is_named() -> None:
     assert card["input rotation"].verdict == "invariant"
 
 
-@pytest.mark.parametrize(("kind", "word"), [(Failing, "no step today"), (Sleeping, "did not move")])
-def test_one_that_cannot_step_gives_a_card_of_reasons(kind: type[Optimizer], word: str) -> None:
-    card = of(kind)
-    assert tuple(card) == tuple(ROWS)
-    assert {card[row].verdict for row in card} == {"undetermined"}
-    assert all(word in card[row].reason for row in card)
-    assert word in card.view().answer
+class FailingLate(SGD):
+    steps = 0
+
+    def step(self, closure: Any = None) -> Any:
+        self.steps += 1
+        if self.steps > 3:
+            raise RuntimeError("no fourth step")
+        return super().step()
 
 
-def test_divergence_is_undetermined_with_its_reason() -> None:
-    card = assay.audit_units(functools.partial(SGD, lr=1e200), SHORT)
-    assert {card[row].verdict for row in card} == {"undetermined"}
-    assert "diverges" in card["loss unit"].reason
+@pytest.mark.parametrize(
+    ("kind", "word"), [(Failing, "no step today"), (FailingLate, "no fourth step")]
+)
+def test_one_that_cannot_step_is_the_users_own_error(kind: type[Optimizer], word: str) -> None:
+    with pytest.raises(UserCodeError, match=word) as raised:
+        of(kind)
+    assert "in step" in raised.value.user_traceback()
+
+
+def test_one_that_moves_nothing_cannot_be_measured() -> None:
+    with pytest.raises(CannotMeasure, match="did not move"):
+        of(Sleeping)
+
+
+def test_where_training_diverges_the_card_is_that_of_a_smaller_rate() -> None:
+    fast = assay.audit_units(functools.partial(SGD, lr=50.0), SHORT)
+    assert any("diverges" in remark for remark in fast.remarks)
+    slow = assay.audit_units(functools.partial(SGD, lr=0.02), SHORT)
+    assert [fast[row].verdict for row in fast] == [slow[row].verdict for row in slow]
+    assert fast["loss unit"].law == slow["loss unit"].law
+    with pytest.raises(CannotMeasure, match="diverges"):
+        assay.audit_units(functools.partial(SGD, lr=1e200), SHORT)
+
+
+def test_arguments_that_torch_refuses_are_wrong_usage() -> None:
+    with pytest.raises(UsageError, match="Invalid learning rate"):
+        assay.audit_units(functools.partial(SGD, lr=-1.0), SHORT)
+    with pytest.raises(UsageError, match="TypeError"):
+        assay.audit_units(functools.partial(Adam, betas=3), SHORT)
 
 
 def test_a_twin_that_diverges_alone_is_not_invariant() -> None:

@@ -387,3 +387,86 @@ def test_directions() -> None:
     assert degrees(near, [torch.tensor([1.0, 0.0], dtype=torch.float64)]) == pytest.approx(
         math.degrees(1e-9)
     )
+
+
+class Force(nn.Module):
+    """The output is a derivative, so the forward pass itself differentiates, as force fields do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.energy = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.detach().requires_grad_()
+        (force,) = torch.autograd.grad(self.energy(x).sum(), x, create_graph=True)
+        return force
+
+
+def test_models_that_differentiate_inside_are_compared() -> None:
+    subject = Subject(Force(), torch.randn(6, 3), loss=lambda f: f.square().mean())
+    with torch.no_grad():
+        found = compare_steps(TWO, subject, "function", warmup=2)
+    assert found["RMSProp"].function_norm == pytest.approx(found.radius, rel=1e-3)
+
+
+def test_no_closed_form_where_it_is_not_one() -> None:
+    """Momentum, a part of the parameters, another sign: the formula of U1 is about none of these."""
+    head = {"SGD": lambda model: SGD(model[3].parameters(), lr=0.05), "RMSProp": RMSprop}
+    for pair in (
+        head,
+        {**TWO, "RMSProp": lambda model: RMSprop(model[3].parameters())},
+        {**TWO, "SGD": functools.partial(SGD, lr=0.05, maximize=True)},
+        {**TWO, "SGD": functools.partial(SGD, lr=0.05, momentum=0.9)},
+        {**TWO, "RMSProp": functools.partial(RMSprop, centered=True)},
+    ):
+        assert compare_steps(pair, mlp(), warmup=2).pairs[0].closed_form is None
+    assert compare_steps(TWO, frozen(), warmup=2).pairs[0].closed_form is not None
+
+
+def test_flat_and_broken_objectives_are_not_the_optimizers_fault() -> None:
+    x = torch.randn(5, 4)
+    dark = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    nn.init.constant_(dark[0].bias, -100.0)
+    for subject, word in (
+        (Subject(dark, x), "a gradient of zero at the given weights"),
+        (Subject(nn.Linear(4, 2), torch.zeros(0, 4)), r"an output of shape \[0, 2\]"),
+        (
+            Subject(nn.Linear(4, 2), x, loss=lambda u: u.sum() * math.nan),
+            "names the first operator",
+        ),
+    ):
+        with pytest.raises(CannotMeasure, match=word):
+            compare_steps(TWO, subject)
+    falling = Subject(nn.Sequential(nn.Linear(4, 4), nn.ReLU()), x)  # its sum falls until all is 0
+    with pytest.raises(CannotMeasure, match=r"after .* warm-up steps"):
+        compare_steps(
+            {"SGD": functools.partial(SGD, lr=5.0), "RMSProp": RMSprop}, falling, warmup=50
+        )
+
+
+def test_without_a_loss_the_reader_is_told_what_falls() -> None:
+    assert any(
+        "no loss" in r
+        for r in compare_steps(TWO, Subject(nn.Linear(2, 2), torch.randn(3, 2))).remarks
+    )
+    assert not any("no loss" in remark for remark in compare_steps(TWO, mlp()).remarks)
+
+
+def test_the_users_own_traceback_is_kept_and_torchs_is_not() -> None:
+    found = compare_steps({**TWO, "bad": Failing, "Muon": torch.optim.Muon}, mlp(), warmup=1)
+    ((name, text),) = found.tracebacks
+    assert name == "bad"
+    assert "no step today" in text
+    assert "src/assay" not in text
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_other_precisions(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 2)).to(dtype)
+    subject = Subject(model, torch.randn(9, 6, dtype=dtype), loss=lambda u: u.square().mean())
+    found = compare_steps(TWO, subject, warmup=1)
+    coarse = any("bfloat16 weights round off" in remark for remark in found.remarks)
+    assert coarse is (dtype is torch.bfloat16)
+    pair = found.pairs[0]
+    assert pair.closed_form == pytest.approx(pair.degrees, abs=8.0 if coarse else 1e-6)

@@ -13,6 +13,7 @@ from assay.errors import UsageError, UserCodeError
 from assay.update.optimizer import (
     OptimizerFactory,
     build_optimizer,
+    is_refusal,
     make_for,
     name_of,
     needs_closure,
@@ -149,3 +150,33 @@ def test_options_are_scaled_where_they_are_numbers() -> None:
     assert float(tensor.param_groups[0]["lr"]) == 1.0
     assert not scale_options(SGD(MODEL.parameters()), {"eps": 0.0, "weight_decay": 0.0})
     assert not scale_options(object(), {"lr": 2.0})
+
+
+def test_what_a_maker_requires_and_is_not_given_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "needy.py"
+    path.write_text("def make(model, task, depth=1):\n    raise NotImplementedError\n")
+    with pytest.raises(UsageError, match=r"argument task = not given: .* -a task="):
+        optimizer_factory(f"{path}:make")
+    assert optimizer_factory(f"{path}:make", task="tagging").arguments == {"task": "tagging"}
+    with pytest.raises(UsageError, match="defaults"):
+        optimizer_factory("torch.optim:Optimizer")
+
+
+@pytest.mark.parametrize("lr", [-1, float("nan"), float("inf"), "abc"])
+def test_what_is_no_rate_is_refused_before_any_work(lr: Any) -> None:
+    with pytest.raises(UsageError, match=r"^lr = "):
+        optimizer_factory("torch.optim:Adam", lr=lr)
+
+
+def test_a_factory_has_the_name_of_what_it_makes() -> None:
+    assert optimizer_factory("torch.optim:Adam").__name__ == "Adam"
+
+
+def test_torch_refusing_is_told_from_the_users_code_raising() -> None:
+    def mine(model: nn.Module) -> SGD:
+        return SGD(model.parameters(), lr=-1.0)
+
+    for make, torch_only in ((functools.partial(SGD, lr=-1.0), True), (mine, False)):
+        with pytest.raises(UserCodeError) as raised:
+            build_optimizer(make, MODEL, "it")
+        assert is_refusal(raised.value.error) is torch_only

@@ -2,31 +2,119 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 import click
 
 from assay.cli import options
+from assay.errors import UsageError
+
+if TYPE_CHECKING:
+    from assay.subject import Subject
+    from assay.update.optimizer import Make
+
+_PLAIN = "torch.optim:SGD,torch.optim:RMSprop"
 
 
 @click.command()
 @options.target
 @click.option(
-    "--optimizer",
-    metavar="PKG:NAME",
-    help="A third optimizer beside SGD and RMSProp, as in torch.optim:AdamW.",
+    "--optimizers",
+    metavar="PKG:NAME,…",
+    default=_PLAIN,
+    help="Two or more optimizers; the first one leads. [default: SGD and RMSProp]",
 )
-@click.option("--lr", type=float, help="Its learning rate. [default: the optimizer's own]")
+@click.option("--optimizer", metavar="PKG:NAME", help="One more beside them.")
+@click.option("--lr", type=float, help="Learning rate of --optimizer. [default: its own]")
+@click.option(
+    "--norm",
+    type=click.Choice(("parameter", "function", "loss")),
+    default="parameter",
+    show_default=True,
+    help="What is made equal: ‖ΔΦ‖, the change of the outputs, or the predicted decrease.",
+)
+@click.option(
+    "--warmup", type=int, default=10, show_default=True, help="Steps before the comparison."
+)
 @options.seed
 @options.output
 def steps(
     target: str,
     sizes: tuple[str, ...],
     arguments: tuple[str, ...],
+    optimizers: str,
     optimizer: str | None,
     lr: float | None,
+    norm: str,
+    warmup: int,
     seed: int,
     path: str | None,
     form: str | None,
 ) -> int:
-    """Do optimizers, scaled to equal norm, move TARGET the same way?"""
-    make = options.optimizer(optimizer, lr)
-    return options.section("step", target, sizes, arguments, path, form, seed=seed, optimizer=make)
+    """Do optimizers, scaled to equal norm, move TARGET the same way?
+
+    An optimizer that raises is named with its reason and the others are compared; the exit code is then 3.
+    """
+    options.check(path, form)
+    build = options.builder(target, sizes, arguments)
+    from assay.reporting.memory import require_memory
+    from assay.reporting.report import of_result
+    from assay.state import preserved_random_state
+    from assay.update.compare import compare_steps
+
+    makers = _makers(optimizers, optimizer, lr)
+    require_memory(build)
+    with preserved_random_state(seed):
+        subject = build()
+    if optimizer is None and optimizers == _PLAIN:
+        makers |= _own(subject, makers)
+    with options.bar() as progress:
+        found = compare_steps(makers, subject, norm, warmup=warmup, seed=seed, progress=progress)  # type: ignore[arg-type]
+    report = replace(of_result("step", target, found), sizes=dict(build.sizes))
+    code = options.leave(report, path, form)
+    for name, text in found.tracebacks:
+        click.echo(f"{name} raised:\n{text}", err=True)
+    return 3 if found.failed else code
+
+
+def _makers(several: str, one: str | None, lr: float | None) -> dict[str, Make]:
+    """The optimizers by the names that a reader sees."""
+    from assay.update.optimizer import optimizer_factory
+
+    names = {"SGD": "SGD", "RMSprop": "RMSProp"} if several == _PLAIN else {}
+    rate = {"lr": 0.01} if several == _PLAIN else {}  # as in the report
+    makers: dict[str, Make] = {}
+    for word in several.split(","):
+        make = optimizer_factory(word.strip(), **rate)
+        makers[_unused(names.get(make.__name__, make.__name__), word, makers)] = make
+    extra = options.optimizer(one, lr)
+    if extra is not None:
+        makers[_unused(extra.__name__, str(one), makers)] = extra
+    if len(makers) < 2:
+        raise UsageError(
+            "--optimizers",
+            several,
+            "two or more, with commas between",
+            f"As in --optimizers {_PLAIN}.",
+        )
+    return makers
+
+
+def _unused(name: str, word: str, taken: dict[str, Make]) -> str:
+    if name not in taken:
+        return name
+    if word in taken:
+        raise UsageError("--optimizers", word, "each optimizer once", "Leave one of them out.")
+    return word
+
+
+def _own(subject: Subject, taken: dict[str, Make]) -> dict[str, Make]:
+    """The subject's own optimizer, where it brings one."""
+    from assay.reporting.sections import optimizer_name
+
+    if subject.optimizer is None:
+        return {}
+    name = optimizer_name(subject.optimizer)
+    same = next((known for known in taken if known.lower() == name.lower()), name)
+    return {same: subject.optimizer}

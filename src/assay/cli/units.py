@@ -12,11 +12,9 @@ from assay.cli import options
 @click.option("-a", "arguments", metavar="NAME=VALUE", multiple=True, help="As in -a lr=1e-3.")
 @options.output
 def units(optimizer: str, arguments: tuple[str, ...], path: str | None, form: str | None) -> int:
-    r"""Which units does training with OPTIMIZER secretly depend on?
+    """Which units does training with OPTIMIZER secretly depend on?
 
-    \b
-    Example:
-      assay units torch.optim:Adam -a lr=1e-3
+    As in `assay units torch.optim:Adam -a lr=1e-3`.
     """
     options.check(path, form)
     chosen = options.pairs("-a", arguments)

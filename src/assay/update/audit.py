@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import nn
 
-from assay.errors import UsageError, UserCodeError, verbatim
+from assay.errors import AssayError, UsageError, UserCodeError, verbatim
 from assay.finding import Finding, Result
 from assay.progress import Progress, silent
 from assay.state import preserved_random_state
+from assay.update.base import run, run_base
 from assay.update.card import findings_of, view_of
 from assay.update.change import Change, changes
 from assay.update.law import (
@@ -26,7 +26,12 @@ from assay.update.law import (
     find_laws,
     unit_of_rate,
 )
-from assay.update.optimizer import Make, build_optimizer, name_of
+from assay.update.optimizer import (
+    Make,
+    build_optimizer,
+    is_refusal,
+    name_of,
+)
 from assay.update.trajectory import Setting, Trajectory, find_feeding, train
 from assay.update.verdict import LEAK, Verdict, compare, judge, thresholds
 from assay.update.world import Network, Problem, World
@@ -126,9 +131,11 @@ def audit_units(
         The card.
 
     Raises:
-        UsageError: If `make_optimizer` cannot be called, or returns something that cannot step, or `problem`
-            is of another kind.
-        UserCodeError: If `make_optimizer` raises for every form of the reference model.
+        UsageError: If `make_optimizer` cannot be called, or returns something that cannot step, torch refuses
+            its arguments, or `problem` is of another kind.
+        UserCodeError: If `make_optimizer` or the optimizer's step raises on the reference problem.
+        CannotMeasure: If the optimizer moves nothing, or training diverges at every rate.
+        AssayError: If `make_optimizer` raises one itself; it is passed on.
 
     Example:
         >>> card = audit_units(torch.optim.Adam)
@@ -149,31 +156,30 @@ def audit_units(
     setting = Setting(make_optimizer, label, problem)
     try:
         feeding, narrow = find_feeding(setting, reference)
-    except (UsageError, UserCodeError):
+    except UserCodeError as error:
+        if not is_refusal(error.error):
+            raise
+        raise UsageError(
+            "optimizer",
+            verbatim(label),
+            f"arguments that it takes, but it raised {type(error.error).__name__}: {error.error}",
+            "Change its arguments.",
+        ) from error
+    except AssayError:
         raise
     except Exception as error:
-        said = f"{label} raised {type(error).__name__}: {error}"
-        return _card(
-            label, {row: Verdict(row, "undetermined", reason=said) for row in all_changes}, problem
-        )
+        raise UserCodeError("optimizer", label, error) from error
     if feeding.closure:
         problem = replace(problem, steps=min(problem.steps, CLOSURE_STEPS))
     setting = replace(setting, feeding=feeding, problem=problem, wide=narrow is not None)
     remarks = _remarks(setting, narrow)
-    base = train(setting, reference)
-    if not base.finite or base.unmoved == _parameter_names(setting, reference):
-        why = (
-            f"training diverges after {len(base.outputs) - 1} steps: a smaller lr is needed"
-            if not base.finite
-            else "the optimizer did not move any parameter"
-        )
-        verdicts = {row: Verdict(row, "undetermined", reason=why) for row in all_changes}
-        return _card(label, verdicts, problem, base, remarks)
+    setting, base, slowed = run_base(setting, reference)
+    remarks += slowed
     if base.unmoved:
         remarks = (*remarks, f"It never moved {', '.join(base.unmoved)}, which had gradients.")
     draw = torch.Generator().manual_seed(problem.seed + 3)
-    controls = [train(setting, reference.jittered(draw)) for _ in range(CONTROLS)]
-    reseeded = train(replace(setting, seed=setting.seed + 1), reference)
+    controls = [run(setting, reference.jittered(draw)) for _ in range(CONTROLS)]
+    reseeded = run(replace(setting, seed=setting.seed + 1), reference)
     if not torch.equal(reseeded.outputs, base.outputs):
         controls.append(reseeded)
         remarks = (
@@ -190,7 +196,15 @@ def audit_units(
         verdicts[row], laws[row] = _audit_row(lab, base, limits, row, variants)
         verdicts[row] = replace(verdicts[row], control=control)
     progress("units", len(all_changes), len(all_changes))
-    return _card(label, verdicts, problem, base, remarks, unit_of_rate(laws))
+    return UnitsCard(
+        label,
+        verdicts,
+        unit_of_rate(laws),
+        base.losses,
+        problem,
+        remarks,
+        findings=findings_of(label, verdicts),
+    )
 
 
 def _audit_row(
@@ -298,11 +312,6 @@ def _options(setting: Setting, reference: World) -> dict[str, Any]:
     return {key: value for key, value in groups[0].items() if key != "params"}
 
 
-def _parameter_names(setting: Setting, reference: World) -> tuple[str, ...]:
-    model: nn.Module = Network(reference.weights, setting.feeding.folded)
-    return tuple(name for name, _ in model.named_parameters())
-
-
 def _remarks(setting: Setting, narrow: torch.dtype | None) -> tuple[str, ...]:
     feeding, found = setting.feeding, []
     if feeding.folded:
@@ -318,22 +327,3 @@ def _remarks(setting: Setting, narrow: torch.dtype | None) -> tuple[str, ...]:
             f"such casts were kept in {dtype}."
         )
     return tuple(found)
-
-
-def _card(
-    label: str,
-    verdicts: dict[str, Verdict],
-    problem: Problem,
-    base: Trajectory | None = None,
-    remarks: tuple[str, ...] = (),
-    lr_unit: str = "",
-) -> UnitsCard:
-    return UnitsCard(
-        label,
-        verdicts,
-        lr_unit,
-        base.losses if base is not None and base.finite else (),
-        problem,
-        remarks,
-        findings=findings_of(label, verdicts),
-    )

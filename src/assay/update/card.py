@@ -20,7 +20,7 @@ _MARKS: Mapping[str, Mark] = {
 _REPAIRS = {
     "input scale": "Standardise each feature before the first layer: `x = (x - mean) / std`.",
     "input shift": "Centre each feature before the first layer: `x = x - mean`.",
-    "hidden scale": "Keep layers at one scale from the start: `assay.init.normalize_(model, inputs)`.",
+    "hidden scale": "Keep layers at one scale from the start, as `assay scale` measures it.",
     "loss unit": "State the unit of the loss with lr; from nats to bits use `lr * math.log(2)`.",
     "target unit": "Standardise the targets: `y = (y - mean) / std`, and undo it on the outputs.",
     "hidden permutation": "Look for a parameter that the optimizer treats by its position.",
@@ -58,7 +58,7 @@ def findings_of(label: str, verdicts: Mapping[str, Verdict]) -> tuple[Finding, .
             Finding(
                 f"units.{row.replace(' ', '_')}",
                 f"What {label} learns depends on the {row}: the same function in other units drifts apart by "
-                f"{share(verdict.deviation)} of how far training moves the outputs.",
+                f"{share(verdict.deviation)}{_than(verdict.deviation)} how far training moves the outputs.",
                 Number(0.0, "1", "formula", "RMS difference of outputs over RMS movement"),
                 Number(
                     verdict.deviation, "1", "measured", "reference problem, mildest change tried"
@@ -191,6 +191,11 @@ def share(deviation: float) -> str:
     if deviation >= 1:
         return f"{deviation:.2g} times"
     return f"{100 * deviation:.2g} %"
+
+
+def _than(deviation: float) -> str:
+    """The word between a share and what it is a share of."""
+    return " of" if deviation < 1 else "" if math.isfinite(deviation) else ", beside"
 
 
 def number(value: float) -> str:

@@ -11,12 +11,13 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from assay.errors import AssayError, CannotMeasure, UsageError, verbatim
+from assay.errors import AssayError, CannotMeasure, UsageError, UserCodeError, verbatim
 from assay.progress import Progress, silent
 from assay.state import preserved
-from assay.subject import Subject, tensors
+from assay.subject import Subject, first_floating, tensors
 from assay.update.contender import Contender, enter, is_plain_sgd
 from assay.update.direction import Direction, closed_form_degrees, degrees, dot, length, rms
+from assay.update.failure import Failure
 from assay.update.optimizer import Make, needs_closure
 from assay.update.probe import Probe, scale_to_function_norm
 from assay.update.steps import MULTIPLES, Norm, Pair, Step, Steps
@@ -69,12 +70,12 @@ def compare_steps(
         True
     """
     _check(optimizers, subject, norm, warmup)
-    subject.require_finite()
     with preserved(subject.model), _gradients_put_back(subject):
+        _require_finite(subject)
         contenders, failed = _enter_all(optimizers, subject, seed)
         steps, start = _walk(contenders, failed, warmup, progress)
         if len(steps) < 2:
-            reasons = "; ".join(f"{name}: {why}" for name, why in failed)
+            reasons = "; ".join(f"{one.name}: {one.why}" for one in failed)
             raise CannotMeasure(
                 "optimizers",
                 verbatim(reasons or "fewer than two"),
@@ -114,6 +115,27 @@ def _check(optimizers: Mapping[str, Make], subject: Subject, norm: str, warmup: 
         )
 
 
+def _require_finite(subject: Subject) -> None:
+    """Refuse outputs without elements, and outputs that are not finite."""
+    with preserved(subject.model), torch.enable_grad():
+        value = first_floating(subject.forward()).detach()
+    bad = int((~torch.isfinite(value)).sum()) if not value.is_meta else value.numel()
+    if value.is_meta or not value.numel():
+        raise CannotMeasure(
+            "forward",
+            verbatim(f"an output of shape {list(value.shape)} on {value.device}"),
+            "an output with elements and values",
+            "Give example inputs with a batch of two or more, on a real device.",
+        )
+    if bad:
+        raise CannotMeasure(
+            "forward",
+            verbatim(f"{bad} of {value.numel()} outputs are NaN or infinite"),
+            "finite outputs on the example inputs",
+            "Check the inputs and the initial weights; `assay scale` names the first operator.",
+        )
+
+
 @contextmanager
 def _gradients_put_back(subject: Subject) -> Iterator[None]:
     """Restore gradients of the example inputs, which a backward pass adds to."""
@@ -130,9 +152,9 @@ def _gradients_put_back(subject: Subject) -> Iterator[None]:
 
 def _enter_all(
     optimizers: Mapping[str, Make], subject: Subject, seed: int
-) -> tuple[list[Contender], list[tuple[str, str]]]:
+) -> tuple[list[Contender], list[Failure]]:
     contenders: list[Contender] = []
-    failed: list[tuple[str, str]] = []
+    failed: list[Failure] = []
     for name, make in optimizers.items():
         try:
             contenders.append(enter(name, make, subject, seed))
@@ -141,13 +163,13 @@ def _enter_all(
         except AssayError as error:
             if error.argument == "model":
                 raise
-            failed.append((name, str(error.__cause__ or error)))
+            failed.append(Failure.of(name, error))
     return contenders, failed
 
 
 def _walk(
     contenders: list[Contender],
-    failed: list[tuple[str, str]],
+    failed: list[Failure],
     warmup: int,
     progress: Progress,
 ) -> tuple[dict[str, list[Tensor]], dict[str, Tensor]]:
@@ -171,23 +193,40 @@ def _walk(
                 raise  # the user's model or loss: not the optimizer's fault
             except Exception as error:
                 alive.remove(one)
-                failed.append((one.name, f"{type(error).__name__}: {error}"))
+                failed.append(Failure.of(one.name, UserCodeError("optimizer", one.name, error)))
                 continue
-            if not all(bool(torch.isfinite(g).all()) for g in one.gradient):
-                raise CannotMeasure(
-                    "backward",
-                    verbatim(f"a gradient that is not finite at step {t + 1} of the warm-up"),
-                    "finite gradients on the example inputs",
-                    "Lower the lr of the first optimizer, or give warmup=0.",
-                )
+            _require_gradient(one.gradient, t)
             taken = [p.detach() - old for p, old in zip(one.weights.values(), before, strict=True)]
             why = _why_unusable(taken) if t == warmup else None
             if why:
                 alive.remove(one)
-                failed.append((one.name, why))
+                failed.append(Failure(one.name, why))
             elif t == warmup:
                 steps[one.name] = taken
     return steps, start
+
+
+def _require_gradient(gradient: Direction, step: int) -> None:
+    """Refuse gradients that are not finite or all zero: no optimizer is to blame for these."""
+    when = f"after {step} warm-up steps" if step else "at the given weights"
+    if not all(bool(torch.isfinite(g).all()) for g in gradient):
+        raise CannotMeasure(
+            "backward",
+            verbatim(f"a gradient that is not finite {when}"),
+            "finite gradients on the example inputs",
+            "Lower the lr of the first optimizer, or give warmup=0."
+            if step
+            else "`assay scale` names the first operator.",
+        )
+    if length(gradient) == 0:
+        raise CannotMeasure(
+            "backward",
+            verbatim(f"a gradient of zero {when}"),
+            "an objective that is not flat",
+            "Give warmup=0, or a loss that does not run into a plateau (dead units, saturated outputs)."
+            if step
+            else "Look for dead units and saturated outputs with `assay scale`.",
+        )
 
 
 def _why_unusable(step: Direction) -> str | None:
@@ -200,7 +239,7 @@ def _measure(
     leader: Contender,
     contenders: list[Contender],
     steps: dict[str, list[Tensor]],
-    failed: list[tuple[str, str]],
+    failed: list[Failure],
     kind: Norm,
     warmup: int,
     model: str,
@@ -219,7 +258,7 @@ def _measure(
     for name, step in list(steps.items()):
         scale = _scale(kind, probe, step, start, descent, radius)
         if scale is None or not math.isfinite(scale) or scale <= 0:
-            failed.append((name, _why_no_scale(kind)))
+            failed.append(Failure(name, _why_no_scale(kind)))
             continue
         there, output = probe.at(step, scale)
         moved[name] = [output - start]
@@ -261,6 +300,11 @@ def _measure(
         if coarse
         else ()
     )
+    if leader.subject.loss is None:
+        remarks += (
+            "The subject has no loss: the objective is the sum of the output's first tensor, which may "
+            "fall without bound.",
+        )
     return Steps(
         model,
         kind,
@@ -270,10 +314,11 @@ def _measure(
         length(gradient),
         tuple(rows),
         pairs,
-        tuple(failed),
+        tuple((one.name, one.why) for one in failed),
         MULTIPLES,
         resolution,
         remarks,
+        tuple((one.name, one.traceback) for one in failed if one.traceback),
         findings=findings_of(rows, failed, kind, resolution),
     )
 
@@ -316,7 +361,7 @@ def _pair(
 
 
 def _closed_form(sgd: Contender, rmsprop: Contender) -> float | None:
-    if not is_plain_sgd(sgd.optimizer) or rmsprop.squares is None:
+    if not is_plain_sgd(sgd) or rmsprop.squares is None:
         return None
     eps = rmsprop.optimizer.param_groups[0]["eps"]
     return closed_form_degrees(rmsprop.gradient, rmsprop.squares, eps)

@@ -65,7 +65,7 @@ class Contender:
 
     def _remember_squares(self) -> None:
         """RMSprop's `s ← α s + (1 − α) g²` from the gradients themselves, not from its state (U1)."""
-        if not is_plain_rmsprop(self.optimizer):
+        if not is_plain_rmsprop(self):
             return
         alpha = self.optimizer.param_groups[0]["alpha"]
         old = self.squares or [torch.zeros_like(g) for g in self.gradient]
@@ -126,16 +126,20 @@ def enter(name: str, make: Make, subject: Subject, seed: int) -> Contender:
     return Contender(name, replace(subject, model=model), optimizer, seed)
 
 
-def is_plain_sgd(optimizer: Any) -> bool:
-    """Whether one step of it is `−η g` exactly."""
-    return _is_plain(optimizer, torch.optim.SGD, "momentum", "weight_decay")
+def is_plain_sgd(one: Contender) -> bool:
+    """Whether one step of it is `−η g` exactly, for every trainable parameter."""
+    return _is_plain(one, torch.optim.SGD, "momentum", "weight_decay", "maximize")
 
 
-def is_plain_rmsprop(optimizer: Any) -> bool:
-    """Whether one step of it is `−η g / (√s + ε)` exactly."""
-    return _is_plain(optimizer, torch.optim.RMSprop, "momentum", "weight_decay", "centered")
+def is_plain_rmsprop(one: Contender) -> bool:
+    """Whether one step of it is `−η g / (√s + ε)` exactly, for every trainable parameter."""
+    off = ("momentum", "weight_decay", "centered", "maximize")
+    return _is_plain(one, torch.optim.RMSprop, *off)
 
 
-def _is_plain(optimizer: Any, kind: type, *off: str) -> bool:
-    groups: list[dict[str, Any]] = getattr(optimizer, "param_groups", [])
-    return type(optimizer) is kind and len(groups) == 1 and not any(groups[0][key] for key in off)
+def _is_plain(one: Contender, kind: type, *off: str) -> bool:
+    groups: list[dict[str, Any]] = getattr(one.optimizer, "param_groups", [])
+    if type(one.optimizer) is not kind or len(groups) != 1 or any(groups[0][key] for key in off):
+        return False
+    steps = {id(p) for p in groups[0]["params"]}
+    return all(id(p) in steps for p in one.weights.values())

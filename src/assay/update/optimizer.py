@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -45,6 +46,7 @@ class OptimizerFactory:
     ) -> None:
         self.function = function
         self.name = name
+        self.__name__ = name.rpartition(":")[2]
         self.supplied = dict(supplied or {})
         self.arguments = {**arguments, **self.supplied}
 
@@ -71,7 +73,8 @@ def optimizer_factory(target: str, **arguments: Any) -> OptimizerFactory:
         A factory: call it with a model.
 
     Raises:
-        UsageError: If there is no such module, name or argument, or the name cannot be called.
+        UsageError: If there is no such module, name or argument, the name cannot be called, an argument
+            that it requires is missing, or `lr` is no rate.
         UserCodeError: If importing the module raises.
     """
     place, colon, name = target.rpartition(":")
@@ -102,11 +105,43 @@ def optimizer_factory(target: str, **arguments: Any) -> OptimizerFactory:
                     f"a parameter of {target} ({', '.join(options)})",
                     "Check the spelling.",
                 )
+    _check_rate(arguments.get("lr", DEFAULT_LR))
     lr = (parameters or {}).get("lr")
     required = lr is not None and "lr" not in arguments and _is_required(lr)
-    return OptimizerFactory(
-        function, target, arguments, supplied={"lr": DEFAULT_LR} if required else None
+    supplied = {"lr": DEFAULT_LR} if required else {}
+    for missing in list(parameters or {})[1:]:  # the first one is the model or its parameters
+        if _is_required((parameters or {})[missing]) and missing not in {**arguments, **supplied}:
+            raise UsageError(
+                f"argument {missing}",
+                verbatim("not given"),
+                f"a value, which {target} requires",
+                f"Give -a {missing}=…, or a function of the model that fills it in.",
+            )
+    return OptimizerFactory(function, target, arguments, supplied)
+
+
+def _check_rate(lr: Any) -> None:
+    wrong = isinstance(lr, str) or (
+        isinstance(lr, int | float) and not (math.isfinite(lr) and lr >= 0)
     )
+    if wrong:
+        raise UsageError("lr", lr, "a finite number of at least 0", "Give lr=0.01, say.")
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether torch raised, and no code of the user's: then it is their arguments that are wrong.
+
+    Args:
+        error: An exception that was raised while an optimizer was made.
+
+    Returns:
+        True where every frame of its traceback is torch's or assay's.
+    """
+    tb, found = error.__traceback__, set()
+    while tb is not None:
+        found.add(str(tb.tb_frame.f_globals.get("__name__", "")).partition(".")[0])
+        tb = tb.tb_next
+    return found <= {"assay", "torch", "functools"}
 
 
 def is_optimizer_class(value: Any) -> bool:

@@ -35,14 +35,16 @@ class Probe:
         """
         model = self.subject.model
         weights = [p for p in model.parameters() if p.requires_grad]
-        with preserved(model, parameters=True), torch.no_grad():
+        with preserved(model, parameters=True):
             if direction is not None:
-                for p, d in zip(weights, direction, strict=True):
-                    p.add_(d, alpha=scale)
-            with preserved_random_state(self.seed + self.step):
+                with torch.no_grad():
+                    for p, d in zip(weights, direction, strict=True):
+                        p.add_(d, alpha=scale)
+            # with gradients on: a model may differentiate inside its forward pass, as force fields do
+            with preserved_random_state(self.seed + self.step), torch.enable_grad():
                 output = self.subject.forward()
                 value = self.subject.objective(output)
-            return float(value), first_floating(output).double().clone()
+            return float(value.detach()), first_floating(output).detach().double().clone()
 
     def change(self, direction: Direction, scale: float, start: Tensor) -> float:
         """RMS change of the output from `start` at `weights + scale · direction`."""

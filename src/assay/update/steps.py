@@ -79,6 +79,7 @@ class Steps(Result):
         multiples: At which `Step.curve` was measured.
         resolution: Differences of the objective below this are round-off.
         remarks: What a reader should know about this measurement.
+        tracebacks: Of optimizers in `failed` whose own code raised, by name.
     """
 
     model: str
@@ -93,6 +94,7 @@ class Steps(Result):
     multiples: tuple[float, ...] = MULTIPLES
     resolution: float = 0.0
     remarks: tuple[str, ...] = ()
+    tracebacks: tuple[tuple[str, str], ...] = ()
     findings: tuple[Finding, ...] = field(default=(), kw_only=True)
 
     def __getitem__(self, name: str) -> Step:

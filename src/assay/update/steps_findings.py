@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from assay.finding import Finding, Number
+from assay.update.failure import Failure
 from assay.update.steps import Norm, Step
 
 
 def findings_of(
-    rows: list[Step], failed: list[tuple[str, str]], kind: Norm, resolution: float
+    rows: list[Step], failed: list[Failure], kind: Norm, resolution: float
 ) -> tuple[Finding, ...]:
     """Notes only: which step is better is a fact about optimizers, not a defect of the model."""
     found = []
@@ -32,15 +33,16 @@ def findings_of(
                 theory="U1",
             )
         )
-    for name, why in failed:
-        found.append(
-            Finding(
-                "step.failed",
-                f"{name} could not be compared: {why}",
-                Number("a finite step", "1", "formula"),
-                Number("none", "1", "measured"),
-                "note",
-                repair="Give a function of the model that hands every parameter to an optimizer for it.",
-            )
-        )
-    return tuple(found)
+    return (*found, *map(_failed, failed))
+
+
+def _failed(one: Failure) -> Finding:
+    return Finding(
+        "step.failed",
+        f"{one.name} could not be compared: {one.why}",
+        Number("a finite step", "1", "formula"),
+        Number("none", "1", "measured"),
+        "note",
+        repair="Run it alone on this model. One that takes only some parameters needs a function of the "
+        "model that hands it these.",
+    )
