@@ -2,6 +2,7 @@ import dataclasses
 import errno
 import json
 import os
+import threading
 
 import pytest
 import torch
@@ -283,6 +284,26 @@ def test_an_old_file_survives_a_failed_write(certificate, tmp_path, monkeypatch)
         certificate.save(target)
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_pipe_is_written_to_and_stays_a_pipe(certificate, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    received = []
+    reader = threading.Thread(target=lambda: received.append(pipe.read_bytes()))
+    reader.start()
+    certificate.save(pipe)
+    reader.join(10)
+    assert received == [file.pack(certificate.claim, certificate.code)]
+    assert pipe.is_fifo()
+
+
+def test_a_link_stays_a_link(certificate, tmp_path):
+    link = tmp_path / "latest.assay"
+    link.symlink_to(tmp_path / "c.assay")
+    certificate.save(link)
+    assert link.is_symlink()
+    assert file.unpack((tmp_path / "c.assay").read_bytes())[0] == certificate.claim
 
 
 def test_places_that_cannot_be_written_or_read(certificate, tmp_path):

@@ -99,13 +99,17 @@ def write(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a file whole or not at all.
 
     Args:
-        path: Where to; a file of that name is replaced.
+        path: Where to; a file of that name is replaced, of a link the file that it names. What is no regular
+            file (a pipe, a device) is written to, and stays what it is.
         content: What to write.
 
     Raises:
         UsageError: If it cannot be written; nothing is left behind.
     """
-    target = Path(path)
+    target = Path(path).resolve()
+    if target.exists() and not target.is_file() and not target.is_dir():
+        _write_to(target, content)
+        return
     draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         with open(draft, "xb") as file:
@@ -114,12 +118,23 @@ def write(path: str | os.PathLike[str], content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(draft, target)
     except OSError as error:
-        raise UsageError(
-            "path",
-            str(target),
-            f"a place to write {len(content):,} bytes to ({error.strerror})",
-            "Check that the folder exists, is yours, and has room.",
-        ) from error
+        raise UsageError(*_refusal(target, content, error)) from error
     finally:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
+
+
+def _write_to(target: Path, content: bytes) -> None:
+    try:
+        target.write_bytes(content)
+    except OSError as error:
+        raise UsageError(*_refusal(target, content, error)) from error
+
+
+def _refusal(target: Path, content: bytes, error: OSError) -> tuple[str, str, str, str]:
+    return (
+        "path",
+        str(target),
+        f"a place to write {len(content):,} bytes to ({error.strerror})",
+        "Check that the folder exists, is yours, and has room.",
+    )

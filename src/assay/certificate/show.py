@@ -55,7 +55,7 @@ def _answer(result: Certificate) -> str:
     if bounds.vacuous:
         text += ": the bound is vacuous, it says nothing."
         if room is not None:
-            text += f" Below {room:,} bits it would say something."
+            text += f" With at most {_bits(room)} it would say something."
     else:
         text += "."
     if held is not None:
@@ -67,12 +67,16 @@ def _answer(result: Certificate) -> str:
         if bounds.best <= held.certified:
             text += " The bound from training examples is the smaller one."
         elif beat is not None:
-            text += f" Below {beat:,} bits the bound would beat that."
+            text += f" With at most {_bits(beat)} the bound would match that."
     text += (
         f" A held-out set as large as the training set would certify {upward(bounds.holdout())} at "
         "the training error."
     )
     return text
+
+
+def _bits(count: int) -> str:
+    return f"{count:,} bit{'s' * (count != 1)}"
 
 
 def _bars(result: Certificate) -> Bars:
