@@ -84,7 +84,7 @@ def read(path: str | os.PathLike[str], longest_code: int) -> bytes:
     """
     limit = _LEAST + LONGEST + longest_code
     try:
-        with open(path, "rb") as file:
+        with open(_place(path), "rb") as file:
             content = file.read(limit + 1)
     except OSError as error:
         raise UsageError(
@@ -106,7 +106,7 @@ def write(path: str | os.PathLike[str], content: bytes) -> None:
     Raises:
         UsageError: If it cannot be written; nothing is left behind.
     """
-    target = Path(path).resolve()
+    target = _place(path).resolve()
     if target.exists() and not target.is_file() and not target.is_dir():
         _write_to(target, content)
         return
@@ -122,6 +122,12 @@ def write(path: str | os.PathLike[str], content: bytes) -> None:
     finally:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
+
+
+def _place(path: object) -> Path:
+    if not isinstance(path, str | os.PathLike):
+        raise UsageError("path", path, "the name of a file", 'Give "model.assay", say.')
+    return Path(path)
 
 
 def _write_to(target: Path, content: bytes) -> None:
