@@ -108,6 +108,22 @@ def test_course_form_is_rounded_up_and_no_more_than_one_float(count, bits, delta
         assert exact > Decimal("0.9999999")
 
 
+@settings(deadline=None, max_examples=30)
+@given(counts(300), st.integers(0, 60))
+def test_course_form_is_the_general_one_at_lambda_5_and_others_hold_too(count, bits):
+    """L1 for any λ > 1/2, from its own formula: each is a relaxation of the kl bound, as λ = 5 is."""
+    k, n = count
+    found = bound(k, n, bits)
+    price = bits * math.log(2) + math.log(1 / 0.05)  # ln 1/P(h) = bits · ln 2, in nats
+
+    def general(lam):
+        return (k / n + lam / n * price) / (1 - 1 / (2 * lam))
+
+    assert found.course == pytest.approx(min(1.0, general(5)), rel=1e-12)
+    for lam in (0.51, 0.7, 1.0, 2.0, 5.0, 20.0):
+        assert general(lam) >= found.kl * (1 - 1e-12)
+
+
 @pytest.mark.parametrize("bits", [10**6, 10**9])
 def test_a_million_bits_do_not_underflow(bits):
     b = bound(40_000, 108_000, bits)

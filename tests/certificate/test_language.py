@@ -91,6 +91,33 @@ def as_text(code: Code):
     return f"{int.from_bytes(code.data, 'big'):0{8 * len(code.data)}b}"[: code.bits]
 
 
+@pytest.mark.parametrize("text", ["a", "ab", "abcdefg", "é", "日本"])
+def test_text_costs_eight_bits_a_byte_and_eight_for_its_end(text):
+    """L2: the null counts. What else the message says is the same in both."""
+
+    def bits(arguments):
+        return encode(Message(0, (), arguments, True, ()), ()).bits
+
+    assert bits("") == 1 + 8 + 1  # seed 0, the null, anchored
+    assert bits(text) - bits("") == 8 * len(text.encode())
+
+
+def test_null_terminated_strings_are_prefix_free_by_brute_force():
+    """All texts of at most two of three bytes: no word begins another, Kraft's sum is at most 1."""
+    words = {
+        text: encode(Message(0, (), text, True, ()), ())
+        for n in range(3)
+        for text in map("".join, itertools.product("abc", repeat=n))
+    }
+    strings = {
+        text: "".join(f"{byte:08b}" for byte in code.data)[: code.bits]
+        for text, code in words.items()
+    }
+    for one, other in itertools.permutations(strings.values(), 2):
+        assert not other.startswith(one)
+    assert sum(Fraction(1, 2**code.bits) for code in words.values()) <= 1
+
+
 def test_a_small_language_satisfies_kraft():
     place = [slot(2)]
     words = []

@@ -1,13 +1,16 @@
 """S1, S2 and S4 by simulation with stated error rates, and by closed form."""
 
+import itertools
 import math
 
 import pytest
 import torch
 from scale_models import CentredReLU, centred, kaiming, mlp
+from scipy import integrate
 from torch import nn
 
 from assay import measure_scale
+from assay.init import gain
 from assay.subject import Subject
 
 
@@ -87,3 +90,52 @@ def test_s1_prediction_of_grouped_and_bilinear_maps():
     (row,) = measure_scale(Subject(bilinear, (torch.randn(9, 3), torch.randn(9, 4)))).rows
     assert row.fan_in == 12
     assert row.predicted == pytest.approx(row.second_moment, rel=0.08)
+
+
+def every_sign(d):
+    """All 2^d vectors of ±1: exactly zero mean, unit variance and no correlation."""
+    return torch.tensor(list(itertools.product((-1.0, 1.0), repeat=d)), dtype=torch.float64)
+
+
+def test_s1_by_enumeration():
+    """Over all inputs of ±1, Var u[i] is Σ_j W[i,j]²; over all weights of ±σ too, d_x σ². No sampling."""
+    d, sigma, x = 4, 0.3, every_sign(4)
+    unbiased = len(x) / (len(x) - 1)  # variances are measured with n − 1
+    layer = nn.Linear(d, 5, bias=False, dtype=torch.float64)
+    (row,) = measure_scale((layer, x)).rows
+    exact = float(layer.weight.detach().square().sum(1).mean())
+    assert row.variance == pytest.approx(exact * unbiased, rel=1e-12)
+    assert row.mean == pytest.approx(0, abs=1e-12)
+    every = nn.Linear(d, 2**d, bias=False, dtype=torch.float64)
+    every.weight.data = sigma * every_sign(d)
+    (row,) = measure_scale((every, x)).rows
+    assert row.variance == pytest.approx(d * sigma**2 * unbiased, rel=1e-12)
+    assert row.predicted == pytest.approx(d * sigma**2, rel=1e-12)
+
+
+def test_s2_by_enumeration():
+    """A sum of d signs is a binomial: the ReLU's moments are finite sums, without any Gaussian."""
+    d, s = 9, 0.7
+    layer = nn.Linear(d, 1, bias=False, dtype=torch.float64)
+    nn.init.constant_(layer.weight, s / math.sqrt(d))
+    _, row = measure_scale((nn.Sequential(layer, nn.ReLU()), every_sign(d))).rows
+    values = [(s * (2 * k - d) / math.sqrt(d), math.comb(d, k) / 2**d) for k in range(d + 1)]
+    mean = sum(chance * max(u, 0) for u, chance in values)
+    square = sum(chance * max(u, 0) ** 2 for u, chance in values)
+    assert row.second_moment == pytest.approx(square, rel=1e-12)
+    assert row.variance == pytest.approx((square - mean**2) * 2**d / (2**d - 1), rel=1e-12)
+    assert square == pytest.approx(s**2 / 2, rel=1e-12)  # exact for every symmetric u
+    assert mean == pytest.approx(s / math.sqrt(2 * math.pi), rel=0.03)  # only nearly Gaussian
+
+
+def test_s2_constants_by_adaptive_integration():
+    def expectation(f):
+        density = lambda z: math.exp(-z * z / 2) / math.sqrt(2 * math.pi)  # noqa: E731
+        return integrate.quad(lambda z: f(z) * density(z), 0, 12, epsabs=1e-13)[0]
+
+    mean, square = expectation(lambda z: z), expectation(lambda z: z * z)
+    c = 1 / (square - mean**2)
+    assert c == pytest.approx(2 * math.pi / (math.pi - 1), rel=1e-10)
+    assert math.sqrt(c) * mean == pytest.approx(1 / math.sqrt(math.pi - 1), rel=1e-10)
+    assert gain("relu").weight_variance == pytest.approx(c, rel=1e-10)
+    assert gain("relu").shift == pytest.approx(math.sqrt(c) * mean, rel=1e-10)

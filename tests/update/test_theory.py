@@ -55,6 +55,33 @@ def test_u3_the_factor_is_three_halves_not_three_quarters(w: Vector, x: Vector, 
         assert twin != w1 / 2 - Q(3, 4) * ETA * g * x[0]  # as the sheet prints it
 
 
+def test_u3_and_u4_with_torchs_own_optimizer() -> None:
+    """Pounds for kilograms: one step goes elsewhere by 3/2 η g x; a quarter of the rate goes the same way."""
+    torch.manual_seed(0)
+    x, y = torch.randn(1, 3, dtype=torch.float64), torch.randn(1, 2, dtype=torch.float64)
+    layer = torch.nn.Linear(3, 2, bias=False, dtype=torch.float64)
+    start, eta = layer.weight.detach().clone(), 0.1
+    halved, twice = torch.tensor([0.5, 1.0, 1.0]), torch.tensor([2.0, 1.0, 1.0])
+
+    def step(weight: torch.Tensor, inputs: torch.Tensor, rates: torch.Tensor) -> torch.Tensor:
+        columns = [torch.nn.Parameter(column[:, None].clone()) for column in weight.T]
+        groups = [{"params": [c], "lr": float(r)} for c, r in zip(columns, rates, strict=True)]
+        optimizer = torch.optim.SGD(groups, lr=1.0)
+        u = inputs @ torch.cat(columns, 1).T
+        (0.5 * (u - y).square().sum()).backward()
+        optimizer.step()
+        return torch.cat(columns, 1).detach()
+
+    g = (x @ start.T - y)[0]
+    rates = torch.full((3,), eta)
+    one = step(start, x, rates)
+    twin = step(start * halved, x * twice, rates)
+    torch.testing.assert_close(twin[:, 0], 0.5 * one[:, 0] - 1.5 * eta * g * x[0, 0])
+    assert not torch.allclose(twin[:, 0], 0.5 * one[:, 0] - 0.75 * eta * g * x[0, 0])
+    repaired = step(start * halved, x * twice, rates * torch.tensor([0.25, 1.0, 1.0]))
+    torch.testing.assert_close(repaired, one * halved)
+
+
 @settings(deadline=None, max_examples=30)
 @given(features, examples)
 def test_u4_with_a_quarter_of_the_rate_half_the_weight_holds_for_ever(
