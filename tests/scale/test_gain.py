@@ -34,6 +34,25 @@ def test_leaky_relu_is_its_closed_form(slope):
     assert g.chi == pytest.approx((1 + slope**2) / 2 / variance, rel=1e-11)
 
 
+def test_the_scale_that_keeps_the_mean_square_is_he_initialisation():
+    assert gain("relu").square_scale == pytest.approx(math.sqrt(2), rel=1e-12)
+    assert gain(nn.LeakyReLU(0.3)).square_scale == pytest.approx(math.sqrt(2 / 1.09), rel=1e-12)
+    assert gain("identity").square_scale == pytest.approx(1, rel=1e-12)
+    assert gain("tanh").square_scale is None
+    z = torch.randn(1_000_000, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    for name in ("gelu", "silu"):
+        square = getattr(F, name)(gain(name).square_scale * z).square().mean()
+        assert float(square) == pytest.approx(1, abs=2e-2)
+
+
+def test_a_kink_far_out_does_not_hide_the_scale_that_reaches_it():
+    g = gain(lambda x: F.relu(x - 1.5))
+    z = torch.randn(1_000_000, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    assert float(F.relu(g.input_scale * z - 1.5).var()) == pytest.approx(1, abs=2e-2)
+    with pytest.raises(UsageError, match="tails only"):
+        gain(lambda x: F.relu(x - 12))
+
+
 def test_erf_is_its_closed_form():
     # E erf(Z)^2 = (2/pi) asin(2/3); E erf'(Z)^2 = 4/(pi sqrt 5)
     g = gain(torch.erf)

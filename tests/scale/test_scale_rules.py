@@ -27,8 +27,8 @@ def test_default_initialisation_of_a_deep_relu_network_vanishes():
     assert forward.measured.value < 1e-6
     assert backward.measured.value < 1e-6
     assert forward.message.count("10 of 11") == 1
-    assert "std=math.sqrt(2.934/64)" in forward.repair
-    assert "subtract 0.6833 after ReLU" in forward.repair
+    assert "std=math.sqrt(2/64)" in forward.repair  # χ^10 is too much: the mean square it is
+    assert "(2.934/fan-in; subtract 0.6833 after ReLU)" in forward.repair
     assert "χ^10 = 46.1" in forward.repair
     assert len([f for f in scale.findings if f.rule == "scale.forward-variance"]) == 1
 
@@ -46,6 +46,22 @@ def test_the_repair_that_is_printed_repairs():
             model[i].bias.zero_()
     after = measure_scale((model, x))
     assert "scale.forward-variance" not in rules(after)
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.GELU, nn.SiLU])
+def test_the_repair_that_is_printed_for_a_deep_network_repairs_both_ways(activation):
+    torch.manual_seed(4)
+    model, x = mlp(24, 256, activation), torch.randn(256, 256)
+    line = rules(measure_scale((model, x)))["scale.forward-variance"].repair.split(";")[0]
+    with torch.no_grad():
+        for i in range(0, 49, 2):
+            exec(line.replace("model[0]", f"model[{i}]"), {"nn": nn, "math": math, "model": model})
+            model[i].bias.zero_()
+    after = measure_scale((model, x))
+    # means are its price: uncentred, the units of a deep ReLU network look alike
+    assert not any(f.fails for f in after.findings if f.rule != "scale.forward-mean")
+    squares = [row.second_moment for row in after.rows if row.kind == "product"]
+    assert 0.05 < min(squares[:-1]) < max(squares[:-1]) < 20
 
 
 def test_kaiming_initialisation_gives_no_warning_at_ten_layers():

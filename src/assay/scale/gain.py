@@ -43,6 +43,8 @@ class Gain:
         input_scale: s, or None where no s gives unit variance.
         input_shift: The mean of `φ(s·Z)`, or None.
         input_chi: s²·E φ'(sZ)²/Var φ(sZ), or None.
+        square_scale: The r with E φ(rZ)² = 1: weights of standard deviation r/√fan_in keep the mean square,
+            not the variance, and let gradients grow less (√2 for ReLU: He initialisation); or None.
     """
 
     activation: str
@@ -52,6 +54,7 @@ class Gain:
     input_scale: float | None
     input_shift: float | None
     input_chi: float | None
+    square_scale: float | None = None
 
     @property
     def std(self) -> float:
@@ -128,7 +131,8 @@ def _solve(name: str, function: Function) -> Gain:
         size = float(np.abs(values(function)(np.linspace(-3.0, 3.0, 61))).max())
         if variance <= (1e-12 * size) ** 2:
             raise ValueError("it is constant, so that no gain gives it unit variance")
-        s = _input_scale(function, variance)
+        s = _scale_of_one(function, centred=True)
+        r = _scale_of_one(function, centred=False)
         at_s = moments(function, s) if s is not None else None
     except ValueError as error:
         raise UsageError(
@@ -146,6 +150,7 @@ def _solve(name: str, function: Function) -> Gain:
         input_scale=s,
         input_shift=at_s[0] if at_s else None,
         input_chi=s**2 * at_s[2] / at_s[1] if s is not None and at_s else None,
+        square_scale=r,
     )
 
 
@@ -174,17 +179,19 @@ def moments(function: Function, scale: float) -> tuple[float, float, float]:
     return float(mean), float(found[0]), float(found[1]) if known else math.nan
 
 
-def _input_scale(function: Function, variance: float) -> float | None:
-    """The s closest to 1 (in ratio) with Var φ(sZ) = 1, or None."""
-    if math.isclose(variance, 1.0, rel_tol=1e-12):
+def _scale_of_one(function: Function, centred: bool) -> float | None:
+    """The s closest to 1 (in ratio) with Var φ(sZ) = 1, or E φ(sZ)² = 1; or None."""
+    excess = partial(_excess, function, centred)
+    if abs(excess(0.0)) <= 1e-12:
         return 1.0
-    excess = partial(_excess, function)
     brackets = []
     for low, high in pairwise(_SCALES):
         try:
             below, above = excess(math.log(low)), excess(math.log(high))
-        except ValueError:  # grows too fast to have a variance at this scale
-            break
+        except (
+            ValueError
+        ):  # at this scale it grows too fast to have a variance, or varies in tails only
+            continue
         if below * above < 0:
             brackets.append((math.log(low), math.log(high)))
     if not brackets:
@@ -193,9 +200,9 @@ def _input_scale(function: Function, variance: float) -> float | None:
     return math.exp(brentq(excess, low, high, xtol=1e-14, rtol=1e-14))
 
 
-def _excess(function: Function, log_scale: float) -> float:
+def _excess(function: Function, centred: bool, log_scale: float) -> float:
     phi = values(function)
     scale = math.exp(log_scale)
-    (mean,) = gaussian_expectations(lambda x: phi(x)[None], scale)
-    (variance,) = gaussian_expectations(lambda x: (phi(x)[None] - mean) ** 2, scale)
-    return float(variance) - 1.0
+    mean = gaussian_expectations(lambda x: phi(x)[None], scale)[0] if centred else 0.0
+    (square,) = gaussian_expectations(lambda x: (phi(x)[None] - mean) ** 2, scale)
+    return float(square) - 1.0

@@ -64,7 +64,9 @@ def gaussian_expectations(f: Callable[[Array], Array], scale: float = 1.0) -> Ar
     size = np.abs(whole).sum(axis=1, keepdims=True)
     outermost = np.abs(whole[:, [0, -1]]).sum(axis=1, keepdims=True)
     if np.any(outermost > 1e-9 * size):
-        raise ValueError("it grows so fast that it has no variance under a Gaussian")
+        raise ValueError(
+            "it grows so fast that it has no variance under a Gaussian, or varies in its tails only"
+        )
     total: Any = np.zeros(whole.shape[0])
     for _ in range(_HALVINGS):
         middle = (left + right) / 2

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from assay.scale.gain import Gain
 from assay.scale.rows import Row
 
+BUDGET = 10.0  # by how much unit variance forward may let the gradient's square grow
+
 
 def expression(parameter: str) -> str:
     """How the user writes a parameter: `layers.0.weight` is `model.layers[0].weight`.
@@ -44,6 +46,8 @@ def repair_one(row: Row) -> str:
 def repair_all(rows: Sequence[Row]) -> str:
     """The widths that give a chain of operators unit variance, by the first one.
 
+    Where that costs the gradient more than `BUDGET` going backward, the widths that keep the mean square.
+
     Args:
         rows: The chain: products in order.
 
@@ -53,17 +57,22 @@ def repair_all(rows: Sequence[Row]) -> str:
     wanted = [row for row in rows if row.fan_in and row.kind == "product"]
     if len(wanted) < 2:
         return repair_one((wanted or list(rows))[0])
-    row = wanted[0]
+    row, depth = wanted[0], len(wanted) - 1
     c, rest = _constants(row)
-    text = f"{_normal(row, f'{c:.4g}/{row.fan_in}')}{rest}"
-    text += f"; the same, each with its own fan-in and activation, for {len(wanted) - 1} more"
-    depth = len(wanted) - 1
-    if price(row, depth) > 10:
-        text += f". Its price backward, χ^{depth} = {price(row, depth):.3g}, is too much: keep the square "
-        text += "(nn.init.kaiming_normal_) or add skip connections"
-    elif price(row, depth) > 1.001:
-        text += f". Its price backward is χ^{depth} = {price(row, depth):.3g}"
-    return text
+    cost = price(row, depth)
+    others = f"; the same, each with its own fan-in and activation, for {depth} more"
+    if cost > BUDGET and row.gain is not None and row.gain.square_scale is not None:
+        square = row.gain.square_scale**2
+        return (
+            f"{_normal(row, f'{square:.4g}/{row.fan_in}')}{others}: it keeps the mean square. Unit variance "
+            f"({c:.4g}/fan-in{rest}) would cost χ^{depth} = {cost:.3g} going backward, unless skip "
+            "connections are added"
+        )
+    text = f"{_normal(row, f'{c:.4g}/{row.fan_in}')}{rest}{others}"
+    too_much = ": too much without skip connections" if cost > BUDGET else ""
+    return (
+        f"{text}. Its price backward is χ^{depth} = {cost:.3g}{too_much}" if cost > 1.001 else text
+    )
 
 
 def price(row: Row, depth: int) -> float:
