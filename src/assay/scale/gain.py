@@ -203,6 +203,7 @@ def _scale_of_one(function: Function, centred: bool) -> float | None:
 def _excess(function: Function, centred: bool, log_scale: float) -> float:
     phi = values(function)
     scale = math.exp(log_scale)
-    mean = gaussian_expectations(lambda x: phi(x)[None], scale)[0] if centred else 0.0
-    (square,) = gaussian_expectations(lambda x: (phi(x)[None] - mean) ** 2, scale)
+    with np.errstate(over="ignore"):  # refused as not finite
+        mean = gaussian_expectations(lambda x: phi(x)[None], scale)[0] if centred else 0.0
+        (square,) = gaussian_expectations(lambda x: (phi(x)[None] - mean) ** 2, scale)
     return float(square) - 1.0
