@@ -59,5 +59,5 @@ def test_ours_and_theirs():
 def test_no_user_frame_gives_none(monkeypatch):
     import assay.where
 
-    monkeypatch.setattr(assay.where, "_is_plumbing", lambda filename: True)
+    monkeypatch.setattr(assay.where, "is_plumbing", lambda filename: True)
     assert here() is None

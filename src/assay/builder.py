@@ -49,7 +49,7 @@ class Builder:
         sizes: Mapping[str, int] | None = None,
     ) -> None:
         if isinstance(function, Subject | nn.Module | tuple):
-            self._function: Callable[..., Any] = lambda: function
+            self.function: Callable[..., Any] = lambda: function
             model = (
                 function[0] if isinstance(function, tuple) else getattr(function, "model", function)
             )
@@ -57,7 +57,7 @@ class Builder:
             self.where: Location | None = None
             self.shared_model = True
         elif callable(function):
-            self._function = function
+            self.function = function
             self.name = name or str(getattr(function, "__name__", type(function).__name__))
             self.where = _location(function)
             self.shared_model = False
@@ -68,7 +68,7 @@ class Builder:
                 "a callable, a module, a Subject or (model, inputs)",
                 "Name a function that returns (model, inputs).",
             )
-        self._parameters = _signature(self._function)
+        self._parameters = _signature(self.function)
         self._open = any(p.kind is p.VAR_KEYWORD for p in self._parameters.values())
         self.arguments: dict[str, Any] = {}
         self.sizes: dict[str, int] = {
@@ -102,7 +102,7 @@ class Builder:
             A new builder.
         """
         return Builder(
-            self._function() if self.shared_model else self._function,
+            self.function() if self.shared_model else self.function,
             name=self.name,
             arguments={**self.arguments, **(arguments or {})},
             sizes={**self.sizes, **(sizes or {})},
@@ -131,7 +131,7 @@ class Builder:
                 f"Give --size {missing[0]}=… (an integer) or -a {missing[0]}=… , or a default.",
             )
         try:
-            made = self._function(**values)
+            made = self.function(**values)
         except AssayError:
             raise
         except Exception as error:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 _HOOKS = (
     "_forward_hooks",
@@ -94,6 +95,27 @@ def preserved(model: nn.Module, *, parameters: bool = False) -> Iterator[None]:
                     current: Any = getattr(module, name)
                     current.clear()
                     current.update(old_hooks)
+
+
+@contextmanager
+def unfused() -> Iterator[None]:
+    """Keep fused kernels from hiding what they compute: attention, recurrent nets, the encoder's fast path.
+
+    Yields:
+        Nothing.
+    """
+    fast, mkldnn = torch.backends.mha.get_fastpath_enabled(), torch._C._get_mkldnn_enabled()
+    cudnn = torch.backends.cudnn.enabled
+    torch.backends.mha.set_fastpath_enabled(False)
+    torch._C._set_mkldnn_enabled(False)  # `mkldnn.flags` would warn of TF32 on every call
+    torch.backends.cudnn.enabled = False
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.cudnn.enabled = cudnn
+        torch._C._set_mkldnn_enabled(mkldnn)
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def _same(a: torch.Tensor, b: torch.Tensor) -> bool:

@@ -32,8 +32,12 @@ def _torch() -> str:
 
 
 @lru_cache(maxsize=4096)
-def _is_plumbing(filename: str) -> bool:
-    """Whether a frame of `filename` is machinery that no user wants to be sent to."""
+def is_plumbing(filename: str) -> bool:
+    """Whether a frame of `filename` is machinery that no user wants to be sent to.
+
+    Returns:
+        True for assay, torch, the standard library, and code without a file.
+    """
     if filename.startswith("<") or is_ours(filename) or filename.startswith(_torch()):
         return True
     return filename.startswith(_STDLIB) and not any(site in filename for site in _SITE)
@@ -82,7 +86,43 @@ def here(skip: int = 1) -> Location | None:
     frame = sys._getframe(skip)
     while frame is not None:
         code = frame.f_code
-        if not _is_plumbing(code.co_filename):
+        if not is_plumbing(code.co_filename):
             return Location(code.co_filename, frame.f_lineno, code.co_name)
         frame = frame.f_back  # type: ignore[assignment]
     return None
+
+
+def line_here(skip: int = 1) -> str:
+    """File and line as `here` finds them, as bare text: it is asked for once for every operator.
+
+    Args:
+        skip: As for `here`.
+
+    Returns:
+        "file:line", or "" where every frame is machinery.
+    """
+    frame = sys._getframe(skip)
+    while frame is not None:
+        if not is_plumbing(frame.f_code.co_filename):
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        frame = frame.f_back  # type: ignore[assignment]
+    return ""
+
+
+def raised_at(error: BaseException) -> Location | None:
+    """The innermost line of an exception's traceback that is no machinery.
+
+    Args:
+        error: An exception that was raised.
+
+    Returns:
+        The location, or None where every frame is machinery.
+    """
+    found = None
+    tb = error.__traceback__
+    while tb is not None:
+        code = tb.tb_frame.f_code
+        if not is_plumbing(code.co_filename):
+            found = Location(code.co_filename, tb.tb_lineno, code.co_name)
+        tb = tb.tb_next
+    return found

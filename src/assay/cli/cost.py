@@ -33,11 +33,11 @@ def cost(
         raise UsageError(
             "--at", unknown[0], f"a size of {target} ({', '.join(build.sizes)})", "See `assay ls`."
         )
-    from assay.cost.cost import derive_cost
+    from assay.cost.cost import cost_of
     from assay.reporting.report import of_result
 
     with options.bar() as progress:
-        result = derive_cost(build, progress=progress)
+        result = cost_of(build, progress)
     code = options.leave(of_result("cost", target, result), path, form)
     if point and form in (None, "text"):
         full = {**build.sizes, **point}

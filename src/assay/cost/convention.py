@@ -8,6 +8,7 @@ per element (see docs/cost.md). Operators that only move or rename data count 0 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -96,12 +97,11 @@ def register_operator(name: str, operations: Callable[..., int], kind: str = ELE
 class Rule:
     """What is known of one operator, looked up once for each overload."""
 
-    __slots__ = ("flops", "kind", "moves", "operations", "per_element")
-
     def __init__(self, func: Any) -> None:
         packet = func._overloadpacket
         qualified = func._schema.name
-        name = qualified.partition("::")[2]
+        self._func, self.name = func, qualified.partition("::")[2]
+        name = self.name
         self.flops: Callable[..., int] | None = None
         self.operations: Callable[..., int] | None = None
         self.per_element: int | None = None
@@ -121,6 +121,20 @@ class Rule:
                 self.kind, self.per_element = ELEMENTWISE, 1
             elif torch.Tag.reduction in func.tags:
                 self.kind, self.per_element = REDUCTION, 1
+
+    @property
+    def composite(self) -> bool:
+        """Whether it is made of other operators, which can be counted in its place."""
+        return bool(
+            self._func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
+        )
+
+    @cached_property
+    def functional(self) -> bool:
+        """Whether it makes new tensors from its arguments and does nothing else."""
+        schema = self._func._schema
+        plain = all(a.alias_info is None for a in (*schema.arguments, *schema.returns))
+        return plain and bool(schema.returns) and not self._func.is_view
 
     @property
     def known(self) -> bool:

@@ -6,16 +6,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from assay.builder import as_builder
+from assay.builder import Builder, as_builder
 from assay.cost.convention import CLASSES
-from assay.cost.count import BACKWARD, FORWARD
-from assay.cost.derive import Fit, fit
+from assay.cost.count import (
+    BACKWARD,
+    BYTES,
+    CAUSAL,
+    FLOPS,
+    FORWARD,
+    OPERATIONS,
+    PARAMETERS,
+    SAVED,
+    TRAINABLE,
+    WEIGHTS,
+)
+from assay.cost.derive import derive
+from assay.cost.fit import Fit
 from assay.cost.formula import Formula
 from assay.cost.probe import Probe
 from assay.finding import Result
 from assay.progress import Progress, silent
 from assay.view.blocks import View
 from assay.where import Location
+
+# copies of every trainable parameter that an optimizer keeps; step counters are left out
+_STATES = {"SGD": 0, "SGD with momentum": 1, "RMSprop": 1, "Adagrad": 1, "Adam, AdamW": 2}
 
 
 @dataclass(frozen=True)
@@ -47,23 +62,33 @@ class Cost(Result):
         name: What was costed.
         base: The sizes at which it was derived.
         flops: Matrix products and convolutions, a multiplication and an addition as two.
+        masked: Those of the flops that causal attention computes and throws away.
         operations: All arithmetic, by the convention table.
         bytes: Bytes read and written by operators.
         saved_bytes: Bytes kept for the backward pass, parameters left out.
+        peak_bytes: The most bytes alive at once, parameters, inputs and gradients included.
         parameters: Number of parameters, shared ones once.
+        parameter_bytes: Their bytes.
+        optimizer_bytes: Bytes of an optimizer's state, for the common ones.
         uncounted: Names of operators that no table knows.
         by_class: Operations by operator class.
         checked: Held-out sizes that every formula was checked at.
-        way: How the model was run: "meta", "fake", "moved" or "real".
+        way: How the model was run: "meta", "traced", "fake", "moved" or "real".
+        modules: Flops by module; layers of a stack of equal ones are taken together, as `layers.*`.
+        where: Where each uncounted operator first ran.
     """
 
     name: str
     base: Mapping[str, int]
     flops: Phases
+    masked: Phases
     operations: Phases
     bytes: Phases
     saved_bytes: Formula
+    peak_bytes: Formula
     parameters: Formula
+    parameter_bytes: Formula
+    optimizer_bytes: Mapping[str, Formula]
     uncounted: tuple[str, ...]
     by_class: Mapping[str, Phases]
     checked: tuple[Mapping[str, int], ...]
@@ -83,7 +108,7 @@ class Cost(Result):
         """The headline formulas by name.
 
         Returns:
-            Flops, operations and bytes of both phases, saved bytes, parameters.
+            Flops, operations and bytes of both phases, memory, parameters.
         """
         both = {"flops": self.flops, "operations": self.operations, "bytes": self.bytes}
         found = {
@@ -91,13 +116,22 @@ class Cost(Result):
             for name, phases in both.items()
             for phase in ("forward", "backward")
         }
-        return {**found, "saved bytes": self.saved_bytes, "parameters": self.parameters}
+        if not self.masked.forward.is_zero and self.masked.forward.pieces:
+            for phase in ("forward", "backward"):
+                full, masked = getattr(self.flops, phase), getattr(self.masked, phase)
+                found[f"flops, {phase}, causal"] = full - masked
+        return {
+            **found,
+            "saved bytes": self.saved_bytes,
+            "peak bytes": self.peak_bytes,
+            "parameters": self.parameters,
+        }
 
     @property
     def order(self) -> str:
         """The order of the training step's flops, or of all operations where there are no flops."""
         total = self.flops.total
-        return total.order if total.terms or total.reason else self.operations.total.order
+        return self.operations.total.order if total.is_zero else total.order
 
     @property
     def status(self) -> str:
@@ -115,16 +149,16 @@ class Cost(Result):
         return show(self)
 
 
-def derive_cost(build: Any, /, *, progress: Progress = silent, **base_sizes: int) -> Cost:
+def derive_cost(build: Any, /, **base_sizes: int) -> Cost:
     """Derive what a forward and a backward pass cost, as polynomials in named sizes (Theory C1-C3).
 
-    The model is run without data (on the meta device where it can be) at a few small sizes; integer
-    polynomials are fitted exactly and then held against sizes that were not used: beside the nodes, far
-    away, at the base and beside it. What they do not explain is refused.
+    The model is run without data (on the meta device where it can be) at a few small sizes; polynomials,
+    with floors of the sizes where there are strides or windows, are fitted exactly and then held against
+    sizes that were not used: beside the nodes, far away, at integers in the model's code, at the base.
+    What they do not explain is refused.
 
     Args:
         build: A builder, a callable with integer sizes, or a ready `(model, inputs)`.
-        progress: Told as passes are run.
         **base_sizes: Values of sizes at which the model runs, in place of the builder's defaults.
 
     Returns:
@@ -142,40 +176,59 @@ def derive_cost(build: Any, /, *, progress: Progress = silent, **base_sizes: int
         >>> str(cost.flops.forward), cost.flops.forward(b=1, d=4096)
         ('2*b*d**2', 33554432)
     """
-    builder = as_builder(build).with_(sizes=base_sizes) if base_sizes else as_builder(build)
+    builder = as_builder(build)
+    return cost_of(builder.with_(sizes=base_sizes) if base_sizes else builder)
+
+
+def cost_of(builder: Builder, progress: Progress = silent) -> Cost:
+    """`derive_cost` for a builder, with progress.
+
+    Args:
+        builder: The builder, at its base sizes.
+        progress: Told as passes are run.
+
+    Returns:
+        The formulas.
+    """
     probe = Probe(builder)
-    found = fit(probe, builder.sizes, progress)
-    return _cost(builder.name, builder.sizes, found, probe)
+    found = derive(probe, builder.sizes, progress)
+    return _cost(builder, found, probe)
 
 
-def _cost(name: str, base: Mapping[str, int], found: Fit, probe: Probe) -> Cost:
+def _cost(builder: Builder, found: Fit, probe: Probe) -> Cost:
     from assay.cost.judge import judge
 
     def phases(quantity: str, **fixed: str) -> Phases:
         def formula(phase: str) -> Formula:
-            wanted = {"quantity": quantity, "phase": phase, **fixed}.items()
-            return found.formula(lambda key: all(getattr(key, k) == v for k, v in wanted))
+            wanted = {"phase": phase, **fixed}.items()
+            return found.formula(quantity, lambda key: all(getattr(key, k) == v for k, v in wanted))
 
         return Phases(formula(FORWARD), formula(BACKWARD))
 
     def alone(quantity: str) -> Formula:
-        return found.formula(lambda key: key.quantity == quantity)
+        return found.formula(quantity, lambda key: True)
 
-    kinds = [kind for kind in (*CLASSES, "other") if any(key.kind == kind for key in found.keys)]
-    places = sorted({key.module for key in found.keys if key.quantity == "flops"})
+    keys = found.keys
+    kinds = [kind for kind in (*CLASSES, "other") if any(key.kind == kind for key in keys)]
+    places = sorted({key.module for key in keys if key.quantity == FLOPS})
+    trainable = alone(TRAINABLE)
     cost = Cost(
-        name=name,
-        base=dict(base),
-        flops=phases("flops"),
-        operations=phases("operations"),
-        bytes=phases("bytes"),
-        saved_bytes=alone("saved bytes"),
-        parameters=alone("parameters"),
+        name=builder.name,
+        base=dict(builder.sizes),
+        flops=phases(FLOPS),
+        masked=phases(CAUSAL),
+        operations=phases(OPERATIONS),
+        bytes=phases(BYTES),
+        saved_bytes=alone(SAVED),
+        peak_bytes=found.peak(),
+        parameters=alone(PARAMETERS),
+        parameter_bytes=alone(WEIGHTS),
+        optimizer_bytes={name: trainable * copies for name, copies in _STATES.items()},
         uncounted=tuple(sorted(probe.uncounted)),
-        by_class={kind: phases("operations", kind=kind) for kind in kinds},
+        by_class={kind: phases(OPERATIONS, kind=kind) for kind in kinds},
         checked=found.checked,
         way=probe.way,
-        modules={place: phases("flops", module=place) for place in places},
+        modules={place: phases(FLOPS, module=place) for place in places},
         where=dict(probe.uncounted),
     )
     object.__setattr__(cost, "findings", judge(cost))

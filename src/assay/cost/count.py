@@ -3,34 +3,64 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as hooks
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from assay.cost.convention import ELEMENTWISE, Rule, first_elements, moved_bytes
-from assay.subject import Subject
-from assay.where import Location, here
+from assay.cost.convention import ELEMENTWISE, PRODUCT, Rule, first_elements, moved_bytes
+from assay.cost.live import Live, tensors_of
+from assay.subject import Subject, tensors
+from assay.where import Location, here, line_here
 
 FORWARD, BACKWARD = "forward", "backward"
+FLOPS, CAUSAL, OPERATIONS, BYTES = "flops", "masked flops", "operations", "bytes"
+SAVED, PEAK, PARAMETERS, WEIGHTS = "saved bytes", "peak bytes", "parameters", "parameter bytes"
+TRAINABLE = "trainable bytes"
 
 
 class Key(NamedTuple):
-    """What a count is of. `module` and `kind` are "" for quantities that have none."""
+    """What a count is of. `module` and `kind` are "" for quantities that have none.
 
-    quantity: str  # "flops", "operations", "bytes", "saved bytes", "parameters"
+    Of a peak, `kind` is the operator after which so much was alive.
+    """
+
+    quantity: str
     phase: str
     module: str = ""
     kind: str = ""
 
 
 class Tally(NamedTuple):
-    """The counts of one pass, and the operators that no table knows, with where they ran."""
+    """What one pass amounts to.
+
+    Args:
+        counts: Every quantity that is a sum, and what was alive after the operators of each line.
+        peak: The most bytes that were alive.
+        uncounted: Operators that no table knows, with where they first ran.
+        shapes: The dimensions of all forward outputs, in order: where a size is rounded, it shows here.
+        steps: Number of operators that ran.
+    """
 
     counts: dict[Key, int]
+    peak: int
     uncounted: dict[str, Location | None]
+    shapes: tuple[int, ...]
+    steps: int
+
+
+class Place(NamedTuple):
+    """Where an operator ran: the innermost module's dotted path, and file and line of the user's code."""
+
+    module: str
+    line: str
+
+
+_NOWHERE = Place("", "")
 
 
 class _Modules:
@@ -40,10 +70,10 @@ class _Modules:
     backward, the number leads back to the module.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self._names = {module: name for name, module in model.named_modules()}
+    def __init__(self, names: Mapping[nn.Module, str]) -> None:
+        self._names = names
         self._stack = [""]
-        self._of_node: dict[int, str] = {}
+        self._of_node: dict[int, Place] = {}
 
     def __enter__(self) -> _Modules:
         self._handles = (
@@ -56,14 +86,14 @@ class _Modules:
         for handle in self._handles:
             handle.remove()
 
-    def current(self) -> str:
-        """The dotted path of the innermost module."""
+    def current(self) -> Place:
+        """The innermost module and the line; in the backward pass those of the forward operator."""
         node = torch._C._current_autograd_node()
         if node is not None:
-            return self._of_node.get(node._sequence_nr(), "")
-        name = self._stack[-1]
-        self._of_node.setdefault(torch._C._autograd._get_sequence_nr() - 1, name)
-        return name
+            return self._of_node.get(node._sequence_nr(), _NOWHERE)
+        place = Place(self._stack[-1], line_here(2))
+        self._of_node.setdefault(torch._C._autograd._get_sequence_nr() - 1, place)
+        return place
 
     def _enter(self, module: nn.Module, inputs: Any) -> None:
         self._stack.append(self._names.get(module, self._stack[-1]))
@@ -72,81 +102,237 @@ class _Modules:
         self._stack.pop()
 
 
+class _Seen(NamedTuple):
+    """What an operator did on arguments of these shapes: the next such call need not run."""
+
+    flops: int
+    operations: int
+    moved: int
+    made: Any
+    shapes: tuple[int, ...]
+
+
+class Memory:
+    """What operators did on tensors without data, kept from one pass to the next."""
+
+    def __init__(self) -> None:
+        self.seen: dict[Any, _Seen] = {}
+        self.rules: dict[Any, Rule] = {}
+
+
 class _Watch(TorchDispatchMode):
-    def __init__(self, modules: _Modules) -> None:
+    """Counts every operator.
+
+    On tensors without data the outcome depends on shapes alone, so a call with the shapes of an earlier
+    one, as loops and layers make them, is answered from memory.
+    """
+
+    def __init__(self, modules: _Modules, live: Live, memory: Memory | None) -> None:
         super().__init__()
         self.counts: Counter[Key] = Counter()
+        self.peak = live.bytes
+        self.first: dict[Key, int] = {}
+        self.last: dict[Key, int] = {}
         self.uncounted: dict[str, Location | None] = {}
         self.phase = FORWARD
-        self._rules: dict[Any, Rule] = {}
-        self._modules = modules
+        self.shapes: list[int] = []
+        self.steps = 0
+        self._modules, self._live = modules, live
+        self._remember = memory is not None
+        memory = memory if memory is not None else Memory()
+        self._seen, self._rules = memory.seen, memory.rules
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
+        if func is torch.ops.prim.device.default:  # asked for thousands of times by fake tensors
+            return args[0].device
         kwargs = kwargs or {}
         rule = self._rules.get(func)
         if rule is None:
             rule = self._rules[func] = Rule(func)
-        module = self._modules.current()
-        if not rule.known and func.has_kernel_for_dispatch_key(
-            torch._C.DispatchKey.CompositeImplicitAutograd
-        ):
+        place = self._modules.current()
+        if not rule.known and rule.composite:
             # under inference mode composites arrive whole; what they are made of is what counts
             with self:
                 return func.decompose(*args, **kwargs)
-        out = func(*args, **kwargs)
-        phase, kind = self.phase, rule.kind
-        if rule.flops is not None:
-            flops = rule.flops(*args, **kwargs, out_val=out)
-            self.counts[Key("flops", phase, module, kind)] += flops
-            self.counts[Key("operations", phase, module, kind)] += flops
-        elif rule.operations is not None:
-            operations = rule.operations(*args, **kwargs, out=out)
-            self.counts[Key("operations", phase, module, kind)] += operations
-        elif rule.per_element:
-            # pointwise operators work for each output, reductions and normalisations for each input
-            size = first_elements(out if kind == ELEMENTWISE else args)
-            self.counts[Key("operations", phase, module, kind)] += rule.per_element * size
-        elif not rule.known:
-            self.uncounted.setdefault(str(func), here(2))
-        if rule.moves:
-            moved = moved_bytes(args) + moved_bytes(out)
-            self.counts[Key("bytes", phase, module, kind)] += moved
+        key = (func, _signature(args, kwargs)) if self._remember and rule.functional else None
+        seen = self._seen.get(key) if key is not None else None
+        if seen is None:
+            out = func(*args, **kwargs)
+            seen = self._count(rule, func, args, kwargs, out)
+            if key is not None and seen.made is not None:
+                self._seen[key] = seen
+        else:
+            out = _remade(seen.made)
+        self.steps += 1
+        if self.phase == FORWARD:
+            self.shapes += seen.shapes
+        self._add(rule, seen, place, out)
         return out
 
+    def _count(self, rule: Rule, func: Any, args: Any, kwargs: Any, out: Any) -> _Seen:
+        flops = operations = 0
+        if rule.flops is not None:
+            flops = operations = rule.flops(*args, **kwargs, out_val=out)
+        elif rule.operations is not None:
+            operations = rule.operations(*args, **kwargs, out=out)
+        elif rule.per_element:
+            # pointwise operators work for each output, reductions and normalisations for each input
+            size = first_elements(out if rule.kind == ELEMENTWISE else args)
+            operations = rule.per_element * size
+        elif not rule.known:
+            self.uncounted.setdefault(str(func), here(3))
+        moved = moved_bytes(args) + moved_bytes(out) if rule.moves else 0
+        shapes = tuple(d for tensor in tensors_of(out) for d in tensor.shape)
+        return _Seen(flops, operations, moved, _recipe(out), shapes)
 
-def count(subject: Subject) -> Tally:
+    def _add(self, rule: Rule, seen: _Seen, place: Place, out: Any) -> None:
+        phase, module, kind = self.phase, place.module, rule.kind
+        if seen.flops:
+            self.counts[Key(FLOPS, phase, module, kind)] += seen.flops
+        if seen.operations:
+            self.counts[Key(OPERATIONS, phase, module, kind)] += seen.operations
+        if rule.moves:
+            self.counts[Key(BYTES, phase, module, kind)] += seen.moved
+            self._follow(rule.name, place, tensors_of(out))
+
+    def _follow(self, name: str, place: Place, made: list[Tensor]) -> None:
+        """Note how much is alive after an operator.
+
+        A line of code runs many times, in loops and layers. What is alive changes steadily from one
+        time to the next, so it is largest the first time or the last: these are kept apart.
+        """
+        for tensor in made:
+            self._live.see(tensor)
+        now = self._live.bytes
+        self.peak = max(self.peak, now)
+        which = Key(PEAK, self.phase, place.module, f"{name} {place.line}")
+        self.first.setdefault(which, now)
+        self.last[which] = now
+
+
+def _signature(args: Any, kwargs: Mapping[str, Any]) -> Any:
+    """Everything about arguments that an outcome without data depends on."""
+    return _shape_of(args), tuple((k, _shape_of(v)) for k, v in kwargs.items()) if kwargs else ()
+
+
+def _shape_of(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.shape, value.stride(), value.dtype, value.storage_offset()
+    if isinstance(value, tuple | list):
+        return tuple([_shape_of(item) for item in value])
+    return type(value), value
+
+
+def _recipe(out: Any) -> Any:
+    """How to make tensors like these anew; None where they are not plain tensors without data."""
+    if isinstance(out, Tensor):
+        if type(out) is not Tensor or not out.is_meta or out.layout is not torch.strided:
+            return None
+        if out.storage_offset() or out.untyped_storage().nbytes() < moved_bytes(out):
+            return None
+        return out.shape, out.stride(), out.dtype
+    if isinstance(out, tuple | list) and out:
+        parts = [_recipe(item) for item in out]
+        return None if any(p is None for p in parts) else (type(out), parts)
+    return None
+
+
+def _remade(recipe: Any) -> Any:
+    if len(recipe) == 2:
+        kind, parts = recipe
+        return kind([_remade(part) for part in parts])
+    shape, stride, dtype = recipe
+    return torch.empty_strided(shape, stride, dtype=dtype, device="meta")
+
+
+class _Causal(TorchFunctionMode):
+    """Products of causal attention that a kernel may leave out: pairs of a query and a later key."""
+
+    def __init__(self, watch: _Watch, modules: _Modules) -> None:
+        super().__init__()
+        self._watch, self._modules = watch, modules
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is nn.functional.scaled_dot_product_attention and _is_causal(args, kwargs):
+            named = dict(zip(("query", "key", "value"), args, strict=False)) | kwargs
+            query, value = named["query"], named["value"]
+            queries, keys = query.shape[-2], value.shape[-2]
+            seen = min(queries, keys)
+            pairs = seen * (seen + 1) // 2 + (queries - seen) * keys
+            hidden = queries * keys - pairs
+            width = query.shape[-1] + value.shape[-1]
+            heads = query.shape[:-2].numel()
+            module = self._modules.current().module
+            for phase, passes in ((FORWARD, 1), (BACKWARD, 2 * query.requires_grad)):
+                flops = 2 * passes * heads * hidden * width
+                self._watch.counts[Key(CAUSAL, phase, module, PRODUCT)] += flops
+        return func(*args, **kwargs)
+
+
+def _is_causal(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    return bool(args[5] if len(args) > 5 else kwargs.get("is_causal"))
+
+
+def count(
+    subject: Subject, names: Mapping[nn.Module, str] | None = None, memory: Memory | None = None
+) -> Tally:
     """Count one forward and one backward pass of `subject`; best on the meta device.
 
     Args:
         subject: A fresh subject; its gradients are set.
+        names: What to call its modules; by default their dotted paths.
+        memory: Shared by passes in which all tensors are on the meta device; None where any has data.
 
     Returns:
         The tally. Without anything to differentiate there is no backward phase in it.
     """
-    parameters = list(dict.fromkeys(subject.model.parameters()))
+    model = subject.model
+    parameters = list(dict.fromkeys(model.parameters()))
     for parameter in parameters:
         parameter.grad = None  # accumulating into an old gradient is one more addition
-    own = {p.untyped_storage()._cdata for p in parameters}
-    saved: dict[
-        int, Tensor
-    ] = {}  # meta storages have no data pointer, and ids live as long as these
+    if names is None:
+        names = {module: name for name, module in model.named_modules()}
+    given = [*parameters, *model.buffers(), *tensors([subject.inputs, subject.kwargs])]
+    own = {id(p.untyped_storage()) for p in parameters}
+    kept, live = Live(), Live(given)
+    modules = _Modules(names)
+    watch = _Watch(modules, live, memory)
+    with modules, watch, _Causal(watch, modules):
 
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in own:
-            saved.setdefault(storage._cdata, tensor)
-        return tensor
+        def keep(tensor: Tensor) -> Tensor:
+            if id(tensor.untyped_storage()) not in own and kept.see(tensor):
+                key = Key(SAVED, FORWARD, modules.current().module)
+                watch.counts[key] += tensor.untyped_storage().nbytes()
+            return tensor
 
-    with _Modules(subject.model) as modules, _Watch(modules) as watch:
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             output = subject.forward()
             objective = subject.objective(output)
         if objective.requires_grad:
             watch.phase = BACKWARD
             objective.backward()
-    counts = dict(watch.counts)
-    counts[Key("parameters", FORWARD)] = sum(p.numel() for p in parameters)
-    counts[Key("saved bytes", FORWARD)] = sum(t.untyped_storage().nbytes() for t in saved.values())
-    return Tally(counts, watch.uncounted)
+    found = {key: value for key, value in watch.counts.items() if value}
+    for order, alive in (("first", watch.first), ("last", watch.last)):
+        found |= {key._replace(kind=f"{key.kind} {order}"): v for key, v in alive.items()}
+    found |= _parameters(model, names)
+    return Tally(found, watch.peak, watch.uncounted, tuple(watch.shapes), watch.steps)
+
+
+def _parameters(model: nn.Module, names: Mapping[nn.Module, str]) -> Counter[Key]:
+    """Numbers of parameters by module, a shared one where it is met first, and bytes in all."""
+    found: Counter[Key] = Counter()
+    seen: set[Tensor] = set()
+    for owner, module in model.named_modules():
+        for parameter in module.parameters(recurse=False):
+            if parameter not in seen:
+                seen.add(parameter)
+                size = parameter.numel() * parameter.element_size()
+                found[Key(PARAMETERS, FORWARD, names.get(module, owner))] += parameter.numel()
+                found[Key(WEIGHTS, FORWARD)] += size
+                found[Key(TRAINABLE, FORWARD)] += size * parameter.requires_grad
+    return found

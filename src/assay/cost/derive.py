@@ -1,113 +1,44 @@
 """From counts at a few sizes to polynomials, and the refusal where they are none.
 
-Each size walks a list of lattices, from "every integer from 2 on" to "multiples of the base value". A
-size moves on when a probe there raises (heads that must divide a width) or when a held-out size is not
-explained (strides, patches). The first combination that survives every check is the answer.
+1. Every size gets a range: where the model runs.
+2. In that box of sizes, exact interpolation at its low corner; then the result is held against sizes that
+   it was not fitted on: beside the nodes, between them, far away, at integers that the code compares with.
+3. What it does not explain, and lies along one size, is explained by floors of that size (strides,
+   windows) or by a second box from where the law changes (branches). Otherwise it is refused.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from fractions import Fraction
-from random import Random
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
-from assay.cost.count import Key
-from assay.cost.formula import Domain, Exponents, Formula
-from assay.cost.interpolate import Index, Interpolant
-from assay.cost.probe import Probe
-from assay.errors import AssayError
+from assay.cost.axis import Axis
+from assay.cost.count import BYTES, PEAK, SAVED, Key, Tally
+from assay.cost.fit import Box, Fit, Sizes
+from assay.cost.floors import with_floors
+from assay.cost.formula import Range
+from assay.cost.heldout import far, near
+from assay.cost.interpolate import Interpolant, Point
+from assay.cost.law import Law, Laws
+from assay.cost.probe import ModulesChanged, Probe
+from assay.cost.reach import reach
+from assay.cost.samples import Fails, Samples, differing, equal, put
 from assay.progress import Progress, silent
 
-Lattice = tuple[int, int]  # start, step
-Sizes = dict[str, int]
-
-_STEPS = (2, 4, 8, 16, 32)  # strides, patches and windows of the common kinds
-_RANDOM = 3  # held-out points drawn from the box just above the nodes
-_FAR = (
-    70,
-    1000,
-)  # lattice steps to the far points: beyond `if n > 64`, and beyond where it is cheap
-_CHEAP = 0.2  # seconds that the nearer far point may take for the farther one to be tried
-_PATIENCE = 60  # combinations of lattices tried before giving up
-
-
-class _Fails(Exception):
-    """A probe raised at these sizes."""
-
-    def __init__(self, sizes: Sizes, error: AssayError) -> None:
-        self.sizes, self.error = sizes, error
+_BOXES = 8  # more laws than this are no formula that a reader could use
+_PEAK = 0.01  # what the peak may be off by
 
 
 class _Unexplained(Exception):
-    """At these held-out sizes the polynomials are wrong."""
-
-    def __init__(self, sizes: Sizes) -> None:
-        self.sizes = sizes
+    def __init__(self, point: Point) -> None:
+        self.point = point
 
 
-@dataclass(frozen=True)
-class Fit:
-    """Integer-valued polynomials for every key, where they hold, and what they were held against.
-
-    Args:
-        names: The sizes.
-        lattices: Start and step of each size's nodes.
-        domain: Where the polynomials hold.
-        coefficients: Newton differences: index -> key -> integer.
-        checked: The held-out sizes, every one of which every polynomial explains exactly.
-        runs: Passes that were run.
-        reason: Why there are no polynomials, or "".
-    """
-
-    names: tuple[str, ...]
-    lattices: tuple[Lattice, ...]
-    domain: Domain
-    coefficients: Mapping[Index, Mapping[Key, int]] = field(default_factory=dict)
-    checked: tuple[Sizes, ...] = ()
-    runs: int = 0
-    reason: str = ""
-
-    @property
-    def keys(self) -> set[Key]:
-        """Every key that is not zero everywhere."""
-        return {key for values in self.coefficients.values() for key in values}
-
-    def formula(self, wanted: Callable[[Key], bool]) -> Formula:
-        """The sum of the polynomials of all wanted keys, in monomials of the sizes.
-
-        Args:
-            wanted: Which keys to sum.
-
-        Returns:
-            The formula.
-        """
-        terms: dict[Exponents, Fraction] = {}
-        for index, values in self.coefficients.items():
-            total = sum(value for key, value in values.items() if wanted(key))
-            if total:
-                for exponents, weight in self._monomials(index).items():
-                    terms[exponents] = terms.get(exponents, Fraction(0)) + total * weight
-        kept = {exponents: c for exponents, c in terms.items() if c}
-        return Formula(self.names, kept, self.domain, self.reason)
-
-    def _monomials(self, index: Index) -> dict[Exponents, Fraction]:
-        """Expand the product of binomials C((x_i - start_i)/step_i, α_i) in powers of the sizes."""
-        total: dict[Exponents, Fraction] = {(): Fraction(1)}
-        for (start, step), order in zip(self.lattices, index, strict=True):
-            one = [Fraction(1)]  # coefficients in x, ascending
-            for j in range(order):  # times (x - start - j step) / (step (j + 1))
-                low, scale = start + j * step, Fraction(1, step * (j + 1))
-                shifted = [Fraction(0), *one]
-                one = [
-                    scale * (a - low * b) for a, b in zip(shifted, [*one, Fraction(0)], strict=True)
-                ]
-            total = {(*e, p): c * w for e, c in total.items() for p, w in enumerate(one) if w}
-        return total
+class _Refused(Exception):
+    """No formula, and why."""
 
 
-def fit(probe: Probe, base: Mapping[str, int], progress: Progress = silent) -> Fit:
+def derive(probe: Probe, base: Mapping[str, int], progress: Progress = silent) -> Fit:
     """Find polynomials in the sizes of `base` for everything that `probe` counts.
 
     Args:
@@ -121,167 +52,236 @@ def fit(probe: Probe, base: Mapping[str, int], progress: Progress = silent) -> F
     Raises:
         AssayError: If the model does not run at `base` itself.
     """
-    return _Search(probe, dict(base), progress).run()
+    first = probe.open(base)
+    reason = ""
+
+    def search(stacks: tuple[str, ...], dropped: tuple[str, ...], first: Tally) -> Fit:
+        return _Search(Samples(probe, base, stacks, dropped, first, progress)).run()
+
+    for dropped in ((), (BYTES, SAVED)):
+        stacks = tuple(stack.path for stack in probe.stacks)
+        for kept in dict.fromkeys((stacks, ())):
+            try:
+                try:
+                    return search(kept, dropped, first)
+                except ModulesChanged:
+                    first = probe(base)
+                    return search((), dropped, first)
+            except _Refused as refusal:
+                reason = str(refusal)
+    return Fit(tuple(base), refused={"": reason})
 
 
 class _Search:
-    def __init__(self, probe: Probe, base: Sizes, progress: Progress) -> None:
-        self._probe, self._base, self._progress = probe, base, progress
-        self._names = tuple(base)
-        self._known: dict[tuple[int, ...], Mapping[Key, int] | AssayError] = {}
-        self._seconds: dict[tuple[int, ...], float] = {}
-        self._choices = {name: _lattices(value) for name, value in base.items()}
-        self._at = dict.fromkeys(base, 0)
+    def __init__(self, samples: Samples) -> None:
+        self._samples = samples
+        self._checked: list[Sizes] = []
+        self._guess = False
 
     def run(self) -> Fit:
-        first = self._measured(self._base)
-        if isinstance(first, AssayError):
-            raise first
-        reason = ""
-        for _ in range(_PATIENCE):
-            lattices = {name: self._choices[name][at] for name, at in self._at.items()}
-            try:
-                return self._fit(lattices)
-            except _Fails as failure:
-                reason = f"At {_say(failure.sizes)} the model raises: {failure.error}"
-                blamed = self._blame(failure.sizes, lambda s: self._fails(s))
-            except _Unexplained as failure:
-                reason = (
-                    f"No polynomial explains the counts: one that fits at small sizes is wrong at "
-                    f"{_say(failure.sizes)}."
-                )
-                blamed = self._blame(failure.sizes, lambda s: True)
-            blamed = [name for name in blamed if self._at[name] + 1 < len(self._choices[name])]
-            if not blamed:
-                break
-            for name in blamed:
-                self._at[name] += 1
-        nowhere = Domain(self._names, ((0, 1),) * len(self._names), (1,) * len(self._names))
-        return Fit(self._names, (), nowhere, runs=self._probe.runs, reason=reason)
-
-    def _fit(self, lattices: Mapping[str, Lattice]) -> Fit:
-        def sizes(t: Index) -> Sizes:
-            pairs = zip(lattices.items(), t, strict=True)
-            return {name: start + step * k for (name, (start, step)), k in pairs}
-
-        found = Interpolant(lambda t: self._counts(sizes(t)), len(self._names))
-        checked: list[Sizes] = []
-
-        def check(t: Index) -> None:
-            if t not in found.coefficients:
-                held = sizes(t)
-                if {k: v for k, v in found.at(t).items() if v} != _nonzero(self._counts(held)):
-                    raise _Unexplained(held)
-                checked.append(held)
-
-        near = self._near(found)
+        samples, laws = self._samples, self._ranges()
+        if not samples.repeats(laws.low):
+            raise _Refused(
+                f"two runs at the same sizes ({samples.say(laws.low)}) cost different amounts: the model "
+                f"draws random numbers, or remembers earlier runs"
+            )
         try:
-            for t in near:
-                check(t)
+            boxes = self._boxes(laws)
+        except _Refused:
+            self._guess = True
+            boxes = self._boxes(laws)
+        refused = dict.fromkeys(samples.dropped, "its counts are no polynomial in the sizes")
+        with_peaks = [self._peak(box) for box in boxes]
+        if None in with_peaks:
+            refused[PEAK] = "no maximum of polynomials is within 1 % of what was alive"
+        boxes = [peak or box for peak, box in zip(with_peaks, boxes, strict=True)]
+        one = {name: self._from_one(i, boxes) for i, name in enumerate(samples.names)}
+        return Fit(samples.names, tuple(boxes), tuple(self._checked), refused, one)
+
+    def _ranges(self) -> Laws:
+        """Where the model runs, along each size."""
+        samples, count = self._samples, len(self._samples.names)
+        depths = tuple(Law(Range(2, depth)) for depth in samples.depths)
+        low: Point = (2,) * (count + len(depths))
+        if all(samples.runs(put(low, i, x)) for i in range(count) for x in (2, 3, 5)):
+            return Laws((*(Law(Range(2)) for _ in range(count)), *depths), count)
+        base = (*samples.base[:count], *(2 for _ in depths))
+
+        def along(i: int) -> Range:
+            return reach(base[i], lambda x: samples.runs(put(base, i, x)))
+
+        laws = Laws((*(Law(along(i)) for i in range(count)), *depths), count)
+        if not samples.runs(laws.low):  # each can be small alone, but not all together
+            for i in range(count):
+                laws = laws.having(i, Law(replace(laws.all[i].span, low=base[i])))
+        return laws
+
+    # Boxes --------------------------------------------------------------------------------------------
+
+    def _boxes(self, laws: Laws, left: int = _BOXES) -> list[Box]:
+        """One box where one law holds, more where it changes along a size."""
+        samples = self._samples
+        try:
+            return [self._fitted(laws)]
+        except Fails as failure:
+            i = self._blame(failure.point, laws, samples.runs)
+            span = self._last_that_runs(i, failure.point[i], laws)
+            if span is None:
+                where = samples.say(failure.point)
+                raise _Refused(f"the model does not run at {where}: {failure.error}") from failure
+            return self._boxes(laws.having(i, replace(laws.all[i], span=span)), left - 1)
+        except _Unexplained as unexplained:
+            point = unexplained.point
+        i = self._blame(point, laws, lambda p: self._explained(p, laws))
+        law, span, step = laws.all[i], laws.all[i].span, laws.all[i].span.step
+        better = with_floors(i, laws, samples, guess=self._guess)
+        if better is not None:
+            above = laws.having(i, better)
+            if better.span.low == span.low:
+                return self._boxes(above, left)
+            below = replace(law, span=replace(span, high=better.span.low - step))
+            return [*self._boxes(laws.having(i, below), 1), *self._boxes(above, left - 1)]
+        turn = self._turn(i, point[i], laws)
+        if left <= 1 or turn is None:
+            raise self._no_law(point)
+        ends = [turn, turn + step] if self._returns(i, turn, laws) else [turn]
+        highs = [*(end - step for end in ends), span.high]
+        found: list[Box] = []
+        for low, high in zip([span.low, *ends], highs, strict=True):
+            part = replace(law, span=replace(span, low=low, high=high))
+            found += self._boxes(laws.having(i, part), max(left - len(found) - 1, 1))
+        return found
+
+    def _blame(self, point: Point, laws: Laws, fine: Callable[[Point], bool]) -> int:
+        """The size along which alone something is wrong."""
+        low = laws.low
+        for i, (x, least) in enumerate(zip(point, low, strict=True)):
+            if x != least and not fine(put(low, i, x)):
+                return i
+        raise self._no_law(point)
+
+    def _no_law(self, point: Point) -> _Refused:
+        reason = (
+            f"no polynomial, with floors or without, explains the counts at "
+            f"{self._samples.say(point)}: the model takes another path there, or a loop halves"
+        )
+        if self._samples.probe.looks_at_values:
+            operator, where = self._samples.probe.looks_at_values
+            reason += (
+                f"; its work depends on values: {operator}{f' at {where.short}' if where else ''}"
+            )
+        return _Refused(reason)
+
+    def _explained(self, point: Point, laws: Laws) -> bool:
+        try:
+            return equal(self._interpolant(laws).at(point), self._samples.counts(point))
+        except Fails:
+            return False
+
+    def _holds(self, found: Interpolant[Key], point: Point) -> bool:
+        return self._samples.runs(point) and equal(found.at(point), self._samples.counts(point))
+
+    def _turn(self, i: int, bad: int, laws: Laws) -> int | None:
+        """The first value along a size at which the law of the low corner no longer holds."""
+        step, low, found = laws.all[i].span.step, laws.low, self._interpolant(laws)
+        good = found.axes[i].nodes[max(index[i] for index in found.coefficients)]
+        if good >= bad or self._holds(found, put(low, i, bad)):
+            return None
+        while bad - good > step:
+            middle = good + max((bad - good) // (2 * step), 1) * step
+            good, bad = (middle, bad) if self._holds(found, put(low, i, middle)) else (good, middle)
+        return bad
+
+    def _returns(self, i: int, turn: int, laws: Laws) -> bool:
+        """Whether the law breaks at one value alone: `if n == 100`."""
+        span, found = laws.all[i].span, self._interpolant(laws)
+        after = [turn + span.step * k for k in (1, 2, 3)]
+        return all(x in span and self._holds(found, put(laws.low, i, x)) for x in after)
+
+    def _last_that_runs(self, i: int, bad: int, laws: Laws) -> Range | None:
+        span, low = laws.all[i].span, laws.low
+        good = span.low
+        while bad - good > span.step:
+            middle = good + max((bad - good) // (2 * span.step), 1) * span.step
+            good, bad = (middle, bad) if self._samples.runs(put(low, i, middle)) else (good, middle)
+        return replace(span, high=good) if good > span.low else None
+
+    # Fitting ------------------------------------------------------------------------------------------
+
+    def _axes(self, laws: Laws) -> list[Axis]:
+        names = (*self._samples.names, *self._samples.stacks)
+        return [law.axis(name) for law, name in zip(laws.all, names, strict=True)]
+
+    def _interpolant(self, laws: Laws) -> Interpolant[Key]:
+        return Interpolant(self._samples.counts, self._axes(laws))
+
+    def _fitted(self, laws: Laws) -> Box:
+        samples, found = self._samples, self._interpolant(laws)
+        checked: list[Point] = []
+
+        def check(point: Point) -> None:
+            if not laws.hold(point) or point in found.points:
+                return
+            if not equal(found.at(point), samples.counts(point)):
+                raise _Unexplained(point)
+            checked.append(point)
+
+        try:
+            for point in near(found, laws):
+                check(point)
         except _Unexplained:
             if not found.widen():  # low differences may vanish where high ones do not
                 raise
-            checked.clear()
-            for t in self._near(found):
-                check(t)
-        for t in self._far(lattices, sizes):
-            check(t)
-        at_base = tuple((self._base[n] - a) // s for n, (a, s) in lattices.items())
-        if sizes(at_base) == self._base:
-            check(at_base)
-            for i, (name, (start, _)) in enumerate(lattices.items()):
-                for k in (-1, 1):
-                    beside = (*at_base[:i], at_base[i] + k, *at_base[i + 1 :])
-                    if sizes(beside)[name] >= start and not self._fails(sizes(beside)):
-                        check(beside)
-        least = tuple(
-            self._least(i, found, sizes) if step == 1 else start
-            for i, (start, step) in enumerate(lattices.values())
-        )
-        residues = tuple((start, step) for start, step in lattices.values())
-        return Fit(
-            self._names,
-            residues,
-            Domain(self._names, tuple((a % s, s) for a, s in residues), least),
-            found.coefficients,
-            tuple(checked),
-            self._probe.runs,
-        )
+            for point in near(found, laws):
+                check(point)
+        for point in far(found, laws, samples):
+            check(point)
+        self._checked += [samples.sizes(point) for point in dict.fromkeys(checked)]
+        spans = {name: law.span for name, law in zip(samples.names, laws.all, strict=False)}
+        return Box(spans, found, found.replayed(samples.peaks), samples.depths)
 
-    def _near(self, found: Interpolant[Key]) -> Iterable[Index]:
-        """Held-out points just outside the nodes: one along each size, and some in between."""
-        top = [max(index[i] for index in found.coefficients) for i in range(len(self._names))]
-        for i, high in enumerate(top):
-            yield tuple(high + 1 if j == i else 0 for j in range(len(top)))
-            yield tuple(high + 4 if j == i else 0 for j in range(len(top)))
-        random = Random(0)
-        for _ in range(_RANDOM if top else 0):
-            yield tuple(random.randint(0, high + 3) for high in top)
+    def _peak(self, box: Box) -> Box | None:
+        """The box with only those peaks that nothing contradicts.
 
-    def _far(
-        self, lattices: Mapping[str, Lattice], sizes: Callable[[Index], Sizes]
-    ) -> Iterable[Index]:
-        for i in range(len(self._names)):
-            for steps in _FAR:
-                t = tuple(steps if j == i else 0 for j in range(len(self._names)))
-                while self._fails(sizes(t)) and t[i] > 1:  # a longest length, say
-                    t = tuple(k // 2 for k in t)
-                yield t
-                if self._seconds.get(tuple(sizes(t).values()), 0.0) > _CHEAP:
-                    break
+        What is alive after the operators of a line may itself be the larger of two laws. Such a peak
+        claims too much somewhere, and is left out.
 
-    def _least(self, i: int, found: Interpolant[Key], sizes: Callable[[Index], Sizes]) -> int:
-        """1 where the formula also holds at size 1, which often takes a path of its own."""
-        start = sizes((0,) * len(self._names))[self._names[i]]
-        t = tuple(1 - start if j == i else 0 for j in range(len(self._names)))
-        if start != 2 or self._fails(sizes(t)):
-            return start
-        same = _nonzero(found.at(t)) == _nonzero(self._counts(sizes(t)))
-        return 1 if same else start
+        Returns:
+            The box, or None where what is left does not reach what was alive.
+        """
+        spans = tuple(box.spans.values())
+        known = [
+            (point, tally)
+            for point, tally in self._samples.known
+            if all(x in span for x, span in zip(point, spans, strict=False))
+        ]
+        nodes = [tally for point, tally in known if point in box.peaks.points]
+        keys = {k for k in box.peaks.keys if all(k in tally.counts for tally in nodes)}
+        claims = [(box.peaks.at(point), tally.peak) for point, tally in known]
+        for claimed, peak in claims:
+            keys -= {k for k in keys if claimed.get(k, 0) > (1 + _PEAK) * peak}
+        for claimed, peak in claims:
+            if all(claimed.get(k, 0) < (1 - _PEAK) * peak for k in keys):
+                return None
+        return replace(box, peaks=box.peaks.only(keys))
 
-    def _blame(self, sizes: Sizes, wrong: Callable[[Sizes], bool]) -> list[str]:
-        """The sizes to move on: those that are off their base, and wrong alone where that is so."""
-        off = [name for name in self._names if sizes[name] != self._base[name]]
-        alone = [name for name in off if wrong({**self._base, name: sizes[name]})]
-        starts = {n: self._choices[n][self._at[n]][0] for n in self._names}
-        moved = [name for name in off if sizes[name] != starts[name]]
-        return [name for name in alone if name in moved] or alone or moved or off
-
-    def _counts(self, sizes: Sizes) -> Mapping[Key, int]:
-        measured = self._measured(sizes)
-        if isinstance(measured, AssayError):
-            raise _Fails(sizes, measured)
-        return measured
-
-    def _fails(self, sizes: Sizes) -> bool:
-        return isinstance(self._measured(sizes), AssayError)
-
-    def _measured(self, sizes: Sizes) -> Mapping[Key, int] | AssayError:
-        point = tuple(sizes.values())
-        if point not in self._known:
-            began = time.perf_counter()
-            try:
-                self._known[point] = self._probe(sizes).counts
-            except AssayError as error:
-                self._known[point] = error
-            self._seconds[point] = time.perf_counter() - began
-            self._progress("counting", self._probe.runs, self._probe.runs + 8, _say(sizes))
-        return self._known[point]
-
-
-def _lattices(value: int) -> list[Lattice]:
-    """Where to look for a size whose base is `value`: the most general first."""
-    steps = sorted({*_STEPS, *(g for g in range(2, value + 1) if value % g == 0)})
-    found = [(2, 1), (value, 1)]
-    for step in steps:
-        start = value % step or step
-        found += [(start if start > 1 else start + step, step), (value, step)]
-    return list(dict.fromkeys((start, step) for start, step in found if start > 1 or value == 1))
-
-
-def _nonzero(counts: Mapping[Key, int]) -> dict[Key, int]:
-    return {key: value for key, value in counts.items() if value}
-
-
-def _say(sizes: Mapping[str, int]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in sizes.items())
+    def _from_one(self, i: int, boxes: list[Box]) -> frozenset[str]:
+        """Quantities that the formula also has right at size 1, which often takes a path of its own."""
+        samples = self._samples
+        for box in boxes:
+            span = list(box.spans.values())[i]
+            if span.low != 2 or span.step != 1:
+                continue
+            low = tuple(axis.nodes[0] for axis in box.found.axes)
+            points = [put(low, i, 1), put(tuple(x + 1 for x in low), i, 1)]
+            if not all(samples.runs(point) for point in points):
+                return frozenset()
+            wrong: set[str] = set()
+            for point in points:
+                wrong |= differing(box.found.at(point), samples.counts(point))
+                peak = samples.tally(point).peak
+                claimed = max(box.peaks.at(point).values(), default=0)
+                if abs(claimed - peak) > _PEAK * peak:
+                    wrong.add(PEAK)
+            return frozenset({key.quantity for key in box.polynomials} | {PEAK}) - wrong
+        return frozenset()

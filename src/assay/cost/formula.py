@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
-from math import gcd
+from math import ceil, gcd
 from typing import Any, Literal
 
 from assay.cost.polynomial import Polynomial, add
@@ -61,16 +61,83 @@ class Range:
         return f"{name} ≥ {self.low}" if self.low > 1 else ""
 
 
+Where = tuple[tuple[str, Range], ...]
+
+
 @dataclass(frozen=True)
 class Piece:
-    """A polynomial, and the sizes for which it holds."""
+    """A polynomial, and the sizes for which it holds.
 
-    where: tuple[tuple[str, Range], ...]
+    Args:
+        where: The range of each size.
+        polynomial: The value.
+        rivals: Other polynomials; with them the value is the largest of all (a peak).
+    """
+
+    where: Where
     polynomial: Polynomial
+    rivals: tuple[Polynomial, ...] = ()
+
+    def __call__(self, sizes: Mapping[str, int]) -> int:
+        """The value at sizes that it covers."""
+        if self.rivals:
+            return max(ceil(p.fraction(sizes)) for p in self.every)
+        return self.polynomial(sizes)
+
+    def __str__(self) -> str:
+        if self.rivals:
+            return f"max({', '.join(str(p) for p in self.every)})"
+        return str(self.polynomial)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Every size that occurs."""
+        return frozenset().union(*(p.names for p in self.every))
+
+    def joined(self, other: Piece) -> Piece | None:
+        """This piece and one that goes on where it ends.
+
+        Returns:
+            One piece, or None where they are not of one law.
+        """
+        if (self.polynomial, self.rivals) != (other.polynomial, other.rivals):
+            return None
+        pairs = zip(self.where, other.where, strict=True)
+        differing = [(name, a, b) for (name, a), (_, b) in pairs if a != b]
+        if len(differing) != 1:
+            return None
+        name, a, b = differing[0]
+        if a.high is None or a.high + a.step != b.low or a.step != b.step:
+            return None
+        span = Range(a.low, b.high, a.step)
+        where = tuple((n, span if n == name else s) for n, s in self.where)
+        return Piece(where, self.polynomial, self.rivals)
 
     def covers(self, sizes: Mapping[str, int]) -> bool:
         """Whether the piece speaks about `sizes`; a size that is not given fits."""
         return all(name not in sizes or sizes[name] in span for name, span in self.where)
+
+    @property
+    def every(self) -> tuple[Polynomial, ...]:
+        """The polynomial and its rivals."""
+        return (self.polynomial, *self.rivals)
+
+    def map(self, change: Callable[[Polynomial], Polynomial]) -> Piece:
+        """The piece with something done to every polynomial.
+
+        Returns:
+            A new piece.
+        """
+        return Piece(self.where, change(self.polynomial), tuple(map(change, self.rivals)))
+
+    def plus(self, other: Piece, where: Where) -> Piece:
+        """The sum where both hold: the largest of all sums.
+
+        Returns:
+            A new piece.
+        """
+        first, *rest = dict.fromkeys(p + q for p in self.every for q in other.every)
+        return Piece(where, first, tuple(rest))
 
     @property
     def condition(self) -> str:
@@ -134,7 +201,7 @@ class Formula:
         """How much is claimed: see `docs/cost.md`."""
         if not self.pieces:
             return "refused"
-        if len(self.pieces) > 1:
+        if len(self.pieces) > 1 or self.pieces[0].rivals:
             return "piecewise"
         return "exact on residues" if self.pieces[0].polynomial.has_floors else "exact"
 
@@ -154,7 +221,7 @@ class Formula:
         self._check(sizes)
         for piece in self.pieces:
             if piece.covers(sizes):
-                return piece.polynomial(sizes)
+                return piece(sizes)
         holds = "; or ".join(piece.condition or "all sizes" for piece in self.pieces)
         at = ", ".join(f"{name}={value}" for name, value in sizes.items())
         raise CannotMeasure(
@@ -193,7 +260,7 @@ class Formula:
     @property
     def needed(self) -> tuple[str, ...]:
         """The sizes that a call has to give."""
-        used = {name for piece in self.pieces for name in piece.polynomial.names}
+        used = {name for piece in self.pieces for name in piece.names}
         if len(self.pieces) > 1:
             spans: dict[str, set[Range]] = {}
             for piece in self.pieces:
@@ -229,7 +296,7 @@ class Formula:
         """The polynomial for large sizes, zero where the formula was refused."""
         ends = [p for p in self.pieces if all(span.high is None for _, span in p.where)]
         pieces = ends or list(self.pieces)
-        return pieces[-1].polynomial if pieces else Polynomial()
+        return add(pieces[-1].every) if pieces else Polynomial()
 
     def degree(self, size: str) -> int:
         """The highest power of `size` for large sizes."""
@@ -247,7 +314,9 @@ class Formula:
         return total((self, _formula(other) * -1))
 
     def __mul__(self, factor: int) -> Formula:
-        pieces = tuple(Piece(p.where, p.polynomial * factor) for p in self.pieces)
+        if factor < 0 and any(p.rivals for p in self.pieces):
+            raise ValueError("a peak is a maximum, and cannot be subtracted")
+        pieces = tuple(p.map(lambda q: q * factor) for p in self.pieces)
         return Formula(self.sizes, pieces, self.reason, self.checked)
 
     __radd__ = __add__
@@ -257,8 +326,8 @@ class Formula:
         if not self.pieces:
             return f"refused: {self.reason}"
         if len(self.pieces) == 1:
-            return str(self.pieces[0].polynomial)
-        return "; ".join(f"{p.polynomial} for {p.condition or 'the rest'}" for p in self.pieces)
+            return str(self.pieces[0])
+        return "; ".join(f"{p} for {p.condition or 'the rest'}" for p in self.pieces)
 
     def __repr__(self) -> str:
         return f"Formula({self}, {self.status})"
@@ -277,7 +346,7 @@ class Formula:
         if not self.pieces:
             self._check({})
         if len(self.pieces) == 1:
-            return self.pieces[0].polynomial.sympy()
+            return _sympy(self.pieces[0])
         cases = []
         for piece in self.pieces:
             condition = sympy.true
@@ -289,7 +358,7 @@ class Formula:
                     condition &= symbol <= span.high
                 if span.step > 1:
                     condition &= sympy.Eq(sympy.Mod(symbol - span.low, span.step), 0)
-            cases.append((piece.polynomial.sympy(), condition))
+            cases.append((_sympy(piece), condition))
         return sympy.Piecewise(*cases)
 
     def latex(self) -> str:
@@ -297,8 +366,8 @@ class Formula:
         if not self.pieces:
             return r"\text{refused}"
         if len(self.pieces) == 1:
-            return self.pieces[0].polynomial.latex()
-        rows = [rf"{p.polynomial.latex()} & {_latex_condition(p)}" for p in self.pieces]
+            return _latex(self.pieces[0])
+        rows = [rf"{_latex(p)} & {_latex_condition(p)}" for p in self.pieces]
         return r"\begin{cases} " + r" \\ ".join(rows) + r" \end{cases}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -315,7 +384,12 @@ class Formula:
             "sizes": list(self.sizes),
             "checked": dict(self.checked),
             "pieces": [
-                {"condition": p.condition, "text": str(p.polynomial), "terms": p.polynomial.to_dict()}
+                {
+                    "condition": p.condition,
+                    "text": str(p),
+                    "terms": p.polynomial.to_dict(),
+                    "rivals": [rival.to_dict() for rival in p.rivals],
+                }
                 for p in self.pieces
             ],
         }
@@ -341,8 +415,8 @@ def total(formulas: Iterable[Formula]) -> Formula:
     shapes = {tuple(p.where for p in f.pieces) for f in summands}
     if len(shapes) == 1:  # formulas of one derivation: add piece by piece
         pieces = tuple(
-            Piece(first.where, add(f.pieces[i].polynomial for f in summands))
-            for i, first in enumerate(summands[0].pieces)
+            reduce(lambda a, b: a.plus(b, a.where), (f.pieces[i] for f in summands))
+            for i in range(len(summands[0].pieces))
         )
         return Formula(sizes, pieces, "", checked)
     return Formula(sizes, reduce(_meet, (f.pieces for f in summands)), "", checked)
@@ -358,7 +432,7 @@ def _meet(a: tuple[Piece, ...], b: tuple[Piece, ...]) -> tuple[Piece, ...]:
         }
         kept = tuple((name, span) for name, span in spans.items() if span is not None)
         if len(kept) == len(spans):
-            pieces.append(Piece(kept, p.polynomial + q.polynomial))
+            pieces.append(p.plus(q, kept))
     return tuple(pieces)
 
 
@@ -371,6 +445,18 @@ def _least(all_checked: list[tuple[tuple[str, int], ...]]) -> tuple[tuple[str, i
 
 def _formula(value: Formula | int) -> Formula:
     return value if isinstance(value, Formula) else Formula.of(Polynomial.constant(value))
+
+
+def _sympy(piece: Piece) -> Any:
+    import sympy
+
+    every = [p.sympy() for p in piece.every]
+    return sympy.Max(*every) if piece.rivals else every[0]
+
+
+def _latex(piece: Piece) -> str:
+    every = [p.latex() for p in piece.every]
+    return rf"\max\left({', '.join(every)}\right)" if piece.rivals else every[0]
 
 
 def _latex_condition(piece: Piece) -> str:

@@ -1,98 +1,195 @@
-"""Exact interpolation of many integer-valued functions at once, on an adaptive lower set.
+"""Exact interpolation of many functions at once, on an adaptive lower set.
 
-All sizes live on lattices `x_i = start_i + step_i t_i`, `t_i = 0, 1, 2, …`. There a polynomial is a sum
-of integer forward differences times binomials, `f = Σ_α c_α Π_i C(t_i, α_i)` (Newton). A set Λ of
-multi-indices grows from 0: a neighbour joins when all the differences below it are there and alive
-(nonzero for some function). No fraction is ever rounded, because there is none.
+Every size is an `Axis` of hierarchical functions. What is counted is a sum over multi-indices α of
+`c_α Π_i h_{i,α_i}(x_i)`. The set of indices grows from 0: a neighbour joins when everything below it is
+there and alive (not zero for every function). Arithmetic is in fractions, so nothing is rounded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
-from math import comb
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from fractions import Fraction
 from typing import Generic, TypeVar
 
+from assay.cost.axis import Axis
+from assay.cost.polynomial import Monomial, Polynomial, Terms
+
 Index = tuple[int, ...]
+Point = tuple[int, ...]
 K = TypeVar("K", bound=Hashable)
 
 
 class Interpolant(Generic[K]):
-    """Integer-valued polynomials in lattice coordinates, one for each key, all on one lower set.
+    """One function of the sizes for each key, all on one lower set of indices.
 
     Args:
-        measure: `measure(t) -> {key: integer}` at lattice coordinates `t`; a missing key is 0.
-        dimensions: Number of sizes.
-        highest: No size gets a larger degree than this.
+        measure: `measure(point) -> {key: integer}`; a missing key is 0.
+        axes: The sizes, in the order of the coordinates of a point.
+        grow: Whether to measure right away.
     """
 
     def __init__(
-        self, measure: Callable[[Index], Mapping[K, int]], dimensions: int, highest: int = 4
+        self,
+        measure: Callable[[Point], Mapping[K, int]],
+        axes: Sequence[Axis],
+        *,
+        grow: bool = True,
     ) -> None:
-        self._measure, self._highest = measure, highest
-        self.coefficients: dict[Index, dict[K, int]] = {}
-        self._dimensions = dimensions
-        self._grow({(0,) * dimensions})
+        self._measure, self.axes = measure, tuple(axes)
+        self.coefficients: dict[Index, dict[K, int | Fraction]] = {}
+        if grow:
+            self._grow({(0,) * len(self.axes)})
 
-    def at(self, t: Index) -> dict[K, int]:
-        """All functions at lattice coordinates `t`.
+    def at(self, point: Point) -> dict[K, int | Fraction]:
+        """All functions at a point.
 
         Returns:
             The values, by key; a function that is zero there may be missing.
         """
-        total: dict[K, int] = {}
+        total: dict[K, int | Fraction] = {}
         for index, values in self.coefficients.items():
-            weight = 1
-            for coordinate, order in zip(t, index, strict=True):
-                weight *= _binomial(coordinate, order)
-            if weight:
-                for key, value in values.items():
-                    total[key] = total.get(key, 0) + weight * value
+            weight = Fraction(1)
+            for axis, order, x in zip(self.axes, index, point, strict=True):
+                if order:
+                    weight *= axis.weight(order, x)
+            if not weight:
+                continue
+            factor = _whole(weight)
+            for key, value in values.items():
+                total[key] = total.get(key, 0) + factor * value
         return total
 
     def widen(self) -> bool:
         """Add every neighbour of the set, alive or not: for functions whose low differences vanish.
 
         Returns:
-            False where the highest degree is reached everywhere.
+            False where every axis is used up.
         """
         ring = {
-            neighbour
+            above
             for index in self.coefficients
-            for neighbour in self._above(index)
-            if neighbour not in self.coefficients
-            and all(below in self.coefficients for below in _below(neighbour))
+            for above in self._above(index)
+            if above not in self.coefficients
+            and all(below in self.coefficients for below in _below(above))
         }
         if ring:
             self._grow(ring)
         return bool(ring)
 
+    def replayed(self, measure: Callable[[Point], Mapping[K, int]]) -> Interpolant[K]:
+        """Other functions on the same set of indices.
+
+        Args:
+            measure: As for the class.
+
+        Returns:
+            Their interpolant, which no longer grows.
+        """
+        other: Interpolant[K] = Interpolant(measure, self.axes, grow=False)
+        for index in self.coefficients:  # in the order of growth: what is below comes first
+            other._add(index)
+        return other
+
+    def only(self, keys: set[K]) -> Interpolant[K]:
+        """The same for some of the functions.
+
+        Returns:
+            An interpolant that no longer grows.
+        """
+        other: Interpolant[K] = Interpolant(self._measure, self.axes, grow=False)
+        other.coefficients = {
+            index: {key: value for key, value in values.items() if key in keys}
+            for index, values in self.coefficients.items()
+        }
+        return other
+
+    @property
+    def keys(self) -> set[K]:
+        """The functions that are not zero everywhere."""
+        return {key for values in self.coefficients.values() for key in values}
+
+    @property
+    def points(self) -> set[Point]:
+        """Where was measured."""
+        return {
+            tuple(axis.nodes[order] for axis, order in zip(self.axes, index, strict=True))
+            for index in self.coefficients
+        }
+
+    def polynomials(self, fixed: Mapping[int, int]) -> dict[K, Polynomial]:
+        """The functions as polynomials in sizes and floors.
+
+        Args:
+            fixed: Values of axes that should not be sizes of the result, by their positions.
+
+        Returns:
+            One polynomial for each key that is not zero everywhere.
+        """
+        sums: dict[K, Terms] = {}
+        for index, values in self.coefficients.items():
+            product = self._product(index, fixed)
+            for key, value in values.items():
+                terms = sums.setdefault(key, {})
+                for monomial, coefficient in product.items():
+                    terms[monomial] = terms.get(monomial, Fraction(0)) + value * coefficient
+        found = {key: {m: c for m, c in terms.items() if c} for key, terms in sums.items()}
+        return {key: Polynomial(terms) for key, terms in found.items() if terms}
+
+    def _product(self, index: Index, fixed: Mapping[int, int]) -> Mapping[Monomial, Fraction]:
+        product = Polynomial.constant(1)
+        for i, (axis, order) in enumerate(zip(self.axes, index, strict=True)):
+            if order and i in fixed:
+                product = product * axis.weight(order, fixed[i])
+            elif order:
+                product = product * axis.functions[order]
+        return product.terms
+
     def _grow(self, front: set[Index]) -> None:
         while front:
-            alive = {index for index in sorted(front) if self._add(index)}
+            for index in sorted(front):
+                self._add(index)
             front = {
-                neighbour
-                for index in alive
-                for neighbour in self._above(index)
-                if neighbour not in self.coefficients
-                and all(self.coefficients.get(below) for below in _below(neighbour))
+                above
+                for index in front
+                for above in self._above(index)
+                if above not in self.coefficients and self._wanted(above)
             }
 
-    def _add(self, index: Index) -> bool:
-        """Measure at the node of `index` and keep what the differences below do not explain."""
-        measured = self._measure(index)
-        explained = self.at(index)
+    def _wanted(self, index: Index) -> bool:
+        """Whether everything below is there, and alive along axes where that tells something.
+
+        Along floors any function may be zero and the next one not, so there a whole line counts as
+        alive when its first function is.
+
+        Returns:
+            True where it should be measured.
+        """
+        for i, order in enumerate(index):
+            if order:
+                below = (*index[:i], order - 1, *index[i + 1 :])
+                if below not in self.coefficients:
+                    return False
+                first = below if self.axes[i].adaptive else (*index[:i], 0, *index[i + 1 :])
+                line = tuple(k * a.adaptive for k, a in zip(first, self.axes, strict=True))
+                if not self.coefficients[line]:
+                    return False
+        return True
+
+    def _add(self, index: Index) -> None:
+        """Measure at the node of `index` and keep what the indices below do not explain."""
+        node = tuple(axis.nodes[order] for axis, order in zip(self.axes, index, strict=True))
+        measured, explained = self._measure(node), self.at(node)
         self.coefficients[index] = {
-            key: difference
-            for key in {*measured, *explained}
+            key: _whole(difference)
+            for key in {**measured, **explained}
             if (difference := measured.get(key, 0) - explained.get(key, 0))
         }
-        return bool(self.coefficients[index])
 
     def _above(self, index: Index) -> list[Index]:
         return [
-            (*index[:i], index[i] + 1, *index[i + 1 :])
-            for i in range(self._dimensions)
-            if index[i] < self._highest
+            (*index[:i], order + 1, *index[i + 1 :])
+            for i, order in enumerate(index)
+            if order + 1 < len(self.axes[i].nodes)
         ]
 
 
@@ -100,6 +197,6 @@ def _below(index: Index) -> list[Index]:
     return [(*index[:i], k - 1, *index[i + 1 :]) for i, k in enumerate(index) if k]
 
 
-def _binomial(t: int, k: int) -> int:
-    """C(t, k) as a polynomial in t, so also below the start of the lattice (negative t)."""
-    return comb(t, k) if t >= 0 else (-1) ** k * comb(k - t - 1, k)
+def _whole(value: int | Fraction) -> int | Fraction:
+    """An integer where it is one: arithmetic with integers is many times faster."""
+    return value.numerator if value.denominator == 1 else value

@@ -72,15 +72,27 @@ class Polynomial:
         Raises:
             ArithmeticError: If it is not an integer, which would be a defect of the fit.
         """
+        total = self.fraction(sizes)
+        if total.denominator != 1:
+            raise ArithmeticError(f"{self} is {total} at {dict(sizes)}, which is no integer")
+        return total.numerator
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self.terms.items()))
+
+    def fraction(self, sizes: Mapping[str, int]) -> Fraction:
+        """The value at sizes, integer or not.
+
+        Returns:
+            The exact value.
+        """
         total = Fraction(0)
         for monomial, coefficient in self.terms.items():
             product = 1
             for atom, power in monomial:
                 product *= atom.value(sizes) ** power
             total += coefficient * product
-        if total.denominator != 1:
-            raise ArithmeticError(f"{self} is {total} at {dict(sizes)}, which is no integer")
-        return total.numerator
+        return total
 
     def __add__(self, other: Polynomial) -> Polynomial:
         return add((self, other))
@@ -140,7 +152,9 @@ class Polynomial:
             if total:
                 found.append(dict(key))
             else:  # floors cancel in the leading term: what is left is of one degree less
-                found += [{n: p - (n == less) for n, p in key if p > (n == less)} for less, _ in key]
+                found += [
+                    {n: p - (n == less) for n, p in key if p > (n == less)} for less, _ in key
+                ]
         found = [f for f in found if not any(f != g and _dominates(g, f) for g in found)]
         unique = {tuple(sorted(f.items())): f for f in found}
         return sorted(unique.values(), key=lambda f: (-sum(f.values()), sorted(f.items())))
@@ -227,8 +241,8 @@ def _grouped(terms: Terms, product: _Product) -> str:
     """A sum, with the terms that share the commonest atom put together where that is shorter."""
     counts: dict[Atom, int] = {}
     for monomial in terms:
-        for atom, _ in monomial:
-            counts[atom] = counts.get(atom, 0) + 1
+        for factor, _ in monomial:
+            counts[factor] = counts.get(factor, 0) + 1
     atom = max(counts, key=lambda a: (counts[a], a.size), default=None)
     if atom is None or counts[atom] < 2:
         return _sum([_text({m: c}, product) for m, c in _sorted(terms)])

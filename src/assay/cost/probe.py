@@ -3,29 +3,51 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+import random
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
 from torch.utils._pytree import tree_map
 
 from assay.builder import Builder
-from assay.cost.count import Tally, count
+from assay.cost.count import Memory, Tally, count
+from assay.cost.hints import constants
+from assay.cost.repeats import Stack, find_stacks
 from assay.errors import AssayError, CannotMeasure, UsageError, verbatim
-from assay.state import preserved_random_state
-from assay.subject import Subject
+from assay.state import preserved_random_state, unfused
+from assay.subject import Subject, tensors
+from assay.where import Location, raised_at
+
+_WAYS = ("meta", "traced", "fake", "moved", "real")
+
+
+_INDEX = re.compile(r"(?<![^.])\d+(?![^.])")  # a layer's number in a dotted path
+
+
+class ModulesChanged(Exception):
+    """Which modules there are depends on a size: start again, with layers taken together."""
 
 
 class Probe:
-    """Counts at sizes, in the first of four ways that works for this builder.
+    """Counts at sizes, in the first of five ways that works for this builder.
 
-    1. Built and run on the meta device: nothing is allocated.
-    2. Built and run under FakeTensorMode: also nothing, and `.item()`-like checks are allowed for.
-    3. Built for real, then moved to the meta device: for builders that read data or use numpy.
-    4. Built and run for real: for models that look at values.
+    1. "meta": built and run on the meta device: nothing is allocated.
+    2. "traced": the same, and code that asks whether it is being traced is told that it is; then it
+       does not look at values.
+    3. "fake": built and run under FakeTensorMode: also nothing is allocated.
+    4. "moved": built for real, then moved to the meta device: for builders that read data or use numpy.
+    5. "real": built and run for real: for models that look at values.
 
     Args:
         build: The builder.
@@ -34,107 +56,167 @@ class Probe:
     def __init__(self, build: Builder) -> None:
         self.build = build
         self.way = ""
-        self.uncounted: dict[str, Any] = {}
+        self.stacks: tuple[Stack, ...] = ()
+        self.model: nn.Module | None = None
+        self.loss: Any = None
+        self.uncounted: dict[str, Location | None] = {}
+        self.looks_at_values: tuple[str, Location | None] | None = None
+        self.draws = False
+        self.together = False
+        self._memory = Memory()
+        self._paths: frozenset[str] | None = None
         self.runs = 0
-        self._ways: dict[str, Callable[[Mapping[str, int]], Tally]] = {
-            "meta": self._on_meta,
-            "fake": self._fake,
-            "moved": self._moved,
-            "real": self._real,
-        }
-        if build.shared_model:  # a ready module has its tensors already
-            del self._ways["meta"], self._ways["fake"]
 
-    def __call__(self, sizes: Mapping[str, int]) -> Tally:
-        """Count at `sizes`.
+    def open(self, sizes: Mapping[str, int]) -> Tally:
+        """Find the way at `sizes`, and the stacks of equal layers.
 
         Args:
             sizes: A value for every size.
 
         Returns:
-            The tally.
+            The tally of the whole model.
 
         Raises:
             AssayError: What the last way raised, where none works.
             UsageError: If the builder refuses these sizes.
         """
-        self.runs += 1
         error: AssayError | None = None
-        for way in [self.way] if self.way else list(self._ways):
+        # a ready module has its tensors already
+        for way in _WAYS[3:] if self.build.shared_model else _WAYS:
+            self.way = way
             try:
-                with preserved_random_state(0), _decomposed_kernels():
-                    tally = self._ways[way](sizes)
+                return self(sizes)
             except UsageError:
                 raise
             except AssayError as raised:
+                self._note(raised.__cause__)
                 error = raised
-            else:
-                self.way = way
-                self.uncounted |= {
-                    k: v for k, v in tally.uncounted.items() if k not in self.uncounted
-                }
-                return tally
+        self.way = ""
         assert error is not None
         raise error
 
-    def _on_meta(self, sizes: Mapping[str, int]) -> Tally:
-        with torch.device("meta"):
+    def __call__(
+        self, sizes: Mapping[str, int], depths: Mapping[str, int] | None = None, seed: int = 0
+    ) -> Tally:
+        """Count at `sizes`.
+
+        Args:
+            sizes: A value for every size.
+            depths: How many layers to keep of each stack, by its path.
+            seed: Of the random generators, so that a model that draws numbers shows it.
+
+        Returns:
+            The tally.
+
+        Raises:
+            ModulesChanged: If there are other modules than before.
+        """
+        self.runs += 1
+        with preserved_random_state(seed), unfused(), self._prepared(sizes) as subject:
+            self.loss = subject.loss
+            names = self._cut(subject.model, depths or {})
+            before = _host_state(self.way)
+            without_data = self.way in ("meta", "traced", "moved")
+            tally = count(subject, names, self._memory if without_data else None)
+            self.draws = self.draws or before != _host_state(self.way)
+        self.uncounted = {**tally.uncounted, **self.uncounted}
+        return tally
+
+    @cached_property
+    def constants(self) -> set[int]:
+        """Integers that the code of the builder, the model and the loss compares with."""
+        assert self.model is not None
+        return constants((self.build.function, self.loss), self.model)
+
+    @contextmanager
+    def _prepared(self, sizes: Mapping[str, int]) -> Iterator[Subject]:
+        if self.way in ("meta", "traced"):
+            with torch.device("meta"), _tracing(self.way == "traced"):
+                subject = self.build(**sizes)
+                if not all(t.is_meta for t in _held(subject)):
+                    raise CannotMeasure(
+                        "builder", verbatim("tensors with data"), "meta tensors", ""
+                    )
+                yield subject
+        elif self.way == "fake":
+            with FakeTensorMode(allow_non_fake_inputs=True):
+                yield self.build(**sizes)
+        elif self.way == "moved":
             subject = self.build(**sizes)
-            if not _all_meta(subject):
-                raise CannotMeasure("builder", verbatim("tensors with data"), "meta tensors", "")
-            return count(subject)
+            model = _copied(subject.model).to("meta")
+            inputs, kwargs = tree_map(_to_meta, (subject.inputs, subject.kwargs))
+            with torch.device("meta"):
+                yield Subject(model, inputs, kwargs, subject.loss)
+        else:
+            subject = self.build(**sizes)
+            model = _copied(subject.model) if self.build.shared_model else subject.model
+            yield Subject(model, subject.inputs, subject.kwargs, subject.loss)
 
-    def _fake(self, sizes: Mapping[str, int]) -> Tally:
-        with FakeTensorMode(allow_non_fake_inputs=True):
-            return count(self.build(**sizes))
+    def _cut(self, model: nn.Module, depths: Mapping[str, int]) -> dict[nn.Module, str]:
+        names = {module: name for name, module in model.named_modules()}
+        paths = frozenset(names.values())
+        if self._paths is None:
+            self._paths, self.stacks = paths, find_stacks(model)
+        elif paths != self._paths and not self.together:
+            self.together, self.stacks = True, ()
+            raise ModulesChanged
+        self.model = model
+        for stack in self.stacks:
+            names |= stack.names(model)
+            stack.cut(model, depths.get(stack.path, stack.depth))
+        if self.together:
+            names = {module: _INDEX.sub("*", name) for module, name in names.items()}
+        return names
 
-    def _moved(self, sizes: Mapping[str, int]) -> Tally:
-        subject = self.build(**sizes)
-        try:
-            model = copy.deepcopy(subject.model).to("meta")
-        except Exception as error:
-            raise CannotMeasure(
-                "model",
-                verbatim(str(error)),
-                "a module that deepcopy can copy",
-                "Give a function that builds it.",
-            ) from error
-
-        def move(value: Any) -> Any:
-            return value.to("meta") if isinstance(value, Tensor) else value
-
-        with torch.device("meta"):
-            return count(
-                Subject(
-                    model,
-                    tree_map(move, subject.inputs),
-                    tree_map(move, subject.kwargs),
-                    subject.loss,
-                )
-            )
-
-    def _real(self, sizes: Mapping[str, int]) -> Tally:
-        subject = self.build(**sizes)
-        model = copy.deepcopy(subject.model) if self.build.shared_model else subject.model
-        return count(Subject(model, subject.inputs, subject.kwargs, subject.loss))
+    def _note(self, cause: BaseException | None) -> None:
+        """Remember the operator whose result the model looks at, and where."""
+        operator = ""
+        if isinstance(cause, DataDependentOutputException | DynamicOutputShapeException):
+            operator = str(cause.func)
+        elif isinstance(cause, RuntimeError | NotImplementedError) and "meta" in str(cause):
+            operator = str(cause).splitlines()[0]
+        if operator and cause is not None:
+            self.looks_at_values = (operator, raised_at(cause))
 
 
-def _all_meta(subject: Subject) -> bool:
-    seen = [*subject.model.parameters(), *subject.model.buffers()]
-    tree_map(
-        lambda v: seen.append(v) if isinstance(v, Tensor) else None,
-        (subject.inputs, subject.kwargs),
-    )
-    return all(tensor.is_meta for tensor in seen)
+def _held(subject: Subject) -> list[Tensor]:
+    model = subject.model
+    return [
+        *model.parameters(),
+        *model.buffers(),
+        *tensors([subject.inputs, dict(subject.kwargs or {})]),
+    ]
+
+
+def _to_meta(value: Any) -> Any:
+    return value.to("meta") if isinstance(value, Tensor) else value
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:
+        raise CannotMeasure(
+            "model",
+            verbatim(str(error)),
+            "a module that deepcopy can copy",
+            "Give a function that builds it.",
+        ) from error
+
+
+def _host_state(way: str) -> tuple[Any, ...]:
+    """The random state that Python code draws from; of torch's tensors without data draw nothing."""
+    _, keys, *rest = np.random.get_state()
+    drawn = torch.get_rng_state().numpy().tobytes() if way == "real" else b""
+    return random.getstate(), np.asarray(keys).tobytes(), rest, drawn
 
 
 @contextmanager
-def _decomposed_kernels() -> Iterator[None]:
-    """Keep fused kernels from hiding what they compute: recurrent ones, and the encoder's fast path."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
+def _tracing(on: bool) -> Iterator[None]:
+    """Have `torch.compiler.is_compiling()` say so, as `torch.export` does while it traces."""
+    before = torch.compiler._is_compiling_flag
+    torch.compiler._is_compiling_flag = before or on
     try:
-        with torch.backends.mkldnn.flags(enabled=False):
-            yield
+        yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
+        torch.compiler._is_compiling_flag = before

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 QUESTION = "What do forward and backward cost, as an exact formula in your own sizes?"
 _WAYS = {
     "meta": "Derived on the meta device: nothing was allocated.",
+    "traced": "Derived on the meta device, as if traced for compilation: nothing was allocated.",
     "fake": "Derived on fake tensors: nothing was allocated.",
     "moved": "The model was built for real, then run on the meta device.",
     "real": "The model looks at values, so it was run for real at every size.",
@@ -52,18 +53,18 @@ def show(cost: Cost) -> View:
 
 def _answer(cost: Cost) -> str:
     forward, backward = cost.flops.forward, cost.flops.backward
-    if not forward.terms:
+    if forward.is_zero:
         return f"There are no matrix products; all operations together are {cost.order}."
     at = ", ".join(f"{name}={value}" for name, value in cost.base.items())
     text = (
         f"A forward pass costs `{forward}` operations in matrix products and convolutions, "
         f"{forward.order}"
     )
-    lengths = [name for name in ("n", "m") if name in forward.names]
-    if len(lengths) == 2 and len(forward.names) > 2:
+    lengths = [name for name in ("n", "m") if name in forward.needed]
+    if len(lengths) == 2 and len(forward.needed) > 2:
         text += f"; {forward.order_in(*lengths)} in n and m alone"
     text += "."
-    if backward.terms:
+    if not backward.is_zero:
         ratio = backward(**cost.base) / forward(**cost.base)
         text += f" The backward pass costs {ratio:.2f} times that" + (f" at {at}." if at else ".")
     return text
@@ -72,18 +73,17 @@ def _answer(cost: Cost) -> str:
 def _growth(cost: Cost) -> list[Lines]:
     """Operations of a training step by class, against the size in which they grow fastest."""
     total = cost.operations.total
-    names = sorted(total.names, key=lambda name: -total.degree(name))
+    names = sorted(total.needed, key=lambda name: -total.degree(name))
     if not names or not total.degree(names[0]):
         return []
     # a length, where there is one that the cost grows in: it is what users vary
     name = next((n for n in ("n", *names) if n in names and total.degree(n)), names[0])
-    start, step = total.lattice(name)
-    points = []
-    for k in range(_POINTS):
-        x = max(cost.base[name], start) * 2**k
-        x = x - (x - start) % step
-        points.append(x)
+    points = [
+        x for x in (_on_grid(total, name, cost.base[name] * 2**k) for k in range(_POINTS)) if x
+    ]
     points = sorted(set(points))
+    if len(points) < 2:
+        return []
     lines = []
     for kind, phases in cost.by_class.items():
         y = [phases.total(**{**cost.base, name: x}) for x in points]
@@ -110,7 +110,7 @@ def _by_class(cost: Cost) -> Table:
         Column("backward", "operations", code=True),
         Column("at base", "operations", "right"),
     )
-    some = {kind: p for kind, p in cost.by_class.items() if p.total.terms}
+    some = {kind: p for kind, p in cost.by_class.items() if not p.total.is_zero}
     return _table(columns, some, cost, "All arithmetic by operator class.")
 
 
@@ -148,8 +148,15 @@ def _counts(cost: Cost) -> tuple[Paragraph, ...]:
     )
 
 
+def _on_grid(formula: Formula, name: str, size: int) -> int:
+    """The largest size up to this at which the formula holds, 0 where there is none."""
+    spans = [span for piece in formula.pieces for n, span in piece.where if n == name]
+    tops = [(span, min(size, span.high) if span.high else size) for span in spans]
+    fits = [x for span, top in tops if (x := top - (top - span.low) % span.step) in span]
+    return max(fits, default=0)
+
+
 def _notes(cost: Cost) -> tuple[str, ...]:
-    domain = str(cost.flops.forward.domain)
     far = [", ".join(f"{k}={v}" for k, v in sizes.items()) for sizes in cost.checked]
     widest = max(far, key=len, default="")
     notes = [
@@ -157,12 +164,21 @@ def _notes(cost: Cost) -> tuple[str, ...]:
         f"Every formula was checked, to the integer, at {len(cost.checked)} sizes that it was not fitted "
         f"on{f' (one of them: {widest})' if widest else ''}.",
     ]
-    if domain:
-        notes.append(f"Valid for {domain}; elsewhere the formula refuses to answer.")
+    conditions = dict.fromkeys(p.condition for p in cost.flops.forward.pieces)
+    if any(conditions):
+        holds = "; or ".join(c for c in conditions if c)
+        notes.append(f"Valid for {holds}; elsewhere the formula refuses to answer.")
+    notes.append(
+        "Attention is counted unfused: two products forward and four backward; a fused kernel that "
+        "recomputes the scores does five."
+    )
     notes.append(
         "Bytes are what operators read and write, unfused. Saved bytes are what autograd keeps for the "
-        "backward pass, parameters left out."
+        "backward pass, parameters left out. The peak is of tensors alive, without an allocator's slack."
     )
+    for name, formula in (("saved bytes", cost.saved_bytes), ("peak bytes", cost.peak_bytes)):
+        if formula.reason:
+            notes.append(f"No formula for {name}: {formula.reason}.")
     if cost.uncounted:
         notes.append(f"Not counted: {', '.join(cost.uncounted)}.")
     return tuple(notes)

@@ -176,9 +176,9 @@ def _highway(job: Job) -> Result:
 
 
 def _cost(job: Job) -> Result:
-    from assay.cost.cost import derive_cost
+    from assay.cost.cost import cost_of
 
-    return derive_cost(job.build, progress=job.progress)
+    return cost_of(job.build, job.progress)
 
 
 def _step(job: Job) -> Result:

@@ -1,0 +1,174 @@
+"""Which floors of a size a cost is made of: strides, patches, windows.
+
+They show in the shapes of the tensors: along one size, every dimension that is not affine in it should be
+affine in one floor `(size + offset) // period`. Where loops change the number of tensors, only the
+period can be guessed, from the integers in the code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from fractions import Fraction
+from itertools import pairwise
+from math import gcd
+from typing import TypeVar
+
+from assay.cost.polynomial import Atom
+
+K = TypeVar("K", bound=Hashable)
+_LONGEST = 256  # the longest period looked for: five strides of two in front of a window of eight
+_TRIED = (0, 1, 2, 5, 19, 39, 70, 101, 143, 200, 267, 331)
+_ROUNDS = 24
+_SHORT = 8  # periods for which every offset is taken along
+
+
+def floors_in_shapes(
+    size: str, shapes: Callable[[int], tuple[int, ...]], low: int, step: int
+) -> tuple[Atom, ...] | None:
+    """The floors that every dimension is affine in, from shapes at a few values of the size.
+
+    Args:
+        size: Its name.
+        shapes: The dimensions of all tensors at one value of the size, in order.
+        low: The least value.
+        step: The distance of values.
+
+    Returns:
+        The floors, shortest period first; `()` where every dimension is affine in the size; None where
+        the number of dimensions changes, or a dimension is no affine function of one floor.
+    """
+    known = {x: shapes(x) for x in (low + step * k for k in _TRIED)}
+    candidates: list[list[Atom]] = []
+    for _ in range(_ROUNDS):
+        lengths = {len(row) for row in known.values()}
+        if len(lengths) != 1:
+            return None
+        xs = sorted(known)
+        columns = set(zip(*(known[x] for x in xs), strict=True))
+        curved = [c for c in columns if not _affine(xs, xs, c)]
+        candidates = [_candidates(size, xs, column) for column in curved]
+        if not all(candidates):
+            return None
+        doubtful = [c for c in candidates if len(c) > 1]
+        telling = _telling(doubtful, known, low, step)
+        if telling is None:
+            break
+        known[telling] = shapes(telling)
+    atoms = {min(group, key=lambda a: (a.period, a.offset)) for group in candidates}
+    return tuple(sorted(atoms, key=lambda a: (a.period, a.offset)))
+
+
+def guessed_floors(
+    size: str, periods: Iterable[int], counts: Callable[[int], Mapping[K, int]], low: int
+) -> tuple[Atom, ...] | None:
+    """The floors of a loop over windows, from counts: its period is where costs turn polynomial.
+
+    Args:
+        size: The name of the size.
+        periods: Periods to try, shortest first.
+        counts: What is counted at one value of the size.
+        low: The least value.
+
+    Returns:
+        The floors at whose steps the law of the counts changes, or None where no period fits.
+    """
+    for period in periods:
+        start = low + 2 * period
+        if any(
+            not _polynomial([counts(start + r + period * k) for k in range(6)])
+            for r in {0, 1, period - 1}
+        ):
+            continue
+        run = [counts(start + k) for k in range(-3, period + 3)]
+        turns = _turns(run)
+        if turns:
+            offsets = {-(start - 3 + k) % period for k in turns} | {0, period - 1}
+            offsets = set(range(period)) if period <= _SHORT else offsets
+            return tuple(Atom(size, offset, period) for offset in sorted(offsets))
+    return None
+
+
+def _turns(run: Sequence[Mapping[K, int]]) -> set[int]:
+    """Positions in a run of neighbouring sizes at which the law of some count changes."""
+    turns: set[int] = set()
+    for key in {key for counts in run for key in counts}:
+        values = [counts.get(key, 0) for counts in run]
+        third = [
+            values[k] - 3 * values[k - 1] + 3 * values[k - 2] - values[k - 3]
+            for k in range(3, len(values))
+        ]
+        k = 0
+        while k < len(third):
+            if third[k]:
+                turns.add(k + 3)
+                k += 3  # a change shows in three third differences
+            else:
+                k += 1
+    return turns
+
+
+def _candidates(size: str, xs: Sequence[int], column: Sequence[int]) -> list[Atom]:
+    """The floors of the shortest period in which a dimension is affine."""
+    rise = Fraction(column[-1] - column[0], xs[-1] - xs[0])
+    if not rise:
+        return []
+    # one tick of the floor adds what all differences are multiples of, or a part of it
+    tick = gcd(*(value - column[0] for value in column))
+    periods = sorted({p for part in range(1, 5) for p in _near(tick / abs(rise) / part)})
+    for period in periods:
+        fits = [
+            Atom(size, offset, period)
+            for offset in range(period)
+            if _affine([(x + offset) // period for x in xs], xs, column)
+        ]
+        if fits:
+            return fits
+    return []
+
+
+def _near(period: Fraction) -> set[int]:
+    middle = round(period)
+    return {p for p in (middle - 1, middle, middle + 1) if 2 <= p <= _LONGEST}
+
+
+def _affine(inner: Sequence[int], xs: Sequence[int], column: Sequence[int]) -> bool:
+    pairs = sorted(zip(inner, column, strict=True))
+    (a, u), (b, v) = pairs[0], pairs[-1]
+    if a == b:
+        return False
+    return all((y - u) * (b - a) == (v - u) * (x - a) for x, y in pairs)
+
+
+def _telling(
+    doubtful: Sequence[Sequence[Atom]], known: Mapping[int, tuple[int, ...]], low: int, step: int
+) -> int | None:
+    """A value at which the floors that are still possible differ, where there is one nearby."""
+    if not doubtful:
+        return None
+    for group in sorted(doubtful, key=len, reverse=True):
+        period = group[0].period
+        offsets = _around(sorted(a.offset for a in group), period)
+        one, other = offsets[len(offsets) // 2 - 1], offsets[len(offsets) // 2]
+        for k in range(4 * _LONGEST):
+            x = low + step * k
+            if x not in known and (x + one) // period != (x + other) // period:
+                return x
+    return None
+
+
+def _around(offsets: list[int], period: int) -> list[int]:
+    """Offsets on the circle of a period as one run: an offset and that plus the period do the same."""
+    gaps = [b - a for a, b in zip(offsets, [*offsets[1:], offsets[0] + period], strict=True)]
+    cut = gaps.index(max(gaps)) + 1
+    return offsets[cut:] + [offset + period for offset in offsets[:cut]]
+
+
+def _polynomial(run: Sequence[Mapping[K, int]], degree: int = 4) -> bool:
+    """Whether counts at evenly spaced sizes are polynomials of at most this degree."""
+    for key in {key for counts in run for key in counts}:
+        values = [counts.get(key, 0) for counts in run]
+        for _ in range(degree + 1):
+            values = [b - a for a, b in pairwise(values)]
+        if any(values):
+            return False
+    return True

@@ -1,0 +1,77 @@
+"""One size as a coordinate: the functions of it that costs are made of, and the values to probe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fractions import Fraction
+from itertools import combinations_with_replacement
+
+from assay.cost.polynomial import Atom, Polynomial
+
+
+class Axis:
+    """Hierarchical functions of one size: `h_k` is 0 at the nodes before the k-th, and 1 at the k-th.
+
+    For powers of the size these are Newton's polynomials. Floors of the size (strides, patches, windows)
+    join as further functions; then a node is taken wherever it tells the functions apart.
+
+    Args:
+        size: The name of the size.
+        values: Values that may become nodes, in the order in which they are tried.
+        basis: The functions, in the order in which they are tried.
+        adaptive: Whether a function may only be needed when the one before it was. True for powers.
+
+    Example:
+        >>> axis = Axis.powers("n", range(2, 9))
+        >>> axis.nodes, [str(h) for h in axis.functions[:3]]
+        ((2, 3, 4, 5, 6), ['1', 'n - 2', '(n**2 - 5*n + 6)/2'])
+        >>> axis.weight(2, 10)  # C(8, 2)
+        Fraction(28, 1)
+    """
+
+    def __init__(
+        self, size: str, values: Iterable[int], basis: Iterable[Polynomial], *, adaptive: bool
+    ) -> None:
+        self.size, self.adaptive = size, adaptive
+        nodes: list[int] = []
+        functions: list[Polynomial] = []
+        # `reduced` vanish at all nodes so far: what is left of the functions that have no node yet
+        reduced = list(basis)
+        for value in values:
+            if not reduced:
+                break
+            at = [f.fraction({size: value}) for f in reduced]
+            pivot = next((i for i, v in enumerate(at) if v), None)
+            if pivot is None:
+                continue
+            chosen = reduced.pop(pivot) * (1 / at.pop(pivot))
+            reduced = [f - chosen * v if v else f for f, v in zip(reduced, at, strict=True)]
+            nodes.append(value)
+            functions.append(chosen)
+        self.nodes, self.functions = tuple(nodes), tuple(functions)
+        self._weights: dict[tuple[int, int], Fraction] = {}
+
+    @classmethod
+    def powers(cls, size: str, values: Iterable[int], highest: int = 4) -> Axis:
+        """The powers of the size up to `highest`."""
+        basis = [Polynomial.constant(1)]
+        for _ in range(highest):
+            basis.append(basis[-1] * Polynomial.of(size))
+        return cls(size, values, basis, adaptive=True)
+
+    @classmethod
+    def floors(
+        cls, size: str, values: Iterable[int], atoms: Iterable[Atom], *, mixed: bool
+    ) -> Axis:
+        """The size and floors of it: their squares, and with `mixed` also products of two."""
+        gains = [Polynomial.of(size), *(Polynomial.of(a.size, a.offset, a.period) for a in atoms)]
+        pairs = combinations_with_replacement(gains, 2)
+        products = [a * b for a, b in pairs if mixed or a is b]
+        return cls(size, values, [Polynomial.constant(1), *gains, *products], adaptive=False)
+
+    def weight(self, order: int, value: int) -> Fraction:
+        """`h_order` at `value`."""
+        key = (order, value)
+        if key not in self._weights:
+            self._weights[key] = self.functions[order].fraction({self.size: value})
+        return self._weights[key]

@@ -1,0 +1,158 @@
+"""What a derivation found: polynomials for every key, each with the sizes for which they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from assay.cost.count import PEAK, Key
+from assay.cost.formula import Formula, Piece, Range
+from assay.cost.interpolate import Interpolant
+from assay.cost.polynomial import Polynomial, add
+
+Sizes = dict[str, int]
+
+
+@dataclass(frozen=True)
+class Box:
+    """Polynomials for the sizes in one range each.
+
+    Args:
+        spans: The range of every size.
+        found: The interpolant over all axes, the sizes first.
+        peaks: The same for how much is alive after each operator, which is not a sum.
+        depths: Values of the axes behind the sizes: the depths of stacks of equal layers.
+    """
+
+    spans: Mapping[str, Range]
+    found: Interpolant[Key]
+    peaks: Interpolant[Key]
+    depths: tuple[int, ...] = ()
+
+    @cached_property
+    def polynomials(self) -> dict[Key, Polynomial]:
+        """One polynomial in the sizes for each key."""
+        return self.found.polynomials(self._fixed)
+
+    @cached_property
+    def rivals(self) -> tuple[Polynomial, ...]:
+        """Polynomials of how much is alive, of which the largest is the peak."""
+        return tuple(dict.fromkeys(self.peaks.polynomials(self._fixed).values()))
+
+    @property
+    def _fixed(self) -> dict[int, int]:
+        return dict(enumerate(self.depths, start=len(self.spans)))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Where every polynomial holds, and what it was held against.
+
+    Args:
+        names: The sizes.
+        boxes: The polynomials; none where there is no formula.
+        checked: The held-out sizes, at which every polynomial is exact.
+        refused: Quantities without a formula, with the reason; "" stands for all.
+        from_one: Quantities that hold at size 1 too, by size.
+    """
+
+    names: tuple[str, ...]
+    boxes: tuple[Box, ...] = ()
+    checked: tuple[Sizes, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
+    from_one: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> set[Key]:
+        """Every key that is not zero everywhere."""
+        return {key for box in self.boxes for key in box.polynomials}
+
+    def formula(self, quantity: str, wanted: Callable[[Key], bool]) -> Formula:
+        """The sum of the polynomials of all wanted keys of one quantity.
+
+        Args:
+            quantity: Which quantity.
+            wanted: Which of its keys to sum.
+
+        Returns:
+            The formula.
+        """
+        reason = self.refused.get("") or self.refused.get(quantity)
+        if reason:
+            return Formula.refused(self.names, reason)
+        pieces = [
+            Piece(
+                self._where(box, quantity),
+                add(p for k, p in box.polynomials.items() if k.quantity == quantity and wanted(k)),
+            )
+            for box in self.boxes
+        ]
+        return Formula(self.names, _merged(pieces), "", self._largest)
+
+    def peak(self) -> Formula:
+        """The peak: the largest of what is alive after each operator."""
+        reason = self.refused.get("") or self.refused.get(PEAK)
+        if reason:
+            return Formula.refused(self.names, reason)
+        pieces = (
+            Piece(self._where(box, PEAK), *_upper(box.rivals, box.spans)) for box in self.boxes
+        )
+        return Formula(self.names, tuple(pieces), "", self._largest)
+
+    def _where(self, box: Box, quantity: str) -> tuple[tuple[str, Range], ...]:
+        def span(name: str, found: Range) -> Range:
+            if found.low == 2 and found.step == 1 and quantity in self.from_one.get(name, ()):
+                return Range(1, found.high)
+            return found
+
+        return tuple((name, span(name, found)) for name, found in box.spans.items())
+
+    @cached_property
+    def _largest(self) -> tuple[tuple[str, int], ...]:
+        return tuple(
+            (name, max(sizes[name] for sizes in self.checked))
+            for name in self.names
+            if self.checked
+        )
+
+
+def _merged(pieces: list[Piece]) -> tuple[Piece, ...]:
+    """Pieces of one polynomial that meet along one size, as one: others turned there, not this quantity."""
+    merged = list(pieces)
+    for i, piece in enumerate(merged):
+        for j in range(i + 1, len(merged)):
+            joined = piece.joined(merged[j])
+            if joined is not None:
+                return _merged([*merged[:i], joined, *merged[i + 1 : j], *merged[j + 1 :]])
+    return tuple(merged)
+
+
+def _upper(
+    rivals: tuple[Polynomial, ...], spans: Mapping[str, Range]
+) -> tuple[Polynomial, tuple[Polynomial, ...]]:
+    """The rivals that are the largest somewhere on a grid of sizes, by factors of two."""
+    grids: list[Sizes] = [{}]
+    for name, span in spans.items():
+        values = {
+            span.low + span.step * (2**k - 1) for k in range(0, 20, 1 if len(spans) < 3 else 3)
+        }
+        kept = sorted(v for v in values if v in span)
+        grids = [{**grid, name: value} for grid in grids for value in kept]
+    alive = _undominated(rivals)
+    best: dict[Polynomial, int] = {}
+    for sizes in grids[:5000]:
+        winner = max(alive, key=lambda p: p.fraction(sizes))
+        best[winner] = best.get(winner, 0) + 1
+    first, *others = sorted(best, key=lambda p: -best[p])
+    return first, tuple(others)
+
+
+def _undominated(rivals: tuple[Polynomial, ...]) -> list[Polynomial]:
+    """Without those that another exceeds term by term; sizes and floors of them are not negative."""
+    kept: list[Polynomial] = []
+    ranked = sorted(rivals, key=lambda p: -sum(p.terms.values()))
+    for one in ranked:
+        if not any(all(c >= 0 for c in (other - one).terms.values()) for other in kept):
+            kept.append(one)
+    return kept or [Polynomial()]

@@ -1,0 +1,95 @@
+"""Points that a formula is held against: those that it was not fitted on, chosen to be telling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+
+from assay.cost.count import FORWARD, Key
+from assay.cost.hints import thresholds
+from assay.cost.interpolate import Interpolant, Point
+from assay.cost.law import Laws
+from assay.cost.samples import STEPS, Samples, put
+
+_FAR = (70, 1000)  # values up from the low corner: beyond `if n > 64`, and beyond what costs little
+_AFFORDABLE = 15_000  # steps that a far probe may take
+_REAL = 128  # largest size of a probe that is run for real
+
+
+def near(found: Interpolant[Key], laws: Laws) -> Iterator[Point]:
+    """Points around the nodes: beside them along each size, and between them.
+
+    Args:
+        found: What was fitted.
+        laws: Where it should hold.
+
+    Yields:
+        Points of the box and just outside.
+    """
+    low = laws.low
+    tops = [
+        max(axis.nodes[index[i]] for index in found.coefficients)
+        for i, axis in enumerate(found.axes)
+    ]
+    for i, (top, law) in enumerate(zip(tops, laws.all, strict=True)):
+        yield put(low, i, top + law.span.step)
+        yield put(low, i, law.nearest(top + 4 * law.span.step))
+        if law.guessed:  # every residue
+            for k in range(2 * law.period):
+                yield put(low, i, law.value(k + 3 * law.period))
+    random = Random(0)
+    for _ in range(6 if any(law.atoms for law in laws.all) else 3):
+        yield tuple(
+            law.value(random.randint(0, (top - law.span.low) // law.span.step + 3))
+            for law, top in zip(laws.all, tops, strict=True)
+        )
+
+
+def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point]:
+    """Points far from the nodes, at integers that the code compares with, and at the base.
+
+    Args:
+        found: What was fitted; it also tells how long a probe will take.
+        laws: Where it should hold.
+        samples: What is counted, and where the base is.
+
+    Yields:
+        Points of the box.
+    """
+    low, count = laws.low, laws.sizes
+
+    def affordable(point: Point, factor: int = 1) -> bool:
+        steps = found.at(point).get(Key(STEPS, FORWARD), 0)
+        return steps <= factor * _AFFORDABLE and (
+            samples.probe.way != "real" or max(point) <= _REAL
+        )
+
+    ladder = [law.value(17 + 6 * i) if i < count else 3 for i, law in enumerate(laws.all)]
+    yield laws.inside(tuple(ladder))
+    yield laws.inside((*ladder[:count][::-1], *ladder[count:]))
+    for i, law in enumerate(laws.all):
+        if i >= count or law.span.high is not None:  # also the full depth of a stack
+            yield put(low, i, law.nearest(law.span.high or law.span.low))
+            continue
+        for steps in _FAR:
+            point = put(low, i, law.value(steps))
+            if steps == _FAR[0] or affordable(point):
+                yield point
+    yield from (point for point in _pointed_at(found, laws, samples) if affordable(point))
+    at = laws.inside((*samples.base[:count], *low[count:]))
+    if affordable(at, 4):
+        yield at
+        for i in range(count):
+            for beside in (at[i] - laws.all[i].span.step, at[i] + laws.all[i].span.step):
+                if beside in laws.all[i].span and samples.runs(put(at, i, beside)):
+                    yield put(at, i, beside)
+
+
+def _pointed_at(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point]:
+    """Where the code may branch: at an integer that it compares with, just above, at multiples."""
+    top = max((axis.nodes[-1] for axis in found.axes[: laws.sizes]), default=0)
+    model = samples.probe.model
+    assert model is not None
+    for value in thresholds(samples.probe.constants, model, min(top, 6)):
+        for x in (value, value + 1, 3 * value, 5 * value + 1):
+            yield laws.inside((*(x for _ in range(laws.sizes)), *laws.low[laws.sizes :]))

@@ -1,0 +1,162 @@
+"""Integers that the user's own code compares sizes with: where a cost may turn from one law to another.
+
+A branch `if n > 64` cannot be seen from counts at small sizes. But the 64 stands in the code that runs, or
+in an attribute of a module that it belongs to, so that is where to look.
+"""
+
+from __future__ import annotations
+
+import dis
+import functools
+import inspect
+from collections.abc import Iterable, Iterator
+from types import CodeType, FunctionType
+from typing import Any
+
+from torch import nn
+
+from assay.where import is_plumbing
+
+_LARGEST = 1 << 16
+_ATTRIBUTES = 6  # at most so many integers from modules: widths and vocabularies are among them
+_BOUNDING = {"min", "max", "range", "divmod"}
+
+
+def constants(roots: Iterable[Any], model: nn.Module) -> set[int]:
+    """The integers that a model's code compares with, divides by, or bounds something by.
+
+    Args:
+        roots: The builder, the loss: functions that may lead to more.
+        model: The model; every method of the classes of its modules counts.
+
+    Returns:
+        The integers. Code of torch and of the standard library is not looked at.
+    """
+    waiting: list[Any] = [*roots]
+    for module in model.modules():
+        waiting += [type(module), *(v for v in vars(module).values() if callable(v))]
+    seen: set[int] = set()
+    found: set[int] = set()
+    while waiting:
+        thing = waiting.pop()
+        while isinstance(thing, functools.partial):
+            waiting += [*thing.args, *thing.keywords.values()]
+            thing = thing.func
+        if _is_integer(thing):
+            found.add(thing)
+            continue
+        thing = inspect.unwrap(thing) if callable(thing) else thing
+        thing = getattr(thing, "__func__", thing)
+        if id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        if isinstance(thing, type):
+            if not _is_library(_file_of(thing)):
+                waiting += [v for v in vars(thing).values() if callable(v) or _is_integer(v)]
+        elif isinstance(thing, FunctionType) and not _is_library(thing.__code__.co_filename):
+            for code in _nested(thing.__code__):
+                found |= set(_compared(code))
+                near = (thing.__globals__.get(name) for name in code.co_names)
+                waiting += [v for v in near if isinstance(v, FunctionType | type | int)]
+            waiting += [*_enclosed(thing), *(thing.__defaults__ or ())]
+    return found
+
+
+def _enclosed(function: FunctionType) -> Iterator[Any]:
+    """What a function took along from where it was defined."""
+    for cell in function.__closure__ or ():
+        try:
+            value = cell.cell_contents
+        except ValueError:  # not filled yet
+            continue
+        if callable(value) or _is_integer(value):
+            yield value
+
+
+def _is_library(filename: str) -> bool:
+    """Whether code is torch's, assay's or Python's own; what was typed or generated is the user's."""
+    return is_plumbing(filename) and (not filename.startswith("<") or "frozen" in filename)
+
+
+def thresholds(found: set[int], model: nn.Module, above: int) -> list[int]:
+    """Sizes at which to look twice, smallest first.
+
+    Args:
+        found: What `constants` found.
+        model: The model; integer attributes of modules of the user's own classes count.
+        above: Only those above this are told.
+
+    Returns:
+        Integers.
+    """
+    code = {c for c in found if above < c <= _LARGEST}
+    own = {
+        value
+        for module in model.modules()
+        if not type(module).__module__.startswith("torch.")
+        for name, value in vars(module).items()
+        if _is_integer(value) and above < value <= _LARGEST and not name.startswith("_")
+    }
+    return sorted(code | set(sorted(own - code)[:_ATTRIBUTES]))
+
+
+def periods(found: set[int], model: nn.Module, base: int) -> list[int]:
+    """Strides, patches and windows that may divide a size, smallest first.
+
+    Args:
+        found: What `constants` found.
+        model: The model; integers and tuples of them in its modules count.
+        base: The value of the size in use; what it is a multiple of counts too.
+
+    Returns:
+        Integers from 2 to 64.
+    """
+    all_found = {2, 4, 8, 16, 32, *found}
+    for module in model.modules():
+        for value in vars(module).values():
+            items = value if isinstance(value, tuple | list) else (value,)
+            all_found |= {v for v in items if _is_integer(v)}
+    all_found |= {g for g in range(2, 65) if base % g == 0}
+    return sorted(p for p in all_found if 2 <= p <= 64)
+
+
+def _nested(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _nested(constant)
+
+
+def _compared(code: CodeType) -> Iterator[int]:
+    """Integers loaded just before a comparison or a division, or given to `min`, `max` or `range`."""
+    loaded: list[int] = []
+    bounding = False
+    for instruction in dis.get_instructions(code):
+        name, value = instruction.opname, instruction.argval
+        if name in ("LOAD_CONST", "LOAD_SMALL_INT"):
+            items = value if isinstance(value, tuple) else (value,)
+            loaded += [v for v in items if _is_integer(v)]
+        elif name == "LOAD_GLOBAL":
+            bounding = value in _BOUNDING
+        elif name in ("COMPARE_OP", "CONTAINS_OP", "IS_OP") or (
+            name == "BINARY_OP"
+            and instruction.argrepr.rstrip("=") in ("//", "%", "/", "-", "+", "*")
+        ):
+            yield from loaded
+        elif name in ("CALL", "CALL_FUNCTION", "CALL_KW"):
+            if bounding:
+                yield from loaded
+            loaded, bounding = [], False
+        elif name.startswith(("POP_JUMP", "STORE", "RETURN")):
+            loaded = []
+
+
+def _file_of(thing: type) -> str:
+    try:
+        return inspect.getfile(thing)
+    except (TypeError, OSError):  # built in, or made in a notebook: no file to judge by
+        return "<unknown>" if thing.__module__.startswith(("torch.", "builtins")) else "user.py"
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,0 +1,64 @@
+"""Which storages are alive: bytes kept for the backward pass, and the peak."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor
+
+
+class Live:
+    """Bytes of the storages that are alive, each storage once however many tensors look into it.
+
+    A storage is followed by a weak reference, so that following it does not keep it.
+
+    Args:
+        before: Tensors that are there already: parameters, buffers, inputs.
+
+    Example:
+        >>> import torch
+        >>> live = Live([torch.zeros(4)])
+        >>> x = torch.ones(8)
+        >>> live.see(x), live.see(x.view(2, 4)), live.bytes
+        (True, False, 32)
+        >>> del x
+        >>> live.bytes
+        0
+    """
+
+    def __init__(self, before: Iterable[Tensor] = ()) -> None:
+        self.bytes = 0
+        self._known: dict[int, weakref.ref[Any]] = {}
+        for tensor in before:
+            self.see(tensor)
+
+    def see(self, tensor: Tensor) -> bool:
+        """Take note of a tensor's storage.
+
+        Returns:
+            Whether it is a new one.
+        """
+        storage = tensor.untyped_storage()
+        address = id(storage)  # torch hands out the same Python object while the storage lives
+        if address in self._known:
+            return False
+        size = storage.nbytes()
+        self.bytes += size
+
+        def gone(_: Any) -> None:
+            self.bytes -= size
+            self._known.pop(address, None)
+
+        self._known[address] = weakref.ref(storage, gone)
+        return True
+
+
+def tensors_of(value: Any) -> list[Tensor]:
+    """The tensors of an operator's arguments or output: lists are at most one deep there."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, list | tuple):
+        return [t for item in value for t in tensors_of(item)]
+    return []

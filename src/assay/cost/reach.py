@@ -1,0 +1,44 @@
+"""Which values a size can take at all: where the model runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from assay.cost.formula import Range
+
+_STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128)
+
+
+def reach(value: int, runs: Callable[[int], bool]) -> Range:
+    """The evenly spaced values around `value` at which the model runs, as far as a few tries tell.
+
+    Args:
+        value: One at which it runs.
+        runs: Whether it runs at another.
+
+    Returns:
+        From the least value above 1; a range of one value where no even spacing is found.
+    """
+    # what the base is a multiple of comes last: a width of 64 with 4 heads moves in fours
+    for step in sorted({*_STEPS, value, *(g for g in range(2, value) if value % g == 0)}):
+        below = [value - step * k for k in (1, 2, 3) if value - step * k > 1]
+        if all(runs(value + step * k) for k in (1, 2, 3)):
+            return Range(_least(value, step, runs), None, step)
+        if len(below) == 3 and all(runs(x) for x in below):
+            return Range(_least(value, step, runs), value, step)
+    return Range(value, value)
+
+
+def _least(value: int, step: int, runs: Callable[[int], bool]) -> int:
+    lowest = value % step or step
+    lowest += step if lowest == 1 else 0
+    if lowest >= value or (runs(lowest) and runs(lowest + step)):
+        return min(lowest, value) if value > 1 else lowest
+    bad, good = lowest, value
+    while good - bad > step:
+        middle = bad + (good - bad) // (2 * step) * step
+        if middle != bad and runs(middle):
+            good = middle
+        else:
+            bad = middle if middle != bad else good - step
+    return good

@@ -1,0 +1,133 @@
+"""Counts at points: every point is run once, and what was run is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from assay.cost.count import FORWARD, PEAK, Key, Tally
+from assay.cost.interpolate import Point
+from assay.cost.probe import Probe
+from assay.errors import AssayError
+from assay.progress import Progress
+
+STEPS = "steps"  # operators run: grows with loops, so it tells what a larger probe will take
+_REPEATS = 12  # runs of a model that draws random numbers in Python
+
+
+class Fails(Exception):
+    """The model does not run at a point."""
+
+    def __init__(self, point: Point, error: AssayError) -> None:
+        self.point, self.error = point, error
+
+
+class Samples:
+    """What a model costs at points: the sizes, and behind them the depths of stacks of equal layers.
+
+    Args:
+        probe: Runs the model.
+        base: The sizes in use.
+        stacks: Paths of the stacks that are cut.
+        dropped: Quantities to leave out.
+        first: The tally at the base.
+        progress: Told as probes are run.
+    """
+
+    def __init__(
+        self,
+        probe: Probe,
+        base: Mapping[str, int],
+        stacks: tuple[str, ...],
+        dropped: tuple[str, ...],
+        first: Tally,
+        progress: Progress,
+    ) -> None:
+        self.probe, self.names, self.stacks, self.dropped = probe, tuple(base), stacks, dropped
+        depths = {stack.path: stack.depth for stack in probe.stacks}
+        self.depths = tuple(depths[path] for path in stacks)
+        self.base: Point = (*base.values(), *self.depths)
+        self._known: dict[Point, Tally | AssayError] = {self.base: first}
+        self._progress = progress
+
+    def sizes(self, point: Point) -> dict[str, int]:
+        """The sizes of a point, by name."""
+        return dict(zip(self.names, point, strict=False))
+
+    def say(self, point: Point) -> str:
+        """The sizes of a point, in words."""
+        return ", ".join(f"{name}={value}" for name, value in self.sizes(point).items())
+
+    def runs(self, point: Point) -> bool:
+        """Whether the model runs there."""
+        return isinstance(self._at(point), Tally)
+
+    def tally(self, point: Point) -> Tally:
+        """The tally at a point.
+
+        Returns:
+            The tally.
+
+        Raises:
+            Fails: If the model does not run there.
+        """
+        tally = self._at(point)
+        if isinstance(tally, AssayError):
+            raise Fails(point, tally)
+        return tally
+
+    def counts(self, point: Point) -> dict[Key, int]:
+        """Everything that is a sum."""
+        tally = self.tally(point)
+        left_out = {PEAK, *self.dropped}
+        sums = {k: v for k, v in tally.counts.items() if k.quantity not in left_out}
+        return {**sums, Key(STEPS, FORWARD): tally.steps}
+
+    def peaks(self, point: Point) -> dict[Key, int]:
+        """What was alive after the operators of each line."""
+        return {k: v for k, v in self.tally(point).counts.items() if k.quantity == PEAK}
+
+    @property
+    def known(self) -> list[tuple[Point, Tally]]:
+        """Every point at which the model ran."""
+        return [(point, tally) for point, tally in self._known.items() if isinstance(tally, Tally)]
+
+    def repeats(self, point: Point) -> bool:
+        """Whether another run at the same point, with other random numbers, costs the same."""
+        sizes, first = self.sizes(point), self.counts(point)
+        for seed in range(_REPEATS if self.probe.draws else 1):
+            again = self.probe(sizes, self._cuts(point), seed=seed + 1000)
+            if any(again.counts.get(k, 0) != v for k, v in first.items() if k.quantity != STEPS):
+                return False
+        return True
+
+    def _cuts(self, point: Point) -> dict[str, int]:
+        return dict(zip(self.stacks, point[len(self.names) :], strict=True))
+
+    def _at(self, point: Point) -> Tally | AssayError:
+        if point not in self._known:
+            probe = self.probe
+            self._progress("counting", probe.runs, probe.runs + 8, self.say(point))
+            try:
+                self._known[point] = probe(self.sizes(point), self._cuts(point), seed=probe.runs)
+            except AssayError as error:
+                self._known[point] = error
+        return self._known[point]
+
+
+def differing(explained: Mapping[Key, object], counted: Mapping[Key, int]) -> set[str]:
+    """The quantities in which an explanation and a count differ."""
+    return {
+        key.quantity
+        for key in {*explained, *counted}
+        if key.quantity != STEPS and explained.get(key, 0) != counted.get(key, 0)
+    }
+
+
+def equal(explained: Mapping[Key, object], counted: Mapping[Key, int]) -> bool:
+    """Whether an explanation is exact."""
+    return not differing(explained, counted)
+
+
+def put(point: Point, i: int, value: int) -> Point:
+    """A point with another coordinate."""
+    return (*point[:i], value, *point[i + 1 :])
