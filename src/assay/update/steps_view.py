@@ -41,9 +41,10 @@ def view_of(steps: Steps) -> View:
 
 
 def _question(steps: Steps) -> str:
-    names = " and ".join(row.name for row in steps.rows)
-    if len(steps.rows) < 2:
-        return f"What does the step of {names or 'an optimizer'} do?"
+    *others, last = [row.name for row in steps.rows] or ["an optimizer"]
+    if not others:
+        return f"What does the step of {last} do?"
+    names = f"{', '.join(others)} and {last}"
     return f"At equal {_EQUAL[steps.norm]}, do {names} go the same way?"
 
 
