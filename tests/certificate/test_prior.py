@@ -3,11 +3,13 @@ import functools
 import pytest
 import torch
 from torch import nn
-from worlds import linear, normed, tagger
+from worlds import digits, fit, linear, normed, tagger
 
 from assay import CannotMeasure, Subject, UsageError
 from assay.builder import Builder
+from assay.certificate.certify import certify
 from assay.certificate.prior import Prior, slots
+from assay.certificate.verify import verify
 
 
 def names(model):
@@ -141,3 +143,36 @@ def test_building_leaves_the_random_state_alone():
     before = torch.get_rng_state()
     Prior.of(Builder(normed), 5)
     assert torch.equal(before, torch.get_rng_state())
+
+
+class Standardised(nn.Linear):
+    """Divides by a table that is a buffer."""
+
+    def __init__(self, table):
+        super().__init__(64, 10)
+        self.register_buffer("table", table)
+
+    def forward(self, x):
+        return super().forward(x / self.table)
+
+
+def test_buffers_that_the_builder_computed_are_named_and_those_that_fit_fills_are_coded(tmp_path):
+    def leaking():  # feature scales of the very examples, for free
+        return Subject(Standardised(digits().inputs[0].std(0) + 0.1), fit=fit)
+
+    def honest():
+        def fill(model, examples, progress):
+            model.table.copy_(examples.inputs[0].std(0) + 0.1)
+            fit(model, examples, progress)
+
+        return Subject(Standardised(torch.ones(64)), fit=fill)
+
+    rule = "certificate.built-in-buffers"
+    told = certify(leaking, digits(), trials=3)
+    assert [f.measured.value for f in told.findings if f.rule == rule] == [1]
+    told.save(tmp_path / "c")
+    assert rule in {f.rule for f in verify(tmp_path / "c", leaking, digits()).findings}
+    coded = certify(honest, digits(), trials=3)
+    assert rule not in {f.rule for f in coded.findings}
+    bits = {part.name: part.bits for part in coded.parts}
+    assert bits["table"] > 64 > next(p.bits for p in told.parts if p.name == "table")

@@ -98,6 +98,7 @@ class Prior:
         subject: What it built; a copy where the builder hands out one module every time.
         slots: The slots, with copies of their values as built.
         brought: Names of parameters that neither come from the seed nor are one constant.
+        tables: Names of buffers of that kind: tables of positions, or what somebody computed from data.
         repeatable: Whether building again gave the same values.
         shared: Whether the builder hands out one and the same module.
     """
@@ -107,6 +108,7 @@ class Prior:
     subject: Subject
     slots: tuple[Slot, ...]
     brought: tuple[str, ...]
+    tables: tuple[str, ...]
     repeatable: bool
     shared: bool
 
@@ -135,14 +137,12 @@ class Prior:
         repeatable = _same(initial, slots(again.model))
         del again
         other = slots(_build(builder, seed + 1).model)
-        brought = [
-            slot.name
-            for slot in initial
-            if slot.parameter and _is_brought(slot.name, slot.tensor, other)
-        ]
+        fixed = [slot for slot in initial if _is_brought(slot.name, slot.tensor, other)]
+        brought = tuple(slot.name for slot in fixed if slot.parameter)
+        tables = tuple(slot.name for slot in fixed if not slot.parameter)
         if shared:
             first = _copied(first)
-        return cls(builder, seed, first, initial, tuple(brought), repeatable, shared)
+        return cls(builder, seed, first, initial, brought, tables, repeatable, shared)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -214,7 +214,7 @@ def _same(slots: tuple[Slot, ...], others: tuple[Slot, ...]) -> bool:
 
 
 def _is_brought(name: str, value: Tensor, others: tuple[Slot, ...]) -> bool:
-    """Whether a parameter is the same under another seed, without being one number all over."""
+    """Whether a tensor is the same under another seed, without being one number all over."""
     if bool((value == value.reshape(-1)[0]).all()):
         return False
     return any(

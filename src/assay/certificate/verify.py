@@ -140,7 +140,11 @@ def verify(
     shown = Check("builder", claim.builder, printable(builder.name), None)
     checks = (shown, *before, *after)
     false = [check for check in checks if check.holds is False]
-    findings = [*_false(false, builder.where), *warn.brought(prior, anchored)]
+    findings = [
+        *_false(false, builder.where),
+        *warn.brought(prior, anchored),
+        *warn.tables(prior, anchored),
+    ]
     return Verification(
         path=os.fspath(path),
         verdict="false" if false else "holds",

@@ -51,6 +51,7 @@ def findings(
         *_vacuous(prior, bounds),
         *_untrained(prior, origin),
         *brought(prior, anchored),
+        *tables(prior, anchored),
         *_quantised(bounds, float_errors, slack),
     ]
     return ranked(tuple(found))
@@ -94,6 +95,34 @@ def brought(prior: Prior, anchored: bool) -> Iterator[Finding]:
         measured=Number(len(prior.brought), "parameters", "measured"),
         severity="note",
         repair=repair,
+        where=prior.builder.where,
+        theory="L1",
+    )
+
+
+def tables(prior: Prior, anchored: bool) -> Iterator[Finding]:
+    """Buffers that the builder fills in the same way under every seed, and that cost nothing.
+
+    Args:
+        prior: What was known before the data.
+        anchored: Whether the code refers to built values.
+
+    Yields:
+        At most one note.
+    """
+    if not anchored or not prior.tables:
+        return
+    names = ", ".join(f"`{name}`" for name in prior.tables[:3]) + ", …" * (len(prior.tables) > 3)
+    yield Finding(
+        "certificate.built-in-buffers",
+        f"The bound rests on a promise: the builder fills {names} in the same way under every seed, and "
+        "they cost no bits. Tables of positions are fine; if these were computed from the examples, the "
+        "bound is false.",
+        expected=Number(0, "buffers that the seed does not explain", "measured"),
+        measured=Number(len(prior.tables), "buffers", "measured"),
+        severity="note",
+        repair="Let `fit` fill buffers that depend on the examples (feature means, scales): then they are "
+        "coded.",
         where=prior.builder.where,
         theory="L1",
     )
