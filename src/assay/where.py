@@ -25,6 +25,15 @@ def is_ours(filename: str) -> bool:
     return filename.startswith(_HERE)
 
 
+def is_installed(filename: str) -> bool:
+    """Whether `filename` is part of an installed package.
+
+    Returns:
+        True for a file under site-packages.
+    """
+    return any(site in filename for site in _SITE)
+
+
 @lru_cache(maxsize=1)
 def _torch() -> str:
     spec = find_spec("torch")
@@ -40,7 +49,7 @@ def is_plumbing(filename: str) -> bool:
     """
     if filename.startswith("<") or is_ours(filename) or filename.startswith(_torch()):
         return True
-    return filename.startswith(_STDLIB) and not any(site in filename for site in _SITE)
+    return filename.startswith(_STDLIB) and not is_installed(filename)
 
 
 @dataclass(frozen=True, order=True)

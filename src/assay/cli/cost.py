@@ -43,5 +43,6 @@ def cost(
         full = {**build.sizes, **point}
         click.echo(f"At {', '.join(f'{k}={v}' for k, v in full.items())}:")
         for name, formula in result.formulas().items():
-            click.echo(f"  {name:<28} {formula(**full):>24,}")
+            number = f"{formula(**full):,}" if formula.holds(**full) else "no formula here"
+            click.echo(f"  {name:<28} {number:>24}")
     return code

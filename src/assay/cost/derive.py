@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import combinations
 
 from assay.cost.axis import Axis
 from assay.cost.count import BYTES, PEAK, SAVED, Key, Tally
@@ -26,6 +27,7 @@ from assay.cost.samples import Fails, Samples, differing, equal, put
 from assay.progress import Progress, silent
 
 _BOXES = 8  # more laws than this are no formula that a reader could use
+_FURTHER = 8  # steps up from the low corner, where the smallest sizes hide which tensors weigh most
 _PEAK = 0.01  # what the peak may be off by
 
 
@@ -90,12 +92,13 @@ class _Search:
         except _Refused:
             self._guess = True
             boxes = self._boxes(laws)
+        one = {name: self._from_one(i, boxes) for i, name in enumerate(samples.names)}
+        boxes += self._ones(laws, boxes, one)
         refused = dict.fromkeys(samples.dropped, "its counts are no polynomial in the sizes")
         with_peaks = [self._peak(box) for box in boxes]
         if None in with_peaks:
             refused[PEAK] = "no maximum of polynomials is within 1 % of what was alive"
         boxes = [peak or box for peak, box in zip(with_peaks, boxes, strict=True)]
-        one = {name: self._from_one(i, boxes) for i, name in enumerate(samples.names)}
         return Fit(samples.names, tuple(boxes), tuple(self._checked), refused, one)
 
     def _ranges(self) -> Laws:
@@ -241,13 +244,35 @@ class _Search:
         return Box(spans, found, found.replayed(samples.peaks), samples.depths)
 
     def _peak(self, box: Box) -> Box | None:
-        """The box with only those peaks that nothing contradicts.
+        """The box with peaks that nothing contradicts, fitted at the nodes or a little further up.
+
+        Returns:
+            The box, or None where there are none.
+        """
+        honest = self._honest(box, box.peaks)
+        if honest is not None:
+            return replace(box, peaks=honest)
+        axes, spans = [], dict(box.spans)
+        for axis in box.found.axes:
+            span = spans.get(axis.size)
+            if span is None or span.high is not None or not axis.adaptive:
+                axes.append(axis)
+                continue
+            spans[axis.size] = replace(span, low=span.low + _FURTHER * span.step)
+            law = Law(spans[axis.size])
+            axes.append(law.axis(axis.size))
+        peaks = box.found.replayed(self._samples.peaks, axes)
+        honest = self._honest(replace(box, spans=spans), peaks)
+        return None if honest is None else replace(box, peaks=honest, peak_spans=spans)
+
+    def _honest(self, box: Box, peaks: Interpolant[Key]) -> Interpolant[Key] | None:
+        """The peaks that claim no more than was alive at any point of the box where the model ran.
 
         What is alive after the operators of a line may itself be the larger of two laws. Such a peak
         claims too much somewhere, and is left out.
 
         Returns:
-            The box, or None where what is left does not reach what was alive.
+            The peaks, or None where what is left does not reach what was alive.
         """
         spans = tuple(box.spans.values())
         known = [
@@ -255,21 +280,40 @@ class _Search:
             for point, tally in self._samples.known
             if all(x in span for x, span in zip(point, spans, strict=False))
         ]
-        nodes = [tally for point, tally in known if point in box.peaks.points]
-        keys = {k for k in box.peaks.keys if all(k in tally.counts for tally in nodes)}
-        claims = [(box.peaks.at(point), tally.peak) for point, tally in known]
+        nodes = [tally for point, tally in known if point in peaks.points]
+        keys = {k for k in peaks.keys if all(k in tally.counts for tally in nodes)}
+        claims = [(peaks.at(point), tally.peak) for point, tally in known]
         for claimed, peak in claims:
-            keys -= {k for k in keys if claimed.get(k, 0) > (1 + _PEAK) * peak}
+            keys -= {k for k in keys if float(claimed.get(k, 0)) > (1 + _PEAK) * peak}
         for claimed, peak in claims:
-            if all(claimed.get(k, 0) < (1 - _PEAK) * peak for k in keys):
+            if all(float(claimed.get(k, 0)) < (1 - _PEAK) * peak for k in keys):
                 return None
-        return replace(box, peaks=box.peaks.only(keys))
+        return peaks.only(keys)
+
+    def _ones(self, laws: Laws, boxes: list[Box], one: Mapping[str, frozenset[str]]) -> list[Box]:
+        """Boxes of their own for sizes that are 1 in use, where 1 takes another path than 2."""
+        names, quantities = self._samples.names, {k.quantity for b in boxes for k in b.polynomials}
+        odd = [
+            i
+            for i, name in enumerate(names)
+            if self._samples.base[i] == 1
+            and laws.all[i].span.low == 2
+            and not quantities <= one[name]
+        ]
+        found: list[Box] = []
+        for chosen in (c for size in range(1, len(odd) + 1) for c in combinations(odd, size)):
+            here = laws
+            for i in chosen:
+                here = here.having(i, Law(Range(1, 1)))
+            if self._samples.runs(here.low):
+                found += self._boxes(here)
+        return found
 
     def _from_one(self, i: int, boxes: list[Box]) -> frozenset[str]:
         """Quantities that the formula also has right at size 1, which often takes a path of its own."""
         samples = self._samples
         for box in boxes:
-            span = list(box.spans.values())[i]
+            span = box.spans[samples.names[i]]
             if span.low != 2 or span.step != 1:
                 continue
             low = tuple(axis.nodes[0] for axis in box.found.axes)
@@ -280,7 +324,7 @@ class _Search:
             for point in points:
                 wrong |= differing(box.found.at(point), samples.counts(point))
                 peak = samples.tally(point).peak
-                claimed = max(box.peaks.at(point).values(), default=0)
+                claimed = max(map(float, box.peaks.at(point).values()), default=0.0)
                 if abs(claimed - peak) > _PEAK * peak:
                     wrong.add(PEAK)
             return frozenset({key.quantity for key in box.polynomials} | {PEAK}) - wrong

@@ -23,12 +23,14 @@ class Box:
         found: The interpolant over all axes, the sizes first.
         peaks: The same for how much is alive after each operator, which is not a sum.
         depths: Values of the axes behind the sizes: the depths of stacks of equal layers.
+        peak_spans: The ranges in which the peaks hold, where they differ.
     """
 
     spans: Mapping[str, Range]
     found: Interpolant[Key]
     peaks: Interpolant[Key]
     depths: tuple[int, ...] = ()
+    peak_spans: Mapping[str, Range] | None = None
 
     @cached_property
     def polynomials(self) -> dict[Key, Polynomial]:
@@ -96,7 +98,8 @@ class Fit:
         if reason:
             return Formula.refused(self.names, reason)
         pieces = (
-            Piece(self._where(box, PEAK), *_upper(box.rivals, box.spans)) for box in self.boxes
+            Piece(self._where(box, PEAK), *_upper(box.rivals, box.peak_spans or box.spans))
+            for box in self.boxes
         )
         return Formula(self.names, tuple(pieces), "", self._largest)
 
@@ -106,7 +109,8 @@ class Fit:
                 return Range(1, found.high)
             return found
 
-        return tuple((name, span(name, found)) for name, found in box.spans.items())
+        spans = box.peak_spans if quantity == PEAK and box.peak_spans else box.spans
+        return tuple((name, span(name, found)) for name, found in spans.items())
 
     @cached_property
     def _largest(self) -> tuple[tuple[str, int], ...]:
@@ -119,7 +123,12 @@ class Fit:
 
 def _merged(pieces: list[Piece]) -> tuple[Piece, ...]:
     """Pieces of one polynomial that meet along one size, as one: others turned there, not this quantity."""
-    merged = list(pieces)
+    merged: list[Piece] = []
+    for (
+        piece
+    ) in pieces:  # the first that covers counts, so what an earlier one covers is never asked
+        if not any(earlier.includes(piece) for earlier in merged):
+            merged.append(piece)
     for i, piece in enumerate(merged):
         for j in range(i + 1, len(merged)):
             joined = piece.joined(merged[j])

@@ -113,6 +113,11 @@ class Piece:
         where = tuple((n, span if n == name else s) for n, s in self.where)
         return Piece(where, self.polynomial, self.rivals)
 
+    def includes(self, other: Piece) -> bool:
+        """Whether every size of another piece is one of this."""
+        pairs = zip(self.where, other.where, strict=True)
+        return all(a.meet(b) == b for (_, a), (_, b) in pairs)
+
     def covers(self, sizes: Mapping[str, int]) -> bool:
         """Whether the piece speaks about `sizes`; a size that is not given fits."""
         return all(name not in sizes or sizes[name] in span for name, span in self.where)
@@ -230,6 +235,17 @@ class Formula:
             f"sizes for which it was derived: {holds}",
             "At other sizes the model does not run, or costs something else that was not derived.",
         )
+
+    def holds(self, /, **sizes: int) -> bool:
+        """Whether the formula answers at these sizes.
+
+        Args:
+            **sizes: A value for every size.
+
+        Returns:
+            False where it was refused, or was derived for other sizes.
+        """
+        return any(piece.covers(sizes) for piece in self.pieces)
 
     def _check(self, sizes: Mapping[str, int]) -> None:
         if not self.pieces:

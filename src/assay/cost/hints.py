@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import nn
 
-from assay.where import is_plumbing
+from assay.where import is_installed, is_plumbing
 
 _LARGEST = 1 << 16
 _ATTRIBUTES = 6  # at most so many integers from modules: widths and vocabularies are among them
@@ -33,6 +33,12 @@ def constants(roots: Iterable[Any], model: nn.Module) -> set[int]:
         The integers. Code of torch and of the standard library is not looked at.
     """
     waiting: list[Any] = [*roots]
+    # of an installed library only the files that define the model: not its caches and downloads
+    own = {_file_of(type(module)) for module in model.modules()}
+
+    def foreign(filename: str) -> bool:
+        return _is_library(filename) or (is_installed(filename) and filename not in own)
+
     for module in model.modules():
         waiting += [type(module), *(v for v in vars(module).values() if callable(v))]
     seen: set[int] = set()
@@ -51,9 +57,9 @@ def constants(roots: Iterable[Any], model: nn.Module) -> set[int]:
             continue
         seen.add(id(thing))
         if isinstance(thing, type):
-            if not _is_library(_file_of(thing)):
+            if not foreign(_file_of(thing)):
                 waiting += [v for v in vars(thing).values() if callable(v) or _is_integer(v)]
-        elif isinstance(thing, FunctionType) and not _is_library(thing.__code__.co_filename):
+        elif isinstance(thing, FunctionType) and not foreign(thing.__code__.co_filename):
             for code in _nested(thing.__code__):
                 found |= set(_compared(code))
                 near = (thing.__globals__.get(name) for name in code.co_names)
@@ -90,14 +96,16 @@ def thresholds(found: set[int], model: nn.Module, above: int) -> list[int]:
         Integers.
     """
     code = {c for c in found if above < c <= _LARGEST}
-    own = {
-        value
-        for module in model.modules()
-        if not type(module).__module__.startswith("torch.")
-        for name, value in vars(module).items()
-        if _is_integer(value) and above < value <= _LARGEST and not name.startswith("_")
-    }
-    return sorted(code | set(sorted(own - code)[:_ATTRIBUTES]))
+    own: dict[tuple[type, str], set[int]] = {}
+    for module in model.modules():
+        if not type(module).__module__.startswith("torch."):
+            for name, value in vars(module).items():
+                if _is_integer(value) and not name.startswith("_"):
+                    own.setdefault((type(module), name), set()).add(value)
+    # what differs from layer to layer is a layer's number, not a threshold
+    steady = {v for values in own.values() if len(values) <= 2 for v in values}
+    new = sorted(v for v in steady - code if above < v <= _LARGEST)
+    return sorted(code | set(new[:_ATTRIBUTES]))
 
 
 def periods(found: set[int], model: nn.Module, base: int) -> list[int]:

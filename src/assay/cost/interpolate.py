@@ -76,16 +76,19 @@ class Interpolant(Generic[K]):
             self._grow(ring)
         return bool(ring)
 
-    def replayed(self, measure: Callable[[Point], Mapping[K, int]]) -> Interpolant[K]:
+    def replayed(
+        self, measure: Callable[[Point], Mapping[K, int]], axes: Sequence[Axis] | None = None
+    ) -> Interpolant[K]:
         """Other functions on the same set of indices.
 
         Args:
             measure: As for the class.
+            axes: Other axes, with as many nodes; by default the same.
 
         Returns:
             Their interpolant, which no longer grows.
         """
-        other: Interpolant[K] = Interpolant(measure, self.axes, grow=False)
+        other: Interpolant[K] = Interpolant(measure, axes or self.axes, grow=False)
         for index in self.coefficients:  # in the order of growth: what is below comes first
             other._add(index)
         return other

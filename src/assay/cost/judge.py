@@ -77,11 +77,13 @@ def _bytes(cost: Cost) -> list[Finding]:
         for phase in ("forward", "backward")
         for moved, done in [(getattr(cost.bytes, phase), getattr(cost.operations, phase))]
         for name in cost.base
-        if moved.degree(name) > done.degree(name)
+        if moved.pieces and done.pieces and moved.degree(name) > done.degree(name)
     ]
 
 
 def _backward(cost: Cost) -> list[Finding]:
+    if not (cost.flops.forward.holds(**cost.base) and cost.flops.backward.holds(**cost.base)):
+        return []
     forward, backward = cost.flops.forward(**cost.base), cost.flops.backward(**cost.base)
     if not forward or backward <= _DEAR * forward:
         return []

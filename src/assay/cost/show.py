@@ -64,7 +64,7 @@ def _answer(cost: Cost) -> str:
     if len(lengths) == 2 and len(forward.needed) > 2:
         text += f"; {forward.order_in(*lengths)} in n and m alone"
     text += "."
-    if not backward.is_zero:
+    if not backward.is_zero and backward.holds(**cost.base) and forward.holds(**cost.base):
         ratio = backward(**cost.base) / forward(**cost.base)
         text += f" The backward pass costs {ratio:.2f} times that" + (f" at {at}." if at else ".")
     return text
@@ -86,11 +86,12 @@ def _growth(cost: Cost) -> list[Lines]:
         return []
     lines = []
     for kind, phases in cost.by_class.items():
-        y = [phases.total(**{**cost.base, name: x}) for x in points]
+        y = [_at_sizes(phases.total, {**cost.base, name: x}) for x in points]
         if any(y):
             lines.append(Series(kind, points, y))
-    moved = [cost.bytes.total(**{**cost.base, name: x}) for x in points]
-    lines.append(Series("bytes moved", points, moved, "dashed"))
+    moved = [_at_sizes(cost.bytes.total, {**cost.base, name: x}) for x in points]
+    if any(moved):
+        lines.append(Series("bytes moved", points, moved, "dashed"))
     return [
         Lines(
             tuple(lines),
@@ -131,14 +132,18 @@ def _table(
 ) -> Table:
     ranked = sorted(phases.items(), key=lambda item: -_at(item[1].total, cost))
     rows = tuple(
-        (name or "(the model itself)", str(p.forward), str(p.backward), f"{_at(p.total, cost):,}")
+        (name or "(the model itself)", str(p.forward), str(p.backward), _number(p.total, cost))
         for name, p in ranked
     )
     return Table(columns, rows, caption)
 
 
 def _at(formula: Formula, cost: Cost) -> int:
-    return formula(**cost.base)
+    return _at_sizes(formula, cost.base)
+
+
+def _number(formula: Formula, cost: Cost) -> str:
+    return f"{formula(**cost.base):,}" if formula.holds(**cost.base) else "–"
 
 
 def _counts(cost: Cost) -> tuple[Paragraph, ...]:
@@ -146,6 +151,10 @@ def _counts(cost: Cost) -> tuple[Paragraph, ...]:
     return (
         Paragraph(f"Fix a size with `-a name=value` to derive the others; base sizes {sizes}."),
     )
+
+
+def _at_sizes(formula: Formula, sizes: Mapping[str, int]) -> int:
+    return formula(**sizes) if formula.holds(**sizes) else 0
 
 
 def _on_grid(formula: Formula, name: str, size: int) -> int:

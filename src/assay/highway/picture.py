@@ -198,7 +198,7 @@ def _table(highways: Highways) -> Table:
     )
     caption = (
         "Length in additions; half-life: additions until the gradient's norm halves; kept: its norm at "
-        "the start of the path over that at the end, where alone it enters."
+        "the start of the path over that at the end, for a gradient that enters at the end alone."
     )
     return Table(columns, tuple(rows), caption)
 
@@ -224,8 +224,8 @@ def _notes(highways: Highways) -> tuple[str, ...]:
         "weights, or write to a gated state.",
         ("The gradient is that of the loss" if highways.loss else _PROJECTION)
         + " at the end of a path, or a random one where it does not reach that end.",
-        "A gate driven by data is needed where weights are shared and the state has to be overwritten "
-        "by choice; with weights of its own a diversion weights itself.",
+        "A gate driven by data is for shared weights and a state that is overwritten by choice; with "
+        "weights of its own a diversion weights itself.",
     ]
     if any(not path.gradient for path in highways.paths):
         notes.append("Gradients are measured on the 24 longest paths, and not on the meta device.")

@@ -97,10 +97,10 @@ def _tied_ungated(path: SkipPath) -> Finding:
         message=(
             f"{steps} additions share one diversion and no gate, so they add coherently: the state "
             f"grows {growth:.3g}-fold and the gradient {path.retention:.3g}-fold over the path. "
-            "Shared weights cannot leave out a step; only overwriting by choice needs a gate, "
-            "pure accumulation does not."
+            "To leave out a step or to overwrite the state, a gate driven by data is the direct "
+            "way; pure accumulation needs none."
         ),
-        expected=Number(math.e, "1", "bound", "(1 + 1/T)^T, with diversions scaled by 1/T"),
+        expected=Number(math.e, "1", "bound", "(1 + 1/T)^T, for diversions of slope 1/T"),
         measured=_ratio(worst, "size of the state, or of the gradient, end over start"),
         severity="warning" if grave else "note",
         repair=(
@@ -147,8 +147,8 @@ def _gate_unneeded(path: SkipPath) -> Finding | None:
         rule="highway.gate-unneeded",
         message=(
             f"{path.length} additions are gated by data although each diversion has weights of its "
-            "own, which can already weight its contribution. A gate is needed where weights are "
-            f"shared and the state has to be overwritten by choice.{kept}"
+            "own, which can already weight its contribution. A gate is for shared weights and a "
+            f"state that is overwritten by choice.{kept}"
         ),
         expected=Number("no gate", "", "formula"),
         measured=_ratio(path.retention, "fraction of the gradient's norm that survives the path"),
