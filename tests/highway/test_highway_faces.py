@@ -1,0 +1,34 @@
+"""The command, and the page about it."""
+
+import json
+import re
+
+import pytest
+
+from assay.cli import main
+from assay.highway import rules
+
+
+@pytest.mark.parametrize(("cell", "code"), [("gru", 1), ("highway", 0)])
+def test_the_command(cell, code, pytestconfig, capsys):
+    target = str(pytestconfig.rootpath / "examples" / f"recurrent.py:{cell}")
+    words = ["highway", target, "--size", "n=24", "--size", "b=2", "--format", "json"]
+    assert main(words) == code
+    (section,) = json.loads(capsys.readouterr().out)["sections"]
+    assert section["name"] == "highway"
+    assert section["result"]["paths"][0]["length"] == 24
+
+
+def test_every_rule_is_on_the_page_and_every_rule_of_the_page_exists(pytestconfig):
+    page = (pytestconfig.rootpath / "docs" / "highway.md").read_text()
+    with open(rules.__file__, encoding="utf-8") as file:
+        made = set(re.findall(r'rule="(highway\.[\w-]+)"', file.read()))
+    assert set(re.findall(r"^\| `(highway\.[\w-]+)`", page, re.M)) == made
+
+
+def test_the_python_on_the_page_runs(pytestconfig):
+    page = (pytestconfig.rootpath / "docs" / "highway.md").read_text()
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.S):
+        exec(block, names)
+    assert names["after"].longest.length == 40
