@@ -90,6 +90,5 @@ def _pointed_at(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterat
     top = max((axis.nodes[-1] for axis in found.axes[: laws.sizes]), default=0)
     model = samples.probe.model
     assert model is not None
-    for value in thresholds(samples.probe.constants, model, min(top, 6)):
-        for x in (value, value + 1, 3 * value, 5 * value + 1):
-            yield laws.inside((*(x for _ in range(laws.sizes)), *laws.low[laws.sizes :]))
+    for x in thresholds(samples.probe.constants, model, min(top, 6)):
+        yield laws.inside((*(x for _ in range(laws.sizes)), *laws.low[laws.sizes :]))

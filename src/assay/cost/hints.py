@@ -85,15 +85,16 @@ def _is_library(filename: str) -> bool:
 
 
 def thresholds(found: set[int], model: nn.Module, above: int) -> list[int]:
-    """Sizes at which to look twice, smallest first.
+    """Sizes at which a cost may turn, smallest first: where to look twice.
 
     Args:
-        found: What `constants` found.
-        model: The model; integer attributes of modules of the user's own classes count.
-        above: Only those above this are told.
+        found: What `constants` found: sizes just there, just above, and at multiples are told.
+        model: The model; integer attributes of modules of the user's own classes count too, and sizes
+            there and just above are told.
+        above: Only integers above this are looked at.
 
     Returns:
-        Integers.
+        Sizes.
     """
     code = {c for c in found if above < c <= _LARGEST}
     own: dict[tuple[type, str], set[int]] = {}
@@ -104,8 +105,9 @@ def thresholds(found: set[int], model: nn.Module, above: int) -> list[int]:
                     own.setdefault((type(module), name), set()).add(value)
     # what differs from layer to layer is a layer's number, not a threshold
     steady = {v for values in own.values() if len(values) <= 2 for v in values}
-    new = sorted(v for v in steady - code if above < v <= _LARGEST)
-    return sorted(code | set(new[:_ATTRIBUTES]))
+    new = sorted(v for v in steady - code if above < v <= _LARGEST)[:_ATTRIBUTES]
+    beside = {x for v in (*code, *new) for x in (v, v + 1)}
+    return sorted(beside | {x for c in code for x in (3 * c, 5 * c + 1)})
 
 
 def periods(found: set[int], model: nn.Module, base: int) -> list[int]:

@@ -219,6 +219,7 @@ def _sorted(terms: Terms) -> list[tuple[Monomial, Fraction]]:
 # Readable text: pull out what all terms share, split products, then group by the commonest atom ---------
 
 
+_SPLIT = 10  # atoms up to which every way to split a sum is tried: there are 2^atoms of them
 _Product = Callable[[Fraction, Monomial, list[str]], str]
 
 
@@ -257,6 +258,8 @@ def _grouped(terms: Terms, product: _Product) -> str:
 def _split(terms: Terms) -> tuple[Terms, Terms] | None:
     """Two factors without a common atom whose product is `terms`, if there are any."""
     atoms = sorted({atom for m in terms for atom, _ in m})
+    if len(atoms) > _SPLIT:
+        return None
     for size in range(1, len(atoms) // 2 + 1):
         for chosen in combinations(atoms, size):
             left: Terms = {}

@@ -24,6 +24,7 @@ from assay.builder import Builder
 from assay.cost.count import Memory, Tally, count
 from assay.cost.hints import constants
 from assay.cost.repeats import Stack, find_stacks
+from assay.cost.skeleton import Skeletons
 from assay.errors import AssayError, CannotMeasure, UsageError, verbatim
 from assay.state import preserved_random_state, unfused
 from assay.subject import Subject, tensors
@@ -64,6 +65,7 @@ class Probe:
         self.draws = False
         self.together = False
         self._memory = Memory()
+        self._skeletons: Skeletons | None = None
         self._paths: frozenset[str] | None = None
         self.runs = 0
 
@@ -112,7 +114,11 @@ class Probe:
             ModulesChanged: If there are other modules than before.
         """
         self.runs += 1
-        with preserved_random_state(seed), unfused(), self._prepared(sizes) as subject:
+        with (
+            preserved_random_state(seed),
+            unfused(),
+            self._prepared(sizes, depths or {}) as subject,
+        ):
             self.loss = subject.loss
             names = self._cut(subject.model, depths or {})
             before = _host_state(self.way)
@@ -129,10 +135,10 @@ class Probe:
         return constants((self.build.function, self.loss), self.model)
 
     @contextmanager
-    def _prepared(self, sizes: Mapping[str, int]) -> Iterator[Subject]:
+    def _prepared(self, sizes: Mapping[str, int], depths: Mapping[str, int]) -> Iterator[Subject]:
         if self.way in ("meta", "traced"):
             with torch.device("meta"), _tracing(self.way == "traced"):
-                subject = self.build(**sizes)
+                subject = self._built(sizes, depths)
                 if not all(t.is_meta for t in _held(subject)):
                     raise CannotMeasure(
                         "builder", verbatim("tensors with data"), "meta tensors", ""
@@ -140,27 +146,57 @@ class Probe:
                 yield subject
         elif self.way == "fake":
             with FakeTensorMode(allow_non_fake_inputs=True):
-                yield self.build(**sizes)
+                yield self._built(sizes, depths)
         elif self.way == "moved":
-            subject = self.build(**sizes)
+            subject = self._built(sizes, depths)
             model = _copied(subject.model).to("meta")
             inputs, kwargs = tree_map(_to_meta, (subject.inputs, subject.kwargs))
             with torch.device("meta"):
                 yield Subject(model, inputs, kwargs, subject.loss)
         else:
-            subject = self.build(**sizes)
+            subject = self._built(sizes, depths)
             model = _copied(subject.model) if self.build.shared_model else subject.model
             yield Subject(model, subject.inputs, subject.kwargs, subject.loss)
 
+    def _built(self, sizes: Mapping[str, int], depths: Mapping[str, int]) -> Subject:
+        """The subject, without the layers that will be cut away where that can be had."""
+        if not any(depths.get(s.path, s.depth) < s.depth for s in self.stacks):
+            return self.build(**sizes)
+        if self._skeletons is None:
+            assert self.model is not None
+            self._skeletons = Skeletons()
+            with self._skeletons.watching(self.stacks, self.model):
+                subject = self.build(**sizes)
+            if self._outline(subject.model, {}) == self._paths:
+                self._skeletons.learn(self.stacks, subject.model)
+            return subject
+        try:
+            with self._skeletons.building(depths):
+                return self.build(**sizes)
+        except AssayError:  # something looks into its layers while it is built
+            self._skeletons = Skeletons()
+            return self.build(**sizes)
+
+    def _changed(self, model: nn.Module, depths: Mapping[str, int]) -> bool:
+        gone = tuple(prefix for s in self.stacks for prefix in s.prefixes(depths.get(s.path)))
+        kept = {p for p in self._paths or () if not f"{p}.".startswith(gone)}
+        return self._outline(model, depths) != kept
+
+    def _outline(self, model: nn.Module, depths: Mapping[str, int]) -> frozenset[str]:
+        """The paths of all modules but those in layers that are cut away."""
+        gone = tuple(prefix for s in self.stacks for prefix in s.prefixes(depths.get(s.path)))
+        return frozenset(
+            name for name, _ in model.named_modules() if not f"{name}.".startswith(gone)
+        )
+
     def _cut(self, model: nn.Module, depths: Mapping[str, int]) -> dict[nn.Module, str]:
         names = {module: name for name, module in model.named_modules()}
-        paths = frozenset(names.values())
         if self._paths is None:
-            self._paths, self.stacks = paths, find_stacks(model)
-        elif paths != self._paths and not self.together:
+            self._paths, self.stacks = frozenset(names.values()), find_stacks(model)
+            self.model = model
+        elif not self.together and self._changed(model, depths):
             self.together, self.stacks = True, ()
             raise ModulesChanged
-        self.model = model
         for stack in self.stacks:
             names |= stack.names(model)
             stack.cut(model, depths.get(stack.path, stack.depth))

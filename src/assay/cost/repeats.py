@@ -25,16 +25,25 @@ class Stack:
     first: int
     depth: int
 
+    def layers(self, model: nn.Module) -> list[nn.Module]:
+        """The equal layers."""
+        container = model.get_submodule(self.path)
+        return list(container.children())[self.first : self.first + self.depth]
+
     def names(self, model: nn.Module) -> dict[nn.Module, str]:
         """Every module in the run, named alike in all layers: `layers.*.attention`."""
-        container = model.get_submodule(self.path)
-        layers = list(container.children())[self.first : self.first + self.depth]
         prefix = f"{self.path}." if self.path else ""
         return {
             module: f"{prefix}*.{name}".rstrip(".")
-            for layer in layers
+            for layer in self.layers(model)
             for name, module in layer.named_modules()
         }
+
+    def prefixes(self, depth: int | None) -> list[str]:
+        """The beginnings of paths of layers beyond a depth."""
+        start = f"{self.path}." if self.path else ""
+        kept = self.depth if depth is None else depth
+        return [f"{start}{i}." for i in range(self.first + kept, self.first + self.depth)]
 
     def cut(self, model: nn.Module, depth: int) -> None:
         """Take out all but `depth` of the equal layers, in place."""
