@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from types import FrameType
 
 _HERE = str(Path(__file__).parent) + os.sep
+_CALLER = _HERE + "subject.py"  # what calls the user's model: further out is who called assay
 _STDLIB = sysconfig.get_paths()["stdlib"] + os.sep
 _SITE = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 
@@ -92,12 +94,18 @@ def here(skip: int = 1) -> Location | None:
     Returns:
         The location, or None where every frame is machinery (as in a backward pass started by assay).
     """
-    frame = sys._getframe(skip)
-    while frame is not None:
-        code = frame.f_code
-        if not is_plumbing(code.co_filename):
-            return Location(code.co_filename, frame.f_lineno, code.co_name)
-        frame = frame.f_back  # type: ignore[assignment]
+    frame = _user_frame(skip + 1)
+    code = frame.f_code if frame else None
+    return Location(code.co_filename, frame.f_lineno, code.co_name) if frame and code else None
+
+
+def _user_frame(skip: int) -> FrameType | None:
+    """The innermost frame of the user's, as far out as where assay called their model."""
+    frame: FrameType | None = sys._getframe(skip)
+    while frame is not None and frame.f_code.co_filename != _CALLER:
+        if not is_plumbing(frame.f_code.co_filename):
+            return frame
+        frame = frame.f_back
     return None
 
 
@@ -110,12 +118,8 @@ def line_here(skip: int = 1) -> str:
     Returns:
         "file:line", or "" where every frame is machinery.
     """
-    frame = sys._getframe(skip)
-    while frame is not None:
-        if not is_plumbing(frame.f_code.co_filename):
-            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
-        frame = frame.f_back  # type: ignore[assignment]
-    return ""
+    frame = _user_frame(skip + 1)
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""
 
 
 def raised_at(error: BaseException) -> Location | None:

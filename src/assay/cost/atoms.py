@@ -7,9 +7,9 @@ period can be guessed, from the integers in the code.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from fractions import Fraction
-from itertools import pairwise
+from itertools import combinations, pairwise
 from math import gcd
 from typing import TypeVar
 
@@ -19,6 +19,7 @@ K = TypeVar("K", bound=Hashable)
 _LONGEST = 256  # the longest period looked for: five strides of two in front of a window of eight
 _TRIED = (0, 1, 2, 5, 19, 39, 70, 101, 143, 200, 267, 331)
 _ROUNDS = 24
+_COMPARED = 64  # floors compared with each other at a time
 _SHORT = 8  # periods for which every offset is taken along
 
 
@@ -49,8 +50,8 @@ def floors_in_shapes(
         candidates = [_candidates(size, xs, column) for column in curved]
         if not all(candidates):
             return None
-        doubtful = [c for c in candidates if len(c) > 1]
-        telling = _telling(doubtful, known, low, step)
+        doubtful = [(a, c) for a, c in zip(candidates, curved, strict=True) if len(a) > 1]
+        telling = _telling(doubtful, xs, step)
         if telling is None:
             break
         known[telling] = shapes(telling)
@@ -108,27 +109,35 @@ def _turns(run: Sequence[Mapping[K, int]]) -> set[int]:
 
 
 def _candidates(size: str, xs: Sequence[int], column: Sequence[int]) -> list[Atom]:
-    """The floors of the shortest period in which a dimension is affine."""
-    rise = Fraction(column[-1] - column[0], xs[-1] - xs[0])
-    if not rise:
+    """The floors in which a dimension is affine."""
+    if column[-1] == column[0]:
         return []
     # one tick of the floor adds what all differences are multiples of, or a part of it
     tick = gcd(*(value - column[0] for value in column))
-    periods = sorted({p for part in range(1, 5) for p in _near(tick / abs(rise) / part)})
-    for period in periods:
-        fits = [
-            Atom(size, offset, period)
-            for offset in range(period)
-            if _affine([(x + offset) // period for x in xs], xs, column)
-        ]
-        if fits:
-            return fits
-    return []
+    periods = sorted({p for part in range(1, 5) for p in _fitting(xs, column, tick, part)})
+    return [
+        Atom(size, offset, period)
+        for period in periods
+        for offset in range(period)
+        if _affine([(x + offset) // period for x in xs], xs, column)
+    ]
 
 
-def _near(period: Fraction) -> set[int]:
-    middle = round(period)
-    return {p for p in (middle - 1, middle, middle + 1) if 2 <= p <= _LONGEST}
+def _fitting(xs: Sequence[int], column: Sequence[int], tick: int, part: int) -> range:
+    """The periods that are possible where `part` ticks of a floor add `tick`.
+
+    Values that are k ticks apart are more than (k-1)·period and less than (k+1)·period apart.
+
+    Returns:
+        The periods.
+    """
+    least, most = 2, _LONGEST
+    for (x, u), (y, v) in combinations(zip(xs, column, strict=True), 2):
+        ticks = abs(v - u) * part // tick
+        least = max(least, (y - x) // (ticks + 1) + 1)
+        if ticks > 1:
+            most = min(most, (y - x - 1) // (ticks - 1))
+    return range(least, most + 1)
 
 
 def _affine(inner: Sequence[int], xs: Sequence[int], column: Sequence[int]) -> bool:
@@ -140,27 +149,43 @@ def _affine(inner: Sequence[int], xs: Sequence[int], column: Sequence[int]) -> b
 
 
 def _telling(
-    doubtful: Sequence[Sequence[Atom]], known: Mapping[int, tuple[int, ...]], low: int, step: int
+    doubtful: Sequence[tuple[Sequence[Atom], Sequence[int]]], xs: Sequence[int], step: int
 ) -> int | None:
-    """A value at which the floors that are still possible differ, where there is one nearby."""
-    if not doubtful:
-        return None
-    for group in sorted(doubtful, key=len, reverse=True):
-        period = group[0].period
-        offsets = _around(sorted(a.offset for a in group), period)
-        one, other = offsets[len(offsets) // 2 - 1], offsets[len(offsets) // 2]
-        for k in range(4 * _LONGEST):
-            x = low + step * k
-            if x not in known and (x + one) // period != (x + other) // period:
-                return x
+    """A value at which floors that are still possible foretell unlike dimensions, if there is one nearby.
+
+    Args:
+        doubtful: Floors that are possible for a dimension, and the dimension at `xs`.
+        xs: The values known.
+        step: The distance of values.
+
+    Returns:
+        The first value that leaves no more than three in four of the floors, or the one that leaves least.
+    """
+    for atoms, column in doubtful:
+        some = atoms[:: -(-len(atoms) // _COMPARED)]
+        lines = [_foretelling(atom, xs, column) for atom in some]
+        best, least = None, len(some)
+        for x in range(xs[0], xs[0] + 4 * _LONGEST * step, step):
+            if x not in xs:
+                left = max(Counter(line(x) for line in lines).values())
+                if left < least:
+                    best, least = x, left
+                if 4 * left <= 3 * len(some):
+                    break
+        if best is not None:
+            return best
     return None
 
 
-def _around(offsets: list[int], period: int) -> list[int]:
-    """Offsets on the circle of a period as one run: an offset and that plus the period do the same."""
-    gaps = [b - a for a, b in zip(offsets, [*offsets[1:], offsets[0] + period], strict=True)]
-    cut = gaps.index(max(gaps)) + 1
-    return offsets[cut:] + [offset + period for offset in offsets[:cut]]
+def _foretelling(atom: Atom, xs: Sequence[int], column: Sequence[int]) -> Callable[[int], float]:
+    """The affine function of a floor that goes through the dimension at all known values."""
+
+    def floor(x: int) -> int:
+        return (x + atom.offset) // atom.period
+
+    start, rise = floor(xs[0]), column[-1] - column[0]
+    run = floor(xs[-1]) - start
+    return lambda x: column[0] + (floor(x) - start) * rise / run
 
 
 def _polynomial(run: Sequence[Mapping[K, int]], degree: int = 4) -> bool:

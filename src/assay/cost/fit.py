@@ -13,6 +13,9 @@ from assay.cost.polynomial import Polynomial, add
 
 Sizes = dict[str, int]
 
+_GRID = 4000  # sizes at which the laws of a peak are compared
+_CLOSE = 0.9975  # a law that is this near to the largest needs no larger one beside it
+
 
 @dataclass(frozen=True)
 class Box:
@@ -140,21 +143,36 @@ def _merged(pieces: list[Piece]) -> tuple[Piece, ...]:
 def _upper(
     rivals: tuple[Polynomial, ...], spans: Mapping[str, Range]
 ) -> tuple[Polynomial, tuple[Polynomial, ...]]:
-    """The rivals that are the largest somewhere on a grid of sizes, by factors of two."""
+    """A few of the rivals of which the largest is the peak, to a quarter of a percent.
+
+    They are chosen on a grid of sizes, by factors of two.
+
+    Returns:
+        The commonest of them, and the others.
+    """
     grids: list[Sizes] = [{}]
     for name, span in spans.items():
-        values = {
-            span.low + span.step * (2**k - 1) for k in range(0, 20, 1 if len(spans) < 3 else 3)
-        }
+        doublings = range(0, 20, 1 if len(spans) < 3 else 3)
+        values = {span.low + span.step * (2**k - 1) for k in doublings}
         kept = sorted(v for v in values if v in span)
         grids = [{**grid, name: value} for grid in grids for value in kept]
     alive = _undominated(rivals)
-    best: dict[Polynomial, int] = {}
-    for sizes in grids[:5000]:
-        winner = max(alive, key=lambda p: p.fraction(sizes))
-        best[winner] = best.get(winner, 0) + 1
-    first, *others = sorted(best, key=lambda p: -best[p])
-    return first, tuple(others)
+    table = [[float(p.fraction(sizes)) for p in alive] for sizes in grids[:_GRID]]
+    tops = [max(row) for row in table]
+    chosen: list[int] = []
+    while True:
+        short = [
+            row
+            for row, top in zip(table, tops, strict=True)
+            if max((row[i] for i in chosen), default=0.0) < _CLOSE * top
+        ]
+        if not short and chosen:
+            first, *others = (alive[i] for i in chosen)
+            return first, tuple(others)
+        wins = [
+            sum(row[i] >= _CLOSE * max(row) for row in short or table) for i in range(len(alive))
+        ]
+        chosen.append(wins.index(max(wins)))
 
 
 def _undominated(rivals: tuple[Polynomial, ...]) -> list[Polynomial]:

@@ -20,6 +20,7 @@ _WAYS = {
     "real": "The model looks at values, so it was run for real at every size.",
 }
 _POINTS = 13
+_LAWS = 3  # rivals of a peak that are still written out
 
 
 def show(cost: Cost) -> View:
@@ -39,7 +40,7 @@ def show(cost: Cost) -> View:
         _answer(cost),
         (
             Formulas(
-                tuple((name, str(formula)) for name, formula in cost.formulas().items()),
+                tuple((name, _written(formula, cost)) for name, formula in cost.formulas().items()),
                 "Exact in the sizes. Flops: multiplications and additions of matrix products and "
                 "convolutions, two for each pair. Operations: all arithmetic.",
             ),
@@ -68,6 +69,16 @@ def _answer(cost: Cost) -> str:
         ratio = backward(**cost.base) / forward(**cost.base)
         text += f" The backward pass costs {ratio:.2f} times that" + (f" at {at}." if at else ".")
     return text
+
+
+def _written(formula: Formula, cost: Cost) -> str:
+    """A formula as text; of a peak with many laws only how many there are, and which one rules here."""
+    rivals = max((len(piece.rivals) for piece in formula.pieces), default=0)
+    if rivals < _LAWS or not formula.holds(**cost.base):
+        return str(formula)
+    piece = next(p for p in formula.pieces if p.covers(cost.base))
+    ruling = max(piece.every, key=lambda p: p.fraction(cost.base))
+    return f"the largest of {rivals + 1} laws, at the base sizes {ruling}"
 
 
 def _growth(cost: Cost) -> list[Lines]:
