@@ -7,10 +7,9 @@ nodes by their sequence number: autograd numbers a node when it is made, just be
 
 from __future__ import annotations
 
-import warnings
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntFlag
 from typing import Any
@@ -27,6 +26,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from assay.errors import CannotMeasure, UserCodeError, verbatim
 from assay.highway.operators import words
+from assay.state import unfused
 from assay.subject import Subject, first_floating
 from assay.where import Location, here
 
@@ -280,33 +280,6 @@ def _run(subject: Subject, *, with_gradient: bool) -> tuple[Recorder, Any]:
         with recorder.following_modules(), recorder:
             output = ready.forward()
     return recorder, output
-
-
-@contextmanager
-def unfused() -> Iterator[None]:
-    """Run recurrent layers as single operators: fused kernels are one opaque node of the graph.
-
-    Yields:
-        Nothing.
-    """
-    stack = ExitStack()
-    with _quiet():
-        stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
-        if torch.backends.cudnn.is_available():
-            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
-    try:
-        yield
-    finally:
-        with _quiet():
-            stack.close()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Setting oneDNN's flags warns on machines whose oneDNN knows no TF32."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def _objective(subject: Subject, output: Any) -> Tensor:

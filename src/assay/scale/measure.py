@@ -20,7 +20,7 @@ from assay.scale.recorder import Recorder
 from assay.scale.rows import Row
 from assay.scale.rules import find
 from assay.scale.show import show
-from assay.state import preserved
+from assay.state import preserved, unfused
 from assay.subject import Subject, first_floating, tensors
 from assay.view.blocks import View
 
@@ -87,7 +87,7 @@ def measure_scale(subject: Any, *, progress: Progress = silent) -> Scale:
     _require_values(model)
     recorder = Recorder(model, (subject.inputs, subject.kwargs))
     try:
-        with preserved(model), _gradients_put_back(subject), _plain_kernels(model):
+        with preserved(model), _gradients_put_back(subject), unfused():
             objective, finite = _run(subject, recorder, progress)
     finally:
         recorder.release()
@@ -166,7 +166,7 @@ def _first_non_finite(subject: Subject) -> Origin | None:
     with (
         preserved(model),
         _gradients_put_back(subject),
-        _plain_kernels(model),
+        unfused(),
         search.modules.following(),
         search,
     ):
@@ -192,25 +192,3 @@ def _gradients_put_back(subject: Subject) -> Iterator[None]:
     finally:
         for x, gradient in zip(given, kept, strict=True):
             x.grad = gradient
-
-
-@contextmanager
-def _plain_kernels(model: nn.Module) -> Iterator[None]:
-    """Switch off the kernels that swallow whole layers: fused encoder layers and fused RNNs.
-
-    Yields:
-        Nothing.
-    """
-    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
-    mha, mkldnn, cudnn = torch.backends.mha, torch._C._get_mkldnn_enabled(), torch.backends.cudnn
-    fast, cudnn_before = mha.get_fastpath_enabled(), cudnn.enabled
-    try:
-        mha.set_fastpath_enabled(False)
-        if recurrent:  # convolutions keep their kernels: these hide nothing
-            torch._C._set_mkldnn_enabled(False)
-            torch._C._set_cudnn_enabled(False)
-        yield
-    finally:
-        mha.set_fastpath_enabled(fast)
-        torch._C._set_mkldnn_enabled(mkldnn)
-        torch._C._set_cudnn_enabled(cudnn_before)
