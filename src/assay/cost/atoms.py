@@ -18,7 +18,7 @@ from assay.cost.polynomial import Atom
 K = TypeVar("K", bound=Hashable)
 _LONGEST = 256  # the longest period looked for: five strides of two in front of a window of eight
 _TRIED = (0, 1, 2, 5, 19, 39, 70, 101, 143, 200, 267, 331)
-_ROUNDS = 24
+_ROUNDS = 40
 _COMPARED = 64  # floors compared with each other at a time
 _SHORT = 8  # periods for which every offset is taken along
 
