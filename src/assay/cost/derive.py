@@ -17,10 +17,10 @@ from assay.cost.axis import Axis
 from assay.cost.count import BYTES, PEAK, SAVED, Key, Tally
 from assay.cost.fit import Box, Fit, Sizes
 from assay.cost.floors import with_floors
-from assay.cost.formula import Range
 from assay.cost.heldout import far, near
 from assay.cost.interpolate import Interpolant, Point
 from assay.cost.law import Law, Laws
+from assay.cost.piece import Range
 from assay.cost.probe import ModulesChanged, Probe
 from assay.cost.reach import reach
 from assay.cost.samples import Fails, Samples, differing, equal, put

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from assay.cost.count import PEAK, Key
-from assay.cost.formula import Formula, Piece, Range
+from assay.cost.formula import Formula
 from assay.cost.interpolate import Interpolant
+from assay.cost.piece import Piece, Range
 from assay.cost.polynomial import Polynomial, add
 
 Sizes = dict[str, int]

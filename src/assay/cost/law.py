@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from assay.cost.axis import Axis
-from assay.cost.formula import Range
 from assay.cost.interpolate import Point
+from assay.cost.piece import Range
 from assay.cost.polynomial import Atom
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from assay.cost.formula import Range
+from assay.cost.piece import Range
 
 _STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128)
 

@@ -1,0 +1,168 @@
+"""Questions to a formula: the largest size that fits a budget, and where one term overtakes another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from assay.errors import CannotMeasure, UsageError, verbatim
+
+if TYPE_CHECKING:
+    from assay.cost.formula import Formula
+
+_FARTHEST = 1 << 60  # a size beyond which nobody asks
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "p": 10**15}
+
+
+def solve(formula: Formula, size: str, below: int, at: Mapping[str, int]) -> int:
+    """The largest value of one size at which a formula is at most `below`.
+
+    The search doubles, then bisects; costs grow with every size. Pieces are searched one after the other,
+    and the answer is checked against its neighbour.
+
+    Args:
+        formula: The formula.
+        size: The size to solve for.
+        below: The budget, in the unit of the formula.
+        at: Values of all other sizes.
+
+    Returns:
+        The largest value that fits.
+
+    Raises:
+        UsageError: If `size` is not one of the formula's.
+        CannotMeasure: If not even the least value fits, or every value does.
+
+    Example:
+        >>> from assay.cost.formula import Formula
+        >>> from assay.cost.polynomial import Polynomial
+        >>> n, b = Polynomial.of("n"), Polynomial.of("b")
+        >>> solve(Formula.of(b * n * n * 3 + n), "n", 1_000_000, {"b": 2})
+        408
+    """
+    if size not in formula.sizes:
+        known = ", ".join(formula.sizes) or "it has none"
+        raise UsageError("solve", size, f"a size of this formula ({known})", "Check the spelling.")
+
+    def fits(value: int) -> bool:
+        return formula(**{**at, size: value}) <= below
+
+    spans = [span for piece in formula.pieces for name, span in piece.where if name == size]
+    others = {name: value for name, value in at.items() if name != size}
+    best = None
+    for span in sorted(
+        (s for s in spans if formula.holds(**{**others, size: s.low})), key=lambda s: s.low
+    ):
+        if not fits(span.low):
+            continue
+        good, bad = span.low, span.low + span.step
+        while bad in span and bad < _FARTHEST and fits(bad):
+            good, bad = bad, span.low + 2 * (bad - span.low)
+        if bad >= _FARTHEST:
+            raise CannotMeasure(
+                f"solve {size}",
+                verbatim(f"{formula} ≤ {below:,}"),
+                f"a formula that grows with {size}",
+                f"Every {size} fits: solve for another size.",
+            )
+        if bad not in span and span.high is not None:
+            bad = span.high + span.step
+        while bad - good > span.step:
+            middle = good + (bad - good) // (2 * span.step) * span.step
+            good, bad = (middle, bad) if fits(middle) else (good, middle)
+        best = good if best is None else max(best, good)
+    if best is None:
+        least = min((s.low for s in spans), default=1)
+        raise CannotMeasure(
+            f"solve {size}",
+            verbatim(f"a budget of {below:,}"),
+            f"a budget that the least {size}, {least}, fits",
+            "Raise the budget, or lower the other sizes.",
+        )
+    return best
+
+
+def crossover(one: Formula, other: Formula, size: str, at: Mapping[str, int]) -> int | None:
+    """The least value of a size from which on `one` is more than `other`.
+
+    Args:
+        one: A cost that grows faster, as that of attention.
+        other: A cost that it overtakes, as that of the linear layers.
+        size: The size that grows.
+        at: Values of all other sizes.
+
+    Returns:
+        The value, or None where `one` never overtakes, or is larger from the start.
+
+    Raises:
+        UsageError: If `size` is a size of neither.
+
+    Example:
+        >>> from assay.cost.formula import Formula
+        >>> from assay.cost.polynomial import Polynomial
+        >>> n = Polynomial.of("n")
+        >>> crossover(Formula.of(n * n), Formula.of(n * 768), "n", {})
+        769
+    """
+    if size not in (*one.sizes, *other.sizes):
+        raise UsageError("crossover", size, "a size of one of the formulas", "Check the spelling.")
+
+    def over(value: int) -> bool | None:
+        sizes = {**at, size: value}
+        if not (one.holds(**sizes) and other.holds(**sizes)):
+            return None
+        return one(**_needed(one, sizes)) > other(**_needed(other, sizes))
+
+    starts = [s.low for f in (one, other) for p in f.pieces for n, s in p.where if n == size]
+    steps = [s.step for f in (one, other) for p in f.pieces for n, s in p.where if n == size]
+    low, step = max(starts, default=1), max(steps, default=1)
+    if over(low) is not False:
+        return None
+    good, bad = low, low + step
+    while bad < _FARTHEST and not over(bad):
+        good, bad = bad, low + 2 * (bad - low)
+    return None if bad >= _FARTHEST else _first(over, good, bad, step)
+
+
+def _first(over: Callable[[int], bool | None], good: int, bad: int, step: int) -> int:
+    while bad - good > step:
+        middle = good + (bad - good) // (2 * step) * step
+        good, bad = (good, middle) if over(middle) else (middle, bad)
+    return bad
+
+
+def _needed(formula: Formula, sizes: Mapping[str, int]) -> dict[str, int]:
+    return {name: value for name, value in sizes.items() if name in formula.sizes}
+
+
+def amount(text: str) -> int:
+    """Read a budget: `80GB`, `24GiB`, `1e15`, `312T`.
+
+    Args:
+        text: A number, and a decimal (k, M, G, T, P) or binary (Ki, Mi, Gi, Ti) prefix, with or without B.
+
+    Returns:
+        The integer.
+
+    Raises:
+        UsageError: If it is no positive number with such a prefix.
+
+    Example:
+        >>> amount("80GB"), amount("24GiB"), amount("1e15")
+        (80000000000, 25769803776, 1000000000000000)
+    """
+    bare = text.strip().removesuffix("B").removesuffix("b")
+    binary = bare.endswith(("i", "I"))
+    bare = bare[:-1] if binary else bare
+    prefix = bare[-1:].lower() if bare[-1:].isalpha() else ""
+    number = bare[: len(bare) - len(prefix)]
+    try:
+        factor = 1024 ** list(_UNITS).index(prefix) if binary else _UNITS[prefix]
+        value = int(float(number) * factor)
+    except (ValueError, KeyError, OverflowError):
+        value = 0
+    if value < 1:
+        raise UsageError(
+            "budget", text, "a positive number such as 80GB, 24GiB or 1e15", "Write it so."
+        )
+    return value
