@@ -129,7 +129,7 @@ class _Search:
         except Fails as failure:
             i = self._blame(failure.point, laws, samples.runs)
             span = self._last_that_runs(i, failure.point[i], laws)
-            if span is None:
+            if span is None or i >= laws.sizes:
                 where = samples.say(failure.point)
                 raise _Refused(f"the model does not run at {where}: {failure.error}") from failure
             return self._boxes(laws.having(i, replace(laws.all[i], span=span)), left - 1)
@@ -145,7 +145,7 @@ class _Search:
             below = replace(law, span=replace(span, high=better.span.low - step))
             return [*self._boxes(laws.having(i, below), 1), *self._boxes(above, left - 1)]
         turn = self._turn(i, point[i], laws)
-        if left <= 1 or turn is None:
+        if left <= 1 or turn is None or i >= laws.sizes:  # a stack has one law, up to its full depth
             raise self._no_law(point)
         ends = [turn, turn + step] if self._returns(i, turn, laws) else [turn]
         highs = [*(end - step for end in ends), span.high]
@@ -317,7 +317,8 @@ class _Search:
             if span.low != 2 or span.step != 1:
                 continue
             low = tuple(axis.nodes[0] for axis in box.found.axes)
-            points = [put(low, i, 1), put(tuple(x + 1 for x in low), i, 1)]
+            next_up = tuple(axis.nodes[:2][-1] for axis in box.found.axes)
+            points = [put(low, i, 1), put(next_up, i, 1)]
             if not all(samples.runs(point) for point in points):
                 return frozenset()
             wrong: set[str] = set()
