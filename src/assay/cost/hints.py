@@ -19,7 +19,8 @@ from assay.where import is_installed, is_plumbing
 
 _LARGEST = 1 << 16
 _ATTRIBUTES = 6  # at most so many integers from modules: widths and vocabularies are among them
-_BOUNDING = {"min", "max", "range", "divmod"}
+_BOUNDING = {"min", "max", "range", "divmod", "islice", "arange", "clamp", "clip", "narrow", "topk"}
+_BOUNDING |= {"split", "chunk", "tensor_split", "unfold", "pad"}
 
 
 def constants(roots: Iterable[Any], model: nn.Module) -> set[int]:
@@ -65,6 +66,9 @@ def constants(roots: Iterable[Any], model: nn.Module) -> set[int]:
                 near = (thing.__globals__.get(name) for name in code.co_names)
                 waiting += [v for v in near if isinstance(v, FunctionType | type | int)]
             waiting += [*_enclosed(thing), *(thing.__defaults__ or ())]
+            waiting += (thing.__kwdefaults__ or {}).values()
+        elif callable(thing) and not isinstance(thing, FunctionType):
+            waiting.append(type(thing))
     return found
 
 
@@ -138,17 +142,16 @@ def _nested(code: CodeType) -> Iterator[CodeType]:
 
 
 def _compared(code: CodeType) -> Iterator[int]:
-    """Integers loaded just before a comparison or a division, or given to `min`, `max` or `range`."""
+    """Integers loaded just before a comparison, a division or a slice, or given to `min`, `range`, …"""
     loaded: list[int] = []
-    bounding = False
+    bounding = False  # whether a call in this statement bounds something
     for instruction in dis.get_instructions(code):
         name, value = instruction.opname, instruction.argval
         if name in ("LOAD_CONST", "LOAD_SMALL_INT"):
-            items = value if isinstance(value, tuple) else (value,)
-            loaded += [v for v in items if _is_integer(v)]
-        elif name == "LOAD_GLOBAL":
-            bounding = value in _BOUNDING
-        elif name in ("COMPARE_OP", "CONTAINS_OP", "IS_OP") or (
+            loaded += [v for v in _items(value) if _is_integer(v)]
+        elif name in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_METHOD", "LOAD_ATTR"):
+            bounding = bounding or value in _BOUNDING
+        elif name in ("COMPARE_OP", "CONTAINS_OP", "IS_OP", "BUILD_SLICE", "BINARY_SLICE") or (
             name == "BINARY_OP"
             and instruction.argrepr.rstrip("=") in ("//", "%", "/", "-", "+", "*")
         ):
@@ -156,9 +159,16 @@ def _compared(code: CodeType) -> Iterator[int]:
         elif name in ("CALL", "CALL_FUNCTION", "CALL_KW"):
             if bounding:
                 yield from loaded
-            loaded, bounding = [], False
-        elif name.startswith(("POP_JUMP", "STORE", "RETURN")):
             loaded = []
+        elif name.startswith(("POP_", "STORE", "RETURN", "GET_ITER", "FOR_ITER")):
+            loaded, bounding = [], False
+
+
+def _items(constant: Any) -> tuple[Any, ...]:
+    """A constant, or what is in it where it is a tuple, a set (`n in {64, 128}`) or a slice."""
+    if isinstance(constant, slice):
+        return constant.start, constant.stop, constant.step
+    return tuple(constant) if isinstance(constant, tuple | frozenset) else (constant,)
 
 
 def _file_of(thing: type) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
+_PLAIN = (int, float, complex, str, bytes, tuple, list, dict, set, frozenset, type(None))
 _LEAST = 6  # equal layers in a row, below which nothing is gained
 
 
@@ -123,10 +124,13 @@ def _plain(module: nn.Module) -> dict[str, Any]:
         name: value
         for name, value in vars(module).items()
         if not name.startswith("_")
-        and (isinstance(value, int | float | str | tuple | None) or callable(value))
+        and (isinstance(value, _PLAIN) or is_dataclass(value) or callable(value))
     }
 
 
 def _same(a: Any, b: Any) -> bool:
     counts = isinstance(a, int) and isinstance(b, int) and not isinstance(a, bool)
-    return bool(a == b or (counts and b == a + 1))
+    try:
+        return bool(a == b or (counts and b == a + 1))
+    except (RuntimeError, ValueError):  # tensors or arrays in lists: not known to be equal
+        return False
