@@ -142,7 +142,7 @@ def _nested(code: CodeType) -> Iterator[CodeType]:
 
 
 def _compared(code: CodeType) -> Iterator[int]:
-    """Integers loaded just before a comparison, a division or a slice, or given to `min`, `range`, …"""
+    """Integers loaded just before a comparison, a division or a slice, or given to `min` or `range`."""
     loaded: list[int] = []
     bounding = False  # whether a call in this statement bounds something
     for instruction in dis.get_instructions(code):

@@ -1,0 +1,88 @@
+"""Which values of a size a model runs at: multiples, least and greatest."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from assay import derive_cost
+from assay.cost.reach import reach
+from assay.errors import CannotMeasure
+
+
+def runs_from(least, step=1, greatest=10**9):
+    return lambda x: least <= x <= greatest and x % step == 0
+
+
+@settings(deadline=None)
+@given(st.integers(1, 40), st.sampled_from([1, 2, 3, 4, 8, 12]), st.integers(0, 30))
+def test_a_range_holds_only_values_that_run(least, step, further):
+    runs = runs_from(least, step)
+    value = (-(-least // step) + further) * step
+    found = reach(value, runs)
+    assert value in found or value == 1
+    assert found.high is None
+    assert found.step == step
+    assert all(runs(found.low + step * k) for k in range(50))
+    assert found.low == max(-(-least // step) * step, 2 if step == 1 else step)
+
+
+@settings(deadline=None)
+@given(st.integers(2, 10), st.integers(0, 40))
+def test_a_range_that_ends_is_found_from_near_its_end(least, length):
+    runs = runs_from(least, 1, least + length)
+    for value in {least, least + length // 2, least + length}:
+        found = reach(value, runs)
+        assert value in found
+        if found.high is not None:
+            assert all(runs(x) for x in range(found.low, found.high + 1, found.step))
+
+
+def test_where_nothing_else_runs_it_is_one_value():
+    assert reach(17, lambda x: x == 17).high == 17
+    assert 17 in reach(17, lambda x: x == 17)
+    assert 18 not in reach(17, lambda x: x == 17)
+
+
+def test_a_width_moves_in_heads():
+    def build(b: int = 2, n: int = 6, d: int = 32):
+        return nn.TransformerEncoderLayer(d, 8, 2 * d, batch_first=True), torch.randn(b, n, d)
+
+    cost = derive_cost(build)
+    forward = cost.flops.forward
+    assert "d a multiple of 8" in forward.pieces[0].condition
+    assert forward(b=2, n=5, d=64) == 2 * 2 * 5 * (4 * 64 * 64 + 2 * 64 * 128 + 2 * 64 * 5)
+    with pytest.raises(CannotMeasure, match="a multiple of 8"):
+        forward(b=2, n=5, d=60)
+
+
+def test_a_greatest_length_is_where_the_formula_ends():
+    class Positions(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.at, self.lin = nn.Embedding(48, 4), nn.Linear(4, 4)
+
+        def forward(self, x):
+            if x.shape[1] > self.at.num_embeddings:
+                raise ValueError("too long")
+            return self.lin(x + self.at(torch.arange(x.shape[1], device=x.device)))
+
+    def build(b: int = 2, n: int = 8):
+        return Positions(), torch.randn(b, n, 4)
+
+    forward = derive_cost(build).flops.forward
+    assert forward(b=2, n=48) == 2 * 2 * 48 * 16
+    with pytest.raises(CannotMeasure, match="n ≤ 48"):
+        forward(b=2, n=49)
+
+
+def test_an_image_that_must_be_large_has_a_least_size():
+    def build(h: int = 64):
+        layers = (nn.Conv2d(3, 4, 5), nn.MaxPool2d(4), nn.Conv2d(4, 4, 5))
+        return nn.Sequential(*layers), torch.randn(1, 3, h, h)
+
+    forward = derive_cost(build).flops.forward
+    assert forward(h=24) > 0
+    with pytest.raises(CannotMeasure):
+        forward(h=23)
