@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -133,3 +135,8 @@ def test_open_signatures_take_any_size():
 
     assert Builder(build, sizes={"w": 3})().inputs[0].shape == (2, 3)
     assert Builder(build)(w=3).inputs[0].shape == (2, 3)
+
+
+def test_an_exit_in_a_builder_is_the_users():
+    with pytest.raises(UserCodeError, match="SystemExit: 0"):
+        Builder(lambda: sys.exit(0))()

@@ -1,3 +1,4 @@
+import sys
 from collections import OrderedDict, namedtuple
 from dataclasses import dataclass
 
@@ -162,3 +163,26 @@ def test_examples_of_takes_pairs_and_functions():
 def test_bad_examples_are_refused(x, y):
     with pytest.raises(UsageError, match="examples"):
         Examples(x, y)
+
+
+def test_finiteness_is_asked_of_models_that_differentiate_in_their_forward_pass():
+    class Energy(nn.Linear):
+        def forward(self, x):
+            x = x.detach().requires_grad_()
+            (force,) = torch.autograd.grad(super().forward(x).square().sum(), x, create_graph=True)
+            return force
+
+    Subject(Energy(3, 2), torch.ones(4, 3)).require_finite()
+
+
+@pytest.mark.parametrize("where", ["forward", "loss", "examples"])
+def test_an_exit_in_the_users_code_is_theirs(where):
+    class Net(nn.Linear):
+        def forward(self, x):
+            return super().forward(x) if where != "forward" else sys.exit(0)
+
+    subject = Subject(Net(3, 2), torch.ones(4, 3), loss=lambda y: sys.exit(0))
+    with pytest.raises(UserCodeError, match="your code raised SystemExit: 0"):
+        if where == "examples":
+            Examples.of(lambda: sys.exit(0))
+        subject.objective(subject.forward())

@@ -121,3 +121,11 @@ def test_a_file_that_raises_keeps_its_traceback(tmp_path):
     path.write_text("def f(: pass")
     with pytest.raises(UserCodeError, match="SyntaxError"):
         load(f"{path}:f")
+
+
+def test_an_exit_while_importing_is_the_users(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    (tmp_path / "leaves.py").write_text("import sys\nsys.exit(0)\n")
+    for target in (f"{tmp_path}/leaves.py:f", "leaves:f"):
+        with pytest.raises(UserCodeError, match="SystemExit: 0"):
+            load(target)

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from assay.errors import AssayError, CannotMeasure, UsageError, UserCodeError, verbatim
+from assay.errors import RAISED, AssayError, CannotMeasure, UsageError, UserCodeError, verbatim
 from assay.subject import Subject
 from assay.where import Location
 
@@ -134,7 +134,7 @@ class Builder:
             made = self.function(**values)
         except AssayError:
             raise
-        except Exception as error:
+        except RAISED as error:
             raise UserCodeError("builder", self.name, error) from error
         return self._as_subject(made)
 

@@ -9,6 +9,12 @@ from __future__ import annotations
 import reprlib
 import traceback
 
+# What the user's own code may raise that is an answer. `sys.exit()` in a script is one: its code must not
+# become assay's own. Ctrl-C is none.
+RAISED = (Exception, SystemExit)
+
+LONGEST = 600  # characters of another's message that are repeated in ours
+
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 120
 
@@ -47,6 +53,29 @@ def verbatim(text: str) -> str:
     return _Verbatim(text)
 
 
+def said(error: BaseException) -> str:
+    """An exception in one line: its type, and what it says where it says something.
+
+    Args:
+        error: Any exception.
+
+    Returns:
+        As in "KeyError: 'corpus'"; of a long message the beginning and the end.
+
+    Example:
+        >>> said(ZeroDivisionError("division by zero")), said(SystemExit())
+        ('ZeroDivisionError: division by zero', 'SystemExit')
+    """
+    name = type(error).__name__
+    try:
+        text = " ".join(str(error).split())
+    except Exception as broken:  # a `__str__` of the user's own
+        text = f"(its text raised {type(broken).__name__})"
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
+    return f"{name}: {text}" if text else name
+
+
 class UsageError(AssayError, ValueError):
     """The call itself is wrong: a bad target, size, option or path. Exit code 2."""
 
@@ -78,7 +107,7 @@ class UserCodeError(CannotMeasure):
         super().__init__(
             what,
             verbatim(name),
-            f"it to run, but it raised {type(error).__name__}: {error}",
+            f"it to run, but your code raised {said(error)}",
             "The traceback above is from your code; run it alone to see the same error.",
         )
         self.error = error

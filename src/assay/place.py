@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from assay.errors import UsageError, UserCodeError
+from assay.errors import RAISED, UsageError, UserCodeError
 
 _FORMS = "path/file.py:name, package.module:name, or hf:TYPE"
 
@@ -91,7 +91,7 @@ def import_place(place: str, target: str) -> ModuleType:
                 "Check the spelling and the environment, or give a path ending in .py.",
             ) from None
         raise UserCodeError("module", place, error) from error
-    except Exception as error:
+    except RAISED as error:
         raise UserCodeError("module", place, error) from error
 
 
@@ -112,7 +112,7 @@ def _import_file(path: Path, target: str) -> ModuleType:
         sys.path.insert(0, folder)  # as `python file.py` does: siblings can be imported
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except RAISED as error:
         del sys.modules[name]
         raise UserCodeError("file", str(path), error) from error
     return module

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from assay.errors import AssayError, CannotMeasure, UsageError, UserCodeError, verbatim
+from assay.errors import RAISED, AssayError, CannotMeasure, UsageError, UserCodeError, verbatim
 from assay.progress import Progress
 
 IGNORED = -100  # torch's own `ignore_index`: a target that does not count
@@ -84,7 +84,7 @@ class Examples:
                 value = value()
             except AssayError:
                 raise
-            except Exception as error:
+            except RAISED as error:
                 raise UserCodeError("examples", name, error) from error
         if isinstance(value, Examples):
             return value
@@ -198,7 +198,7 @@ class Subject:
         """
         try:
             return self.model(*self.inputs, **(self.kwargs or {}))
-        except Exception as error:
+        except RAISED as error:
             raise UserCodeError("forward", self.name, error) from error
 
     def objective(self, output: Any) -> Tensor:
@@ -218,7 +218,7 @@ class Subject:
             return first_floating(output).sum()
         try:
             value = self.loss(output)
-        except Exception as error:
+        except RAISED as error:
             raise UserCodeError(
                 "loss", getattr(self.loss, "__qualname__", "loss"), error
             ) from error
@@ -257,7 +257,7 @@ class Subject:
             )
         try:
             value.backward()
-        except Exception as error:
+        except RAISED as error:
             raise UserCodeError("backward", self.name, error) from error
         return value.detach()
 
@@ -269,8 +269,8 @@ class Subject:
         """
         from assay.state import preserved
 
-        with preserved(self.model), torch.no_grad():
-            value = first_floating(self.forward())
+        with preserved(self.model), torch.enable_grad():  # a forward pass may differentiate
+            value = first_floating(self.forward()).detach()
         bad = int((~torch.isfinite(value)).sum()) if not value.is_meta else 0
         if bad:
             raise CannotMeasure(

@@ -38,7 +38,7 @@ def load(
 
     Example:
         >>> load("torch.nn:Identity").name
-        'Identity'
+        'torch.nn:Identity'
     """
     place, name = split_target(target)
     if place == "hf":

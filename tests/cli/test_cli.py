@@ -85,6 +85,12 @@ def test_a_dying_signal_is_found(capsys):
         (["report", f"{TINY}:well", "--size", "b=2", "--size", "b=3"], "given once"),
         (["report", f"{TINY}:well", "--size", "b=two"], "integer of at least 1"),
         (["report", f"{TINY}:well", "--lr", "0.1"], "--optimizer"),
+        (["report", f"{TINY}:well", "--optimizer", "torch.optim:SGD", "--lr", "-1"], "--lr = -1.0"),
+        (["report", f"{TINY}:well", "--optimizer", "torch.optim:Adam", "--lr", "0"], "--lr = 0.0"),
+        (
+            ["report", f"{TINY}:well", "--optimizer", "torch.optim:Adam", "--lr", "nan"],
+            "--lr = nan",
+        ),
         (["report", f"{TINY}:well", "--optimizer", "torch.optim:Nope"], "Nope"),
         (["report", f"{TINY}:well", "--optimizer", "Nope"], "Nope"),
         (["report", f"{TINY}:well", "--delta", "2"], "delta"),
@@ -231,3 +237,53 @@ def test_pairs_refuse_nonsense():
 
     with pytest.raises(UsageError, match="NAME=VALUE"):
         pairs("-a", ("1x=3",))
+
+
+@pytest.mark.parametrize("name", ["report", "steps", "units", "cost", "certify", "ls"])
+def test_help_is_laid_out(name, capsys):
+    assert run(name, "--help") == 0
+    text = capsys.readouterr().out
+    assert "\b" not in text
+    assert "\\b" not in text
+    if name == "report":
+        assert "\n    assay report hf:gpt2" in text
+
+
+@pytest.mark.parametrize("name", ["leaves", "leaves_in_forward", "leaves_in_loss"])
+@pytest.mark.parametrize("command", ["report", "scale"])
+def test_an_exit_in_the_users_code_is_no_exit_of_ours(name, command, capsys):
+    assert run(command, f"{TINY}:{name}") == 3
+    text = " ".join(capsys.readouterr().out.split())
+    assert "your code raised SystemExit: 0" in text
+    assert "sys.exit(0)" in text
+
+
+def test_an_exit_that_no_section_sees_is_the_users(monkeypatch, capsys):
+    def leaves(*args, **kwargs):
+        raise SystemExit(0)
+
+    monkeypatch.setattr(assay.cli.command, "main", leaves)
+    assert main(["scale"]) == 3
+    assert "your code raised SystemExit: 0" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
+@pytest.mark.parametrize("to", ["stdout", "--output"])
+def test_a_full_disk_is_one_sentence(to):
+    words = ["--format", "json", "--output", "/dev/full"] if to == "--output" else []
+    code = (
+        "import os, sys; from assay.cli import main;"
+        "os.replace = None; "  # nothing may take the place of a device
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code, "scale", f"{TINY}:well", *words],
+            stdout=full if to == "stdout" else subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 2
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

@@ -1,5 +1,7 @@
 """Targets for the tests of the command line: one that is well, and every way of not being well."""
 
+import sys
+
 import torch
 from torch import nn
 
@@ -72,3 +74,20 @@ def vector_loss(b: int = 2):
 
 def no_inputs(b: int = 2):
     return nn.Linear(3, 3)
+
+
+def leaves(b: int = 2):
+    sys.exit(0)
+
+
+class _Leaves(nn.Linear):
+    def forward(self, x):
+        sys.exit(0)
+
+
+def leaves_in_forward(b: int = 2):
+    return _Leaves(3, 3), torch.ones(b, 3)
+
+
+def leaves_in_loss(b: int = 2):
+    return nn.Linear(3, 3), torch.ones(b, 3), lambda y: sys.exit(0)

@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "assay"
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
 LEVELS = (
-    {"view", "where", "place", "errors", "progress", "_version"},
-    {"target", "builder", "subject", "state", "finding"},
+    {"where", "place", "errors", "progress", "_version"},
+    {"target", "builder", "subject", "state", "finding", "view"},
     {"scale", "highway", "cost", "update", "certificate", "data", "init"},
     {"reporting"},
     {"cli", "extra", "__main__"},

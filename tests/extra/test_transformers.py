@@ -90,3 +90,31 @@ def test_without_transformers_the_install_line_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(UsageError, match="pip install 'assay"):
         assay.load("hf:gpt2")
+
+
+SHORT = {"depths": [1, 1], "hidden_sizes": [8, 16], "embedding_size": 8}
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_what_derives_from_other_values_follows_them(tmp_path, saved):
+    import transformers
+
+    if saved:
+        transformers.ResNetConfig(num_channels=1).save_pretrained(tmp_path)
+        assert "stage4" in (tmp_path / "config.json").read_text()  # of the depths it was saved with
+    build = assay.load(f"hf:{tmp_path}" if saved else "hf:resnet", arguments=SHORT, sizes={"b": 1})
+    model = build().model
+    assert model.config.stage_names == ["stem", "stage1", "stage2"]
+    assert model.config.num_channels == (1 if saved else 3)
+    assert len(model.resnet.encoder.stages) == 2
+
+
+def test_values_written_in_a_file_stay_where_others_change(tmp_path):
+    import transformers
+
+    transformers.ResNetConfig(out_features=["stage1", "stage2"], num_channels=2).save_pretrained(
+        tmp_path
+    )
+    config = assay.load(f"hf:{tmp_path}", arguments={"embedding_size": 8})().model.config
+    assert config.out_features == ["stage1", "stage2"]
+    assert (config.num_channels, config.embedding_size) == (2, 8)

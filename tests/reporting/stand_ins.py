@@ -19,7 +19,7 @@ from assay.view.blocks import Block, View
 PLACES = {
     "scale": ("assay.scale.measure", "measure_scale"),
     "highway": ("assay.highway.highways", "find_highways"),
-    "cost": ("assay.cost.cost", "derive_cost"),
+    "cost": ("assay.cost.cost", "cost_of"),
     "step": ("assay.update.compare", "compare_steps"),
     "units": ("assay.update.audit", "audit_units"),
     "certificate": ("assay.certificate.certify", "certify"),

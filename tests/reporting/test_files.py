@@ -1,3 +1,4 @@
+import errno
 import os
 import stat
 import subprocess
@@ -66,10 +67,62 @@ def test_a_link_keeps_pointing_and_its_file_is_replaced(tmp_path):
     assert (tmp_path / "real.txt").read_text() == "after"
 
 
-def test_devices_are_written_to_directly():
-    check_writable(os.devnull, "text")
-    write_atomically(os.devnull, "gone")
-    assert not os.path.isfile(os.devnull)
+def _never(*_):
+    raise AssertionError("a device or pipe would have been replaced")
+
+
+@pytest.fixture
+def nothing_is_replaced(monkeypatch):
+    """These tests may run as root: should the code be wrong, the machine's devices must survive."""
+    monkeypatch.setattr(os, "replace", _never)
+    monkeypatch.setattr("pathlib.Path.touch", _never)
+
+
+@pytest.mark.usefixtures("nothing_is_replaced")
+def test_pipes_are_written_to_directly(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    check_writable(pipe, "text")
+    write_atomically(pipe, "through")
+    assert os.read(reader, 100) == b"through"
+    os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no full device")
+@pytest.mark.usefixtures("nothing_is_replaced")
+def test_a_full_device_is_told_and_stays():
+    with pytest.raises(UsageError, match=r"'/dev/full'.*No space left on device\. Free some space"):
+        write_atomically("/dev/full", "text")
+    assert stat.S_ISCHR(os.stat("/dev/full").st_mode)
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "a.txt"
+    path.write_text("before")
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UsageError, match="No space left"):
+        write_atomically(path, "after")
+    assert path.read_text() == "before"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.usefixtures("nothing_is_replaced")
+def test_a_reader_that_has_gone_is_no_failure_to_write(tmp_path, monkeypatch):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    def gone(*_):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", gone)
+    with pytest.raises(BrokenPipeError):
+        write_atomically(pipe, "text")
 
 
 def test_checking_leaves_nothing(tmp_path):

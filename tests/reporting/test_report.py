@@ -108,7 +108,7 @@ def test_the_users_traceback_is_shown_once(rooms):
     def raises(b: int = 2):
         raise KeyError("corpus")
 
-    rooms.set("cost", lambda build, **_: build())  # derives its costs by building, too
+    rooms.set("cost", lambda build, progress: build())  # derives its costs by building, too
     made = report(raises)
     assert set(statuses(made).values()) == {"failed"}
     assert "KeyError: 'corpus'" in section(made, "scale").traceback
@@ -330,3 +330,53 @@ def test_the_subject_is_built_once_and_its_error_kept():
         with pytest.raises(UserCodeError):
             _ = job.subject
     assert len(calls) == 2
+
+
+def test_lazy_modules_have_no_size_yet():
+    memory.require_memory(Builder(lambda: (nn.LazyLinear(3), torch.ones(2, 4))))
+
+
+def test_an_exit_in_the_users_code_fails_its_section_only(rooms):
+    def leaves(*args, **kwargs):
+        raise SystemExit(0)
+
+    rooms.set("scale", leaves)
+    made = report(mlp)
+    assert statuses(made)["scale"] == "failed"
+    assert "your code raised SystemExit: 0" in section(made, "scale").reason
+    assert statuses(made)["highway"] == "measured"
+    assert made.exit_code == 3
+
+
+class Headed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(3, 3), nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.head(self.body(x).tanh())
+
+
+def test_an_optimizer_of_parts_of_the_model_has_no_card_and_says_so():
+    def mine(model):
+        return torch.optim.AdamW(
+            [{"params": model.body.parameters()}, {"params": model.head.parameters(), "lr": 1e-2}]
+        )
+
+    made = report(Subject(Headed(), torch.ones(4, 3), optimizer=mine), sections=("units",))
+    assert statuses(made)["units"] == "not applicable"
+    assert (
+        "`mine` asks for a part of yours (AttributeError: 'Network'"
+        in section(made, "units").reason
+    )
+    assert "assay units" in section(made, "units").reason
+    assert made.exit_code == 0
+
+
+def test_an_optimizer_that_fails_on_the_model_too_is_a_failure():
+    def wrong(model):
+        return torch.optim.SGD(model.nosuch.parameters())
+
+    made = report(Subject(Headed(), torch.ones(4, 3), optimizer=wrong), sections=("units",))
+    assert statuses(made)["units"] == "failed"
+    assert "nosuch" in section(made, "units").reason

@@ -5,9 +5,11 @@ Nothing here imports torch at module level, so that help and usage errors answer
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 import click
 
@@ -22,7 +24,7 @@ from assay.cli.scale import scale
 from assay.cli.steps import steps
 from assay.cli.units import units
 from assay.cli.verify import verify
-from assay.errors import AssayError, UserCodeError
+from assay.errors import AssayError, UsageError, UserCodeError, verbatim
 
 INTERRUPTED = 130  # the shell's convention: 128 + SIGINT
 
@@ -56,9 +58,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code.
+
+    Raises:
+        OSError: If the system fails in a way that is nobody's fault here.
     """
     try:
         code = command.main(args=arguments, prog_name="assay", standalone_mode=False)
+        sys.stdout.flush()  # while a full disk can still be told
         return int(code or 0)
     except click.exceptions.Exit as stop:
         return stop.exit_code
@@ -68,16 +74,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted. Nothing was left half-written.", err=True)
         return INTERRUPTED
+    except (
+        SystemExit
+    ) as stop:  # nothing of assay's exits: it is the user's own, and 0 would look like a pass
+        return _blame(UserCodeError("code", "what was run", stop))
     except UserCodeError as error:
-        click.echo(error.user_traceback(), err=True)
-        click.echo(f"assay: {error}", err=True)
-        return error.exit_code
+        return _blame(error)
     except AssayError as error:
         click.echo(f"assay: {error}", err=True)
         return error.exit_code
     except BrokenPipeError:  # `assay … | head`: the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()
         return 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            raise
+        _give_up_output()
+        why = f"a place that can be written, but: {error.strerror}"
+        failed = UsageError(
+            "standard output", verbatim("not all of it written"), why, "Free some space."
+        )
+        click.echo(f"assay: {failed}", err=True)
+        return failed.exit_code
+
+
+def _blame(error: UserCodeError) -> int:
+    click.echo(error.user_traceback(), err=True)
+    click.echo(f"assay: {error}", err=True)
+    return error.exit_code
+
+
+def _give_up_output() -> None:
+    """What is still buffered goes nowhere, so that the interpreter's last flush cannot fail."""
+    with suppress(OSError, ValueError):  # a replaced stdout may have no descriptor
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run() -> None:

@@ -224,7 +224,7 @@ def optimizer(name: str | None, lr: float | None) -> Any:
         A function from a model to its optimizer, or None.
 
     Raises:
-        UsageError: If there is a rate but no optimizer.
+        UsageError: If there is a rate but no optimizer, or the rate is no rate.
     """
     if name is None:
         if lr is not None:
@@ -232,6 +232,8 @@ def optimizer(name: str | None, lr: float | None) -> Any:
                 "--lr", lr, "--optimizer beside it", "Add --optimizer torch.optim:SGD."
             )
         return None
+    if lr is not None and not 0 < lr < float("inf"):
+        raise UsageError("--lr", lr, "a finite number above 0", "Give --lr 0.01, say.")
     from assay.update.optimizer import optimizer_factory
 
     return optimizer_factory(name, **({} if lr is None else {"lr": lr}))

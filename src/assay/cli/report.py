@@ -6,8 +6,14 @@ import click
 
 from assay.cli import options
 
+_EXAMPLES = """\b
+Examples:
+  assay report examples/g2p.py:attention --output report.html
+  assay report hf:gpt2 -a n_layer=2 --size n=32
+"""
 
-@click.command()
+
+@click.command(epilog=_EXAMPLES)
 @options.target
 @click.option(
     "--optimizer",
@@ -31,13 +37,7 @@ def report(
     path: str | None,
     form: str | None,
 ) -> int:
-    r"""Ask all six questions of TARGET, on one page.
-
-    \b
-    Examples:
-      assay report examples/g2p.py:attention --output report.html
-      assay report hf:gpt2 -a n_layer=2 --size n=32
-    """
+    """Ask all six questions of TARGET, on one page."""
     options.check(path, form)
     build = options.builder(target, sizes, arguments)
     make = options.optimizer(optimizer, lr)

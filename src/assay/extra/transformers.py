@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import inspect
 import json
@@ -53,7 +54,7 @@ def from_config(
     Raises:
         UsageError: If transformers is not installed, or there is no such type, file or value.
     """
-    base = _configuration(text)
+    base, written = _configuration(text)
     known = base.to_dict()
     for name in {**(arguments or {}), **(sizes or {})}:
         if name not in (*known, "b", "n", "m") and not hasattr(base, name):
@@ -66,19 +67,19 @@ def from_config(
             )
 
     def build_image(b: int = 2, **values: Any) -> Subject:
-        return _subject(_with(base, values), b=b, n=0, m=0)
+        return _subject(_with(base, written, values), b=b, n=0, m=0)
 
     def build_sequence(b: int = 2, n: int = 16, **values: Any) -> Subject:
-        return _subject(_with(base, values), b=b, n=n, m=0)
+        return _subject(_with(base, written, values), b=b, n=n, m=0)
 
     def build_sound(b: int = 2, n: int = 4000, **values: Any) -> Subject:
-        return _subject(_with(base, values), b=b, n=n, m=0)
+        return _subject(_with(base, written, values), b=b, n=n, m=0)
 
     def build_pair(b: int = 2, n: int = 16, m: int = 12, **values: Any) -> Subject:
-        return _subject(_with(base, values), b=b, n=n, m=m)
+        return _subject(_with(base, written, values), b=b, n=n, m=m)
 
     def build_from_spectrogram(b: int = 2, m: int = 12, **values: Any) -> Subject:
-        return _subject(_with(base, values), b=b, n=0, m=m)
+        return _subject(_with(base, written, values), b=b, n=0, m=m)
 
     build: Callable[..., Subject]
     main = _model_class(base).main_input_name
@@ -89,7 +90,8 @@ def from_config(
     return Builder(build, name=f"hf:{text}", arguments=arguments, sizes=sizes)
 
 
-def _configuration(text: str) -> Any:
+def _configuration(text: str) -> tuple[Any, dict[str, Any]]:
+    """A configuration, and the values that are written down for it; all others are the type's own."""
     # a configuration never needs the network; without this a typo waits for a time-out
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
@@ -108,10 +110,10 @@ def _configuration(text: str) -> Any:
         close = difflib.get_close_matches(text, list(types.keys()), n=1)
         hint = f"Did you mean hf:{close[0]}?" if close else "Or give a path to a config.json."
         raise UsageError("target", f"hf:{text}", "a model type that transformers knows", hint)
-    return types[text]()
+    return types[text](), {}
 
 
-def _from_file(path: Path, transformers: Any) -> Any:
+def _from_file(path: Path, transformers: Any) -> tuple[Any, dict[str, Any]]:
     path = path / "config.json" if path.is_dir() else path
     if not path.is_file():
         raise UsageError("target", f"hf:{path}", "an existing config.json", "Check the path.")
@@ -130,15 +132,34 @@ def _from_file(path: Path, transformers: Any) -> Any:
             "Add it to the file, as in \"model_type\": \"gpt2\".",
         )  # fmt: skip
     try:
-        return transformers.CONFIG_MAPPING[kind].from_dict(values)
+        return transformers.CONFIG_MAPPING[kind].from_dict(values), values
     except Exception as error:
         raise UserCodeError("config", str(path), error) from error
 
 
-def _with(base: Any, values: Mapping[str, Any]) -> Any:
-    """A copy of the configuration with other values, rebuilt so that derived values follow."""
+def _with(base: Any, written: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
+    """The configuration with other values, made anew, so that what derives from them follows."""
     changed = {name: value for name, value in values.items() if name not in ("b", "n", "m")}
-    return type(base).from_dict({**base.to_dict(), **changed})
+    if not changed:
+        return copy.deepcopy(base)
+    return type(base).from_dict({**_independent(base, written), **changed})
+
+
+def _independent(base: Any, written: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the values written in a file, those that do not follow from the others.
+
+    A saved file also holds what was derived when it was saved: the names of a ResNet's stages, which are
+    wrong as soon as there are other stages. Left out one after the other, what follows is the same without.
+    """
+    kept = dict(written)
+    for name in written:
+        less = {key: value for key, value in kept.items() if key != name}
+        try:
+            same = type(base).from_dict(copy.deepcopy(less)).to_dict() == base.to_dict()
+        except Exception:  # it is needed
+            continue
+        kept = less if same else kept
+    return copy.deepcopy(kept)
 
 
 def _subject(config: Any, *, b: int, n: int, m: int) -> Subject:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from contextlib import suppress
@@ -64,7 +65,7 @@ def check_writable(path: str | os.PathLike[str], form: str | None = None) -> Non
         return
     target = target.resolve()
     if target.exists() and not os.access(target, os.W_OK):
-        raise UsageError(*_refusal(path, "it is read-only"))
+        raise UsageError(*_refusal(path, PermissionError(errno.EACCES, "it is read-only")))
     if not target.parent.is_dir():
         raise UsageError(
             "output",
@@ -76,7 +77,7 @@ def check_writable(path: str | os.PathLike[str], form: str | None = None) -> Non
     try:
         trial.touch(exist_ok=False)  # the only test that also knows full disks and read-only mounts
     except OSError as error:
-        raise UsageError(*_refusal(path, error.strerror or type(error).__name__)) from error
+        raise UsageError(*_refusal(path, error)) from error
     finally:
         with suppress(OSError):
             trial.unlink(missing_ok=True)
@@ -94,12 +95,18 @@ def write_atomically(path: str | os.PathLike[str], text: str) -> None:
 
     Raises:
         UsageError: If the file cannot be written.
+        BrokenPipeError: If it is a pipe whose reader has gone.
     """
     data = text.encode(
         "utf-8", "replace"
     )  # a lone surrogate in a user's name must not lose the page
     if _is_special(Path(path)):
-        Path(path).write_bytes(data)
+        try:
+            Path(path).write_bytes(data)
+        except BrokenPipeError:  # its reader has seen enough
+            raise
+        except OSError as error:
+            raise UsageError(*_refusal(path, error)) from error
         return
     target = Path(path).resolve()  # of a link, the file that it names is replaced
     temporary = _beside(target)
@@ -110,7 +117,7 @@ def write_atomically(path: str | os.PathLike[str], text: str) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, target)
     except OSError as error:
-        raise UsageError(*_refusal(path, error.strerror or str(error))) from error
+        raise UsageError(*_refusal(path, error)) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -124,10 +131,12 @@ def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
 
 
-def _refusal(path: str | os.PathLike[str], reason: str) -> tuple[str, str, str, str]:
+def _refusal(path: str | os.PathLike[str], error: OSError) -> tuple[str, str, str, str]:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    remedy = "Free some space, or choose another path; nothing was left half-written."
     return (
         "output",
         str(path),
-        f"a path that can be written, but: {reason}",
-        "Choose another path, or change its permissions.",
+        f"a path that can be written, but: {error.strerror or type(error).__name__}",
+        remedy if full else "Choose another path, or change its permissions.",
     )

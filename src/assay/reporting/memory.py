@@ -6,9 +6,10 @@ import os
 import warnings
 
 import torch
+from torch.nn.parameter import is_lazy
 
 from assay.builder import Builder
-from assay.errors import CannotMeasure, verbatim
+from assay.errors import RAISED, CannotMeasure, verbatim
 from assay.state import preserved_random_state
 
 COPIES = 4  # weights, gradients, an optimizer's two states: what the step section holds at once
@@ -51,9 +52,10 @@ def require_memory(build: Builder) -> None:
         with torch.device("meta"), preserved_random_state(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model = build().model
-    except Exception:
+    except RAISED:
         return
-    needed = COPIES * sum(p.numel() * p.element_size() for p in model.parameters() if p.is_meta)
+    weights = [p for p in model.parameters() if p.is_meta and not is_lazy(p)]  # lazy: no size yet
+    needed = COPIES * sum(p.numel() * p.element_size() for p in weights)
     if needed > available:
         raise CannotMeasure(
             "model",

@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from assay.builder import Builder
-from assay.errors import AssayError, UsageError, UserCodeError
+from assay.errors import RAISED, AssayError, UsageError, UserCodeError, said
 from assay.finding import Result, Severity, plain
 from assay.progress import Progress, silent
 from assay.reporting.memory import require_memory
-from assay.state import preserved_random_state
+from assay.state import preserved, preserved_random_state
 from assay.subject import Subject
 from assay.view.blocks import View
 
@@ -86,7 +86,7 @@ class Job:
     seed: int = 0
     progress: Progress = silent
     _subject: Subject | None = None
-    _error: Exception | None = None
+    _error: BaseException | None = None
     _told: dict[str, str] = field(default_factory=dict)  # traceback -> the section that shows it
 
     @property
@@ -99,7 +99,7 @@ class Job:
                 require_memory(self.build)
                 with preserved_random_state(self.seed):
                     self._subject = self.build()
-            except Exception as error:
+            except RAISED as error:
                 self._error = error
                 raise
         return self._subject
@@ -199,7 +199,28 @@ def _units(job: Job) -> Result:
     from assay.update.audit import audit_units
 
     make, name = job.optimizer_in_use()
-    return audit_units(make, name=name or "SGD", progress=job.progress)
+    try:
+        return audit_units(make, name=name or "SGD", progress=job.progress)
+    except UserCodeError as error:
+        if error.argument == "make_optimizer" and _needs_its_model(make, error.error, job):
+            raise NotApplicable(
+                f"The card trains a small model of its own, and `{name}` asks for a part of yours "
+                f"({said(error.error)}). Ask about the optimizer inside it, as in "
+                "`assay units torch.optim:AdamW -a lr=1e-3`."
+            ) from error
+        raise
+
+
+def _needs_its_model(make: OptimizerFactory, error: BaseException, job: Job) -> bool:
+    """Whether an optimizer that failed on the card's model is one for the subject's model alone."""
+    if not isinstance(error, AttributeError | LookupError):
+        return False
+    try:
+        with preserved(job.subject.model):
+            make(job.subject.model)
+    except RAISED:
+        return False
+    return True
 
 
 def _certificate(job: Job) -> Result:
@@ -261,6 +282,7 @@ def run_step(step: Step, job: Job) -> Section:
     start = time.perf_counter()
     result, reason, text = None, "", ""
     status: Status = "measured"
+    failure: BaseException | None = None
     view = View(step.title, step.question, "")
     try:
         with preserved_random_state(job.seed):  # what a section says does not depend on the others
@@ -271,11 +293,15 @@ def run_step(step: Step, job: Job) -> Section:
             view = replace(view, notes=(*view.notes, note))
     except NotApplicable as error:
         status, reason = "not applicable", str(error)
-    except Exception as error:
-        if isinstance(error, UsageError) and error is job._error:
+    except UsageError as error:
+        if error is job._error:
             raise
+        failure = error
+    except RAISED as error:
+        failure = error
+    if failure is not None:
         status, result = "failed", None
-        reason, text = _explain(error)
+        reason, text = _explain(failure)
         text, where = job.tell_once(step.title, text)
         reason += where
     if status != "measured":
@@ -283,14 +309,16 @@ def run_step(step: Step, job: Job) -> Section:
     return Section(step.name, status, view, result, reason, text, time.perf_counter() - start)
 
 
-def _explain(error: Exception) -> tuple[str, str]:
+def _explain(error: BaseException) -> tuple[str, str]:
     """A paragraph on what went wrong, and the traceback where it helps."""
+    if isinstance(error, SystemExit):  # nothing of assay's exits
+        error = UserCodeError("code", "what this section runs", error)
     if isinstance(error, UserCodeError):
         return str(error).replace("traceback above", "traceback"), error.user_traceback()
     if isinstance(error, AssayError):
         return str(error), ""
     reason = (
-        f"{type(error).__name__}: {error}. This is an error inside assay, or one that it does not "
+        f"{said(error)}. This is an error inside assay, or one that it does not "
         "expect: please report it with the traceback."
     )
     return reason, "".join(traceback.format_exception(error))
