@@ -182,7 +182,10 @@ def test_an_exit_in_the_users_code_is_theirs(where):
             return super().forward(x) if where != "forward" else sys.exit(0)
 
     subject = Subject(Net(3, 2), torch.ones(4, 3), loss=lambda y: sys.exit(0))
+    acts = {
+        "forward": subject.forward,
+        "loss": lambda: subject.objective(torch.ones(2)),
+        "examples": lambda: Examples.of(lambda: sys.exit(0)),
+    }
     with pytest.raises(UserCodeError, match="your code raised SystemExit: 0"):
-        if where == "examples":
-            Examples.of(lambda: sys.exit(0))
-        subject.objective(subject.forward())
+        acts[where]()

@@ -1,9 +1,12 @@
+import io
 import math
 import os
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from gallery import FINDINGS, HOSTILE, VIEW
+from rich.cells import cell_len
 from rich.console import Console
 
 from assay.finding import Finding, Number
@@ -116,3 +119,40 @@ def test_prose():
     assert clean("a\x00b\ud800c\x9bd") == "a�b�c�d"
     assert split_code("`a` and `b") == [("a", True), (" and `b", False)]
     assert split_code("") == []
+
+
+COLUMNS = (
+    Column("module", code=True),
+    Column("variance", "1", "right"),
+    Column("gradient", "1", "right"),
+    Column("operations", "", "right"),
+    Column("what happened"),
+)
+ROW = (
+    "encoder.layers.0.attention.output",
+    "1.234e-05",
+    "0.98765",
+    "1,234,567,890",
+    "the signal dies here",
+)
+FALL = tuple(1 / (i + 1) ** 3 for i in range(60))
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 70, 80, 100, 200])
+def test_numbers_are_whole_at_every_width(width):
+    blocks = (
+        Table(COLUMNS, (ROW, ROW)),
+        Lines(
+            (Series("variance of the whole encoder", range(60), FALL),),
+            "layer",
+            "variance",
+            log_y=True,
+        ),
+        Bars((("a name that goes on and on and on", 1234.0), ("b", 1.0)), "FLOPs"),
+    )
+    console = Console(width=width, file=io.StringIO(), color_system=None, legacy_windows=False)
+    console.print(to_rich(View("Title", "", "Answer.", blocks)))
+    lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
+    assert max(map(cell_len, lines)) <= width
+    for number in (*ROW[1:4], "1 → 4.63·10⁻⁶", "1234"):
+        assert any(number in line for line in lines), number

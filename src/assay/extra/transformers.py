@@ -91,7 +91,14 @@ def from_config(
 
 
 def _configuration(text: str) -> tuple[Any, dict[str, Any]]:
-    """A configuration, and the values that are written down for it; all others are the type's own."""
+    """Find a configuration, and the values that are written down for it.
+
+    Returns:
+        The configuration; and of its values those of a file, none where a type's own are taken.
+
+    Raises:
+        UsageError: If transformers is not installed, or knows no such type.
+    """
     # a configuration never needs the network; without this a typo waits for a time-out
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
@@ -150,6 +157,9 @@ def _independent(base: Any, written: Mapping[str, Any]) -> dict[str, Any]:
 
     A saved file also holds what was derived when it was saved: the names of a ResNet's stages, which are
     wrong as soon as there are other stages. Left out one after the other, what follows is the same without.
+
+    Returns:
+        The values that are left.
     """
     kept = dict(written)
     for name in written:

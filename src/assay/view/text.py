@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
@@ -20,6 +21,7 @@ from assay.view.blocks import (
     Bars,
     Block,
     Cell,
+    Column,
     Formulas,
     Lines,
     Paragraph,
@@ -41,6 +43,7 @@ SEVERITIES = {
 _LEVELS = "▁▂▃▄▅▆▇█"
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _SPARK, _BAR = 48, 30
+_WORDS, _NAMES = 12, 24  # columns of words may become as narrow as this
 
 
 def to_text(view: View, findings: Sequence[Finding] = ()) -> str:
@@ -212,22 +215,81 @@ def _block(block: Block) -> list[RenderableType]:
     return _angle(block)
 
 
+class _Fitted:
+    """Something that is drawn for the width that there is: no number is ever broken or cut."""
+
+    def __init__(self, draw: Callable[[int], RenderableType]) -> None:
+        self.draw = draw
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield self.draw(options.max_width)
+
+
 def _table(block: Table) -> list[RenderableType]:
-    grid = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")
-    for column in block.columns:
-        unit = f" [{clean(column.unit)}]" if column.unit not in ("", "1") else ""
-        head = Text(clean(column.name) + unit)
-        grid.add_column(head, justify=column.align, overflow="fold")
     shown = max(block.shown, 1)
-    for row in block.rows[:shown]:
-        grid.add_row(
-            *(_cell(cell, column.code) for cell, column in zip(row, block.columns, strict=False))
-        )
+    heads = [_head(column) for column in block.columns]
+    rows = [
+        [_cell(cell, column.code) for cell, column in zip(row, block.columns, strict=False)]
+        for row in block.rows[:shown]
+    ]
     parts: list[RenderableType] = [prose(block.caption, "dim")] if block.caption else []
-    parts.append(grid if block.rows else Text("None.", style="dim"))
+    if rows:
+        parts.append(_Fitted(lambda width: _grid(block.columns, heads, rows, width)))
+    else:
+        parts.append(Text("None.", style="dim"))
     if len(block.rows) > shown:
         parts.append(Text(f"… and {len(block.rows) - shown} more rows", style="dim"))
     return parts
+
+
+def _head(column: Column) -> Text:
+    unit = f" [{clean(column.unit)}]" if column.unit not in ("", "1") else ""
+    return Text(clean(column.name) + unit)
+
+
+def _grid(
+    columns: Sequence[Column], heads: list[Text], rows: list[list[Text]], width: int
+) -> RenderableType:
+    """A table; where it is too wide, words give way to numbers; in the end every row is a list."""
+    cells = [
+        max((row[i].cell_len for row in rows if i < len(row)), default=0) for i in range(len(heads))
+    ]
+    natural = [max(cell, head.cell_len) for cell, head in zip(cells, heads, strict=True)]
+    words = [max((cell_len(w) for w in head.plain.split()), default=0) for head in heads]
+    least = [
+        max(cell if column.align == "right" else min(cell, _WORDS), word)
+        for cell, word, column in zip(cells, words, columns, strict=True)
+    ]
+    gap = 3 if sum(least) + 3 * len(heads) - 3 <= width else 1
+    if sum(least) + gap * (len(heads) - 1) > width:
+        return _records(heads, rows)
+    tight = sum(natural) + gap * (len(heads) - 1) > width
+    grid = Grid(
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        header_style="dim",
+        padding=(0, gap // 2),
+    )
+    for column, head, few in zip(columns, heads, least, strict=True):
+        fixed = few if tight and column.align == "right" else None
+        grid.add_column(head, justify=column.align, overflow="fold", width=fixed)
+    for row in rows:
+        grid.add_row(*row)
+    return grid
+
+
+def _records(heads: list[Text], rows: list[list[Text]]) -> RenderableType:
+    """One row under the other, each as a list of names and values."""
+    grid = Grid.grid(padding=(0, 1))
+    grid.add_column(style="dim", overflow="fold", max_width=_NAMES)
+    grid.add_column(overflow="fold")
+    for index, row in enumerate(rows):
+        if index:
+            grid.add_row("", "")
+        for head, cell in zip(heads, row, strict=False):
+            grid.add_row(head, cell)
+    return grid
 
 
 def _cell(cell: str | Cell, code: bool) -> Text:
@@ -256,20 +318,35 @@ def _titled(title: str, labels: str) -> list[RenderableType]:
 def _lines(block: Lines) -> list[RenderableType]:
     values = [float(v) for series in block.series for v in series.y]
     axis = Axis.of([*values, *(block.band or ())], 0.0, 1.0, log=block.log_y)
-    grid = Grid.grid(padding=(0, 2))
-    grid.add_column(overflow="ellipsis", no_wrap=True, max_width=28)
-    grid.add_column(no_wrap=True)
-    grid.add_column(style="dim", overflow="fold")
-    for series in block.series:
-        grid.add_row(Text(clean(series.name)), _spark(series, axis), _ends(series))
     scale = ", log scale" if block.log_y else ""
-    return [*_titled(block.title, f"{block.y_label} over {block.x_label}{scale}"), grid]
+    title = _titled(block.title, f"{block.y_label} over {block.x_label}{scale}")
+    return [*title, _Fitted(lambda width: _sparks(block, axis, width))]
 
 
-def _spark(series: Series, axis: Axis) -> str:
+def _sparks(block: Lines, axis: Axis, width: int) -> RenderableType:
+    names = [Text(clean(series.name)) for series in block.series]
+    ends = [_ends(series) for series in block.series]
+    room = max(width - max(map(cell_len, ends), default=0) - 4, 2)
+    name = min(max((text.cell_len for text in names), default=0), 28, max(room // 2, 1))
+    grid = _pictures(name)
+    grid.add_column(no_wrap=True)
+    grid.add_column(no_wrap=True, style="dim")
+    for series, text, end in zip(block.series, names, ends, strict=True):
+        grid.add_row(text, _spark(series, axis, min(_SPARK, max(room - name, 1))), end)
+    return grid
+
+
+def _pictures(name: int) -> Grid:
+    """A grid that starts with names, which are cut where they are longer."""
+    grid = Grid.grid(padding=(0, 2))
+    grid.add_column(overflow="ellipsis", no_wrap=True, max_width=name)
+    return grid
+
+
+def _spark(series: Series, axis: Axis, width: int) -> str:
     """One character for every stretch of the line, as high as its last value."""
     count = len(series.y)
-    width = min(count, _SPARK)
+    width = min(count, width)
     picked = [float(series.y[(i + 1) * count // width - 1]) for i in range(width)]
     return "".join(_level(value, axis) for value in picked)
 
@@ -292,15 +369,7 @@ def _bars(block: Bars) -> list[RenderableType]:
     edge = [block.reference[0]] if block.reference else []
     start = [] if block.log_x else [0.0]
     axis = Axis.of([*values, *edge, *start], 0.0, 1.0, log=block.log_x, limits=block.limits)
-    grid = Grid.grid(padding=(0, 2))
-    grid.add_column(overflow="ellipsis", no_wrap=True, max_width=36)
-    grid.add_column(no_wrap=True, style="blue")
-    grid.add_column(justify="right", no_wrap=True)
-    for name, value in block.rows[:FINDINGS]:
-        grid.add_row(
-            Text(clean(name)), _bar(axis.at(value) if value == value else 0.0), short(value)
-        )
-    parts = [*_titled(block.title, block.x_label), grid]
+    parts = [*_titled(block.title, block.x_label), _Fitted(lambda width: _rows(block, axis, width))]
     if len(block.rows) > FINDINGS:
         parts.append(Text(f"… and {len(block.rows) - FINDINGS} more", style="dim"))
     if block.reference:
@@ -308,8 +377,21 @@ def _bars(block: Bars) -> list[RenderableType]:
     return parts
 
 
-def _bar(share: float) -> str:
-    eighths = round(8 * _BAR * share) if math.isfinite(share) else 0
+def _rows(block: Bars, axis: Axis, width: int) -> RenderableType:
+    rows = [(Text(clean(name)), value) for name, value in block.rows[:FINDINGS]]
+    room = max(width - max((cell_len(short(value)) for _, value in rows), default=0) - 4, 2)
+    name = min(max((text.cell_len for text, _ in rows), default=0), 36, max(room // 2, 1))
+    grid = _pictures(name)
+    grid.add_column(no_wrap=True, style="blue")
+    grid.add_column(justify="right", no_wrap=True)
+    for text, value in rows:
+        share = axis.at(value) if value == value else 0.0
+        grid.add_row(text, _bar(share, min(_BAR, max(room - name, 1))), short(value))
+    return grid
+
+
+def _bar(share: float, length: int) -> str:
+    eighths = round(8 * length * share) if math.isfinite(share) else 0
     return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
 
 
