@@ -1,0 +1,130 @@
+"""How long a formula takes beside one pass of torch's FlopCounterMode, and whether the two agree.
+
+For each model: seconds to derive the whole formula, seconds of one FlopCounterMode pass (forward and
+backward, without data) at the base sizes, their ratio, and the largest relative difference at sizes that
+were not probed. Both run in this process, one after the other; the smaller of two times is taken.
+
+Run: python benchmarks/cost.py [NAME …]
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+import assay
+from assay.builder import Builder
+from assay.state import unfused
+
+
+def resnet18(b: int = 2, h: int = 224) -> tuple[nn.Module, torch.Tensor]:
+    """ResNet-18 at any image size."""
+
+    def conv(i: int, o: int, stride: int, k: int) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(i, o, k, stride, k // 2, bias=False), nn.BatchNorm2d(o))
+
+    class Block(nn.Module):
+        def __init__(self, i: int, o: int, stride: int) -> None:
+            super().__init__()
+            self.one, self.two = conv(i, o, stride, 3), conv(o, o, 1, 3)
+            self.skip = conv(i, o, stride, 1) if i != o else nn.Identity()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return F.relu(self.two(F.relu(self.one(x))) + self.skip(x))
+
+    widths, layers = [64, 64, 128, 256, 512], [conv(3, 64, 2, 7), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
+    for i, o in zip(widths, widths[1:], strict=False):
+        layers += [Block(i, o, 1 if i == o else 2), Block(o, o, 1)]
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 1000)]
+    return nn.Sequential(*layers, *head), torch.randn(b, 3, h, h)
+
+
+def lstm(b: int = 8, n: int = 64, d: int = 32) -> tuple[nn.Module, torch.Tensor]:
+    """Two bidirectional layers of nn.LSTM."""
+    return nn.LSTM(d, d, 2, bidirectional=True, batch_first=True), torch.randn(b, n, d)
+
+
+def transformer(b: int = 4, n: int = 32, m: int = 24) -> tuple[nn.Module, Any]:
+    """nn.Transformer, encoder and decoder."""
+    model = nn.Transformer(64, 4, 6, 6, 256, batch_first=True)
+    return model, (torch.randn(b, n, 64), torch.randn(b, m, 64))
+
+
+def hf(name: str, **arguments: Any) -> Callable[[], Builder]:
+    """A transformers model from its default configuration."""
+    return lambda: assay.load(f"hf:{name}").with_(arguments=arguments)
+
+
+_LLAMA_70B = {
+    "hidden_size": 8192,
+    "num_hidden_layers": 80,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "intermediate_size": 28672,
+}
+MODELS: Mapping[str, Callable[[], Builder]] = {
+    "g2p plain": lambda: assay.load("examples/g2p.py:plain"),
+    "g2p attention": lambda: assay.load("examples/g2p.py:attention"),
+    "nn.LSTM": lambda: Builder(lstm),
+    "nn.Transformer": lambda: Builder(transformer),
+    "ResNet-18": lambda: Builder(resnet18),
+    "BERT": hf("bert"),
+    "GPT-2": hf("gpt2"),
+    "T5-small": hf("t5"),
+    "Llama-7B": hf("llama"),
+    "Llama-70B": hf("llama", **_LLAMA_70B),
+}
+
+
+def counted(build: Builder, sizes: Mapping[str, int]) -> tuple[int, int, float]:
+    """Flops of forward and backward by FlopCounterMode on fake tensors, and seconds."""
+    start = time.perf_counter()
+    with unfused(), FakeTensorMode(allow_non_fake_inputs=True):
+        subject = build(**sizes)
+        with FlopCounterMode(display=False) as forward:
+            objective = subject.objective(subject.forward())
+        with FlopCounterMode(display=False) as backward:
+            objective.backward()
+    seconds = time.perf_counter() - start
+    return forward.get_total_flops(), backward.get_total_flops(), seconds
+
+
+def main(names: list[str]) -> None:
+    """Print one line for each model."""
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    assay.derive_cost(lambda b=2: (nn.Linear(2, 2), torch.randn(b, 2)))  # imports are not timed
+    print(f"{'model':<16}{'formula':>9}{'one count':>11}{'ratio':>7}  {'differs':>8}  order")
+    for name in names or MODELS:
+        build = MODELS[name]()
+        counted(build, build.sizes)
+        single = min(counted(build, build.sizes)[2] for _ in range(2))
+        start = time.perf_counter()
+        cost = assay.derive_cost(build)
+        seconds = time.perf_counter() - start
+        worst = 0.0
+        for factor in (1, 3, 5):
+            sizes = {k: v * factor + (factor > 1 and k in "nh") for k, v in build.sizes.items()}
+            if not cost.flops.forward.holds(**sizes):
+                continue
+            forward, backward, _ = counted(build, sizes)
+            for formula, true in ((cost.flops.forward, forward), (cost.flops.backward, backward)):
+                worst = max(worst, abs(formula(**sizes) / true - 1))
+        print(
+            f"{name:<16}{seconds:>8.1f}s{single:>10.2f}s{seconds / single:>7.1f}  {worst:>8.0e}  "
+            f"{cost.flops.total.order} {cost.status}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
