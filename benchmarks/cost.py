@@ -13,6 +13,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -42,7 +43,7 @@ def resnet18(b: int = 2, h: int = 224) -> tuple[nn.Module, torch.Tensor]:
             return F.relu(self.two(F.relu(self.one(x))) + self.skip(x))
 
     widths, layers = [64, 64, 128, 256, 512], [conv(3, 64, 2, 7), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
-    for i, o in zip(widths, widths[1:], strict=False):
+    for i, o in pairwise(widths):
         layers += [Block(i, o, 1 if i == o else 2), Block(o, o, 1)]
     head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 1000)]
     return nn.Sequential(*layers, *head), torch.randn(b, 3, h, h)

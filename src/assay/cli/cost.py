@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from assay.cli import options
 from assay.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from assay.cost.cost import Cost
+
+_ADAM = "Adam, AdamW"
 
 
 @click.command()
@@ -15,34 +24,114 @@ from assay.errors import UsageError
     metavar="NAME=INTEGER,…",
     help="Also print the numbers at these sizes, as in --at n=131072,b=1.",
 )
+@click.option("--solve", metavar="NAME", help="The largest value of this size that fits a budget.")
+@click.option(
+    "--fit-memory",
+    "memory",
+    metavar="BYTES",
+    help="The budget of --solve for a training step's peak with Adam's state, as in 80GB or 24GiB.",
+)
+@click.option(
+    "--fit-flops",
+    "flops",
+    metavar="FLOPS",
+    help="The budget of --solve for a training step, as in 1e15.",
+)
+@click.option(
+    "--compare", metavar="TARGET", help="Another target: the difference, and who overtakes where."
+)
 @options.output
 def cost(
     target: str,
     sizes: tuple[str, ...],
     arguments: tuple[str, ...],
     at: str | None,
+    solve: str | None,
+    memory: str | None,
+    flops: str | None,
+    compare: str | None,
     path: str | None,
     form: str | None,
 ) -> int:
     """What do forward and backward cost, as exact formulas in TARGET's own sizes?"""
     options.check(path, form)
     point = options.integers("--at", tuple(at.split(","))) if at else {}
-    build = options.builder(target, sizes, arguments)
-    unknown = sorted(set(point) - set(build.sizes))
-    if unknown:
+    if (solve is None) != (memory is None and flops is None):
         raise UsageError(
-            "--at", unknown[0], f"a size of {target} ({', '.join(build.sizes)})", "See `assay ls`."
+            "--solve",
+            solve,
+            "--solve together with --fit-memory or --fit-flops",
+            "As in --solve n --fit-memory 80GB.",
         )
+    build = options.builder(target, sizes, arguments)
+    for option, names in (("--at", point), ("--solve", [solve] if solve else [])):
+        unknown = sorted(set(names) - set(build.sizes))
+        if unknown:
+            known = ", ".join(build.sizes) or "it has none"
+            raise UsageError(option, unknown[0], f"a size of {target} ({known})", "See `assay ls`.")
+    from assay.cost.budget import amount
+
+    budgets = {kind: amount(text) for kind, text in (("memory", memory), ("flops", flops)) if text}
     from assay.cost.cost import cost_of
     from assay.reporting.report import of_result
 
     with options.bar() as progress:
         result = cost_of(build, progress)
+        other = cost_of(options.builder(compare, (), ()), progress) if compare else None
     code = options.leave(of_result("cost", target, result), path, form)
-    if point and form in (None, "text"):
-        full = {**build.sizes, **point}
-        click.echo(f"At {', '.join(f'{k}={v}' for k, v in full.items())}:")
-        for name, formula in result.formulas().items():
-            number = f"{formula(**full):,}" if formula.holds(**full) else "no formula here"
-            click.echo(f"  {name:<28} {number:>24}")
+    if form not in (None, "text"):
+        return code
+    full = {**build.sizes, **point}
+    if point:
+        _numbers(result, full)
+    if solve:
+        _solved(result, solve, budgets, full)
+    if other is not None:
+        _compared(result, other, full)
     return code
+
+
+def _say(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in sizes.items())
+
+
+def _numbers(result: Cost, sizes: Mapping[str, int]) -> None:
+    click.echo(f"At {_say(sizes)}:")
+    for name, formula in result.formulas().items():
+        number = f"{formula(**sizes):,}" if formula.holds(**sizes) else "no formula here"
+        click.echo(f"  {name:<28} {number:>24}")
+
+
+def _solved(result: Cost, size: str, budgets: Mapping[str, int], sizes: Mapping[str, int]) -> None:
+    others = {name: value for name, value in sizes.items() if name != size}
+    for kind, budget in budgets.items():
+        formula = result.flops.total
+        what = f"{budget:,} flops of a training step"
+        if kind == "memory":
+            formula = result.peak_bytes + result.optimizer_bytes[_ADAM]
+            what = f"{budget:,} bytes (the peak of a training step, and the state of Adam)"
+        found = formula.solve(size, below=budget, **others)
+        click.echo(
+            f"The largest {size} within {what}, at {_say(others) or 'no other sizes'}: {found:,}"
+        )
+
+
+def _compared(one: Cost, other: Cost, sizes: Mapping[str, int]) -> None:
+    """The difference of two models' flops, and where one overtakes the other along each common size."""
+    click.echo(f"{one.name} less {other.name}:")
+    for name, mine, theirs in (
+        ("flops, forward", one.flops.forward, other.flops.forward),
+        ("flops, backward", one.flops.backward, other.flops.backward),
+        ("parameters", one.parameters, other.parameters),
+    ):
+        click.echo(f"  {name:<16} {mine - theirs}")
+    at = {**other.base, **sizes}
+    mine, theirs = one.flops.total, other.flops.total
+    for size in (name for name in one.base if name in other.base):
+        for first, second, names in (
+            (mine, theirs, (one.name, other.name)),
+            (theirs, mine, (other.name, one.name)),
+        ):
+            value = first.crossover(second, size, **at)
+            if value is not None:
+                click.echo(f"  from {size} = {value:,} on, {names[0]} costs more than {names[1]}")

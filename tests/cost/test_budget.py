@@ -1,0 +1,138 @@
+"""Budgets and crossovers against going through all sizes one by one."""
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from assay.cli.cost import cost as command
+from assay.cost.budget import amount
+from assay.cost.formula import Formula
+from assay.cost.polynomial import Polynomial
+from assay.errors import CannotMeasure, UsageError
+
+N, B = Polynomial.of("n"), Polynomial.of("b")
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.integers(0, 5), st.integers(1, 9), st.integers(0, 50), st.integers(1, 20_000))
+def test_the_largest_size_is_the_one_that_trying_all_finds(square, linear, constant, budget):
+    formula = Formula.of(N * N * square + N * linear + Polynomial.constant(constant))
+    fitting = [n for n in range(1, 20_001) if formula(n=n) <= budget]
+    if fitting:
+        assert formula.solve("n", below=budget) == max(fitting)
+    else:
+        with pytest.raises(CannotMeasure, match="the least n, 1, fits"):
+            formula.solve("n", below=budget)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.integers(1, 5), st.integers(1, 200), st.integers(0, 300))
+def test_the_crossover_is_the_one_that_trying_all_finds(square, linear, constant):
+    fast, slow = Formula.of(N * N * square), Formula.of(N * linear + Polynomial.constant(constant))
+    over = [n for n in range(1, 2000) if fast(n=n) > slow(n=n)]
+    expected = None if over[0] == 1 else over[0]
+    assert fast.crossover(slow, "n") == expected
+    assert slow.crossover(fast, "n") is None
+
+
+def test_with_floors_the_step_is_found_too():
+    formula = Formula.of(Polynomial.of("h", 31, 32) * 10)
+    assert formula.solve("h", below=25) == 64
+    assert formula(h=64) == 20
+    assert formula(h=65) == 30
+
+
+def test_the_leading_terms_are_those_that_no_other_dominates():
+    formula = Formula.of(B * N * N * 3 + B * N * 5 + B * B)
+    assert str(formula.leading("n")) == "3*b*n**2"
+    assert formula.leading()(b=2, n=3) == 3 * 2 * 9 + 4
+
+
+def test_what_cannot_be_solved_is_said():
+    with pytest.raises(UsageError, match=r"solve = 'm': expected a size of this formula \(n\)"):
+        Formula.of(N).solve("m", below=3)
+    with pytest.raises(CannotMeasure, match="Every n fits"):
+        Formula.of(Polynomial.constant(5), ["n"]).solve("n", below=7)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("80GB", 80 * 10**9), ("24GiB", 24 * 2**30), ("1e15", 10**15), ("7", 7)]
+)
+def test_budgets_are_read(text, value):
+    assert amount(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "lots", "-3GB", "0", "3QB", "inf"])
+def test_what_is_no_budget_is_refused(text):
+    with pytest.raises(UsageError, match="80GB, 24GiB or 1e15"):
+        amount(text)
+
+
+MODELS = """
+import torch
+from torch import nn
+import torch.nn.functional as F
+
+class Attention(nn.Module):
+    def forward(self, x):
+        return F.scaled_dot_product_attention(x, x, x, is_causal=True)
+
+def attention(b: int = 2, n: int = 8, d: int = 4):
+    return nn.Sequential(nn.Linear(d, d), Attention()), torch.randn(b, n, d)
+
+def linear(b: int = 2, n: int = 8, d: int = 4):
+    return nn.Linear(d, d), torch.randn(b, n, d)
+"""
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "models.py"
+    path.write_text(MODELS)
+    return str(path)
+
+
+def run(*words):
+    return CliRunner().invoke(command, words, standalone_mode=False, catch_exceptions=False)
+
+
+def test_the_command_solves_compares_and_counts_at_sizes(models):
+    done = run(
+        f"{models}:attention", "--at", "b=1,d=64", "--solve", "n", "--fit-flops", "1e12",
+        "--compare", f"{models}:linear",
+    )  # fmt: skip
+    assert done.return_value == 0
+    assert "At b=1, n=8, d=64:" in done.output
+    largest = int(done.output.split("at b=1, d=64: ")[1].split("\n")[0].replace(",", ""))
+
+    def flops(
+        n,
+    ):  # the layer forward, and back to its weights alone; attention forward and twice back
+        return 2 * 64 * n * (2 * 64 + 6 * n)
+
+    assert flops(largest) <= 10**12 < flops(largest + 1)
+    assert "flops, forward   4*b*d*n**2" in done.output
+
+
+def test_the_memory_that_fits_is_solved_for(models):
+    done = run(f"{models}:linear", "--solve", "b", "--fit-memory", "1MB")
+    assert "The largest b within 1,000,000 bytes" in done.output
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--solve", "n"), "--solve together with --fit-memory or --fit-flops"),
+        (("--fit-memory", "1GB"), "--solve together with --fit-memory or --fit-flops"),
+        (
+            ("--solve", "q", "--fit-memory", "1GB"),
+            r"--solve = 'q': expected a size of .* \(b, n, d\)",
+        ),
+        (("--at", "q=3"), "--at = 'q': expected a size"),
+        (("--solve", "n", "--fit-memory", "much"), "80GB, 24GiB or 1e15"),
+    ],
+)
+def test_wrong_words_are_named(models, words, message):
+    with pytest.raises(UsageError, match=message):
+        run(f"{models}:linear", *words)
