@@ -64,7 +64,7 @@ _TABLE: Mapping[str, Mapping[int, str]] = {
             select_scatter slice_scatter tril_indices triu_indices upsample_nearest2d
             upsample_nearest2d_backward one_hot rand randn randint rand_like randn_like randperm
             normal uniform random exponential linspace eye lift_fresh lift_fresh_copy resize set
-            _unsafe_view _reshape_copy _reshape_alias alias_copy diagonal_backward
+            _reshape_copy _reshape_alias alias_copy diagonal_backward
             repeat_interleave reflection_pad1d reflection_pad2d replication_pad2d
             split_with_sizes_copy view_copy expand_copy unbind_copy permute_copy
             _local_scalar_dense equal pixel_shuffle pixel_unshuffle channel_shuffle unfold_copy
@@ -80,7 +80,8 @@ _KNOWN = {
     for name in names.split()
 }
 _CUSTOM: dict[str, tuple[str, Callable[..., int]]] = {}
-_SILENT = {"detach", "is_same_size", "_assert_async", "_assert_scalar"}
+# `_unsafe_view` is a view that does not say so
+_SILENT = {"detach", "is_same_size", "_assert_async", "_assert_scalar", "_unsafe_view"}
 
 
 def register_operator(name: str, operations: Callable[..., int], kind: str = ELEMENTWISE) -> None:
@@ -134,7 +135,7 @@ class Rule:
         """Whether it makes new tensors from its arguments and does nothing else."""
         schema = self._func._schema
         plain = all(a.alias_info is None for a in (*schema.arguments, *schema.returns))
-        return plain and bool(schema.returns) and not self._func.is_view
+        return plain and bool(schema.returns) and self.moves
 
     @property
     def known(self) -> bool:

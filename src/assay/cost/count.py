@@ -161,7 +161,7 @@ class _Watch(TorchDispatchMode):
         if seen is None:
             out = func(*args, **kwargs)
             seen = self._count(rule, func, args, kwargs, out)
-            if key is not None and seen.made is not None:
+            if key is not None and seen.made is not None and not _shared((args, kwargs), out):
                 self._seen[key] = seen
         else:
             out = _remade(seen.made)
@@ -223,6 +223,13 @@ def _shape_of(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return tuple([_shape_of(item) for item in value])
     return type(value), value
+
+
+def _shared(given: tuple[Any, Mapping[str, Any]], out: Any) -> bool:
+    """Whether an output looks into a storage that was given: then it is not made anew."""
+    args, kwargs = given
+    known = {id(t.untyped_storage()) for t in tensors_of([args, *kwargs.values()])}
+    return any(id(t.untyped_storage()) in known for t in tensors_of(out))
 
 
 def _recipe(out: Any) -> Any:
