@@ -137,6 +137,15 @@ def test_open_signatures_take_any_size():
     assert Builder(build)(w=3).inputs[0].shape == (2, 3)
 
 
+def test_lazy_modules_have_to_run_first():
+    model, x = nn.Sequential(nn.LazyLinear(3), nn.LazyBatchNorm1d()), torch.ones(2, 4)
+    with pytest.raises(CannotMeasure, match=r"Run the model once in the builder"):
+        as_builder((model, x))()
+    assert isinstance(model[0], nn.LazyLinear)
+    model(x)
+    assert as_builder((model, x))().forward().shape == (2, 3)
+
+
 def test_an_exit_in_a_builder_is_the_users():
     with pytest.raises(UserCodeError, match="SystemExit: 0"):
         Builder(lambda: sys.exit(0))()

@@ -6,6 +6,7 @@ from assay.errors import (
     MalformedCertificate,
     UsageError,
     UserCodeError,
+    said,
     verbatim,
 )
 
@@ -52,3 +53,55 @@ def test_user_traceback_starts_at_the_users_frame():
     assert "src/assay" not in text
     assert isinstance(caught.value.__cause__, AttributeError)
     assert caught.value.exit_code == 3
+
+
+def test_a_traceback_holds_neither_our_frames_nor_our_errors():
+    import torch
+    from torch import nn
+
+    import assay
+
+    class Broken(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(3, 3)
+
+        def forward(self, x):
+            return self.inner(x) @ torch.ones(7, 7)
+
+    try:
+        raise CannotMeasure("an earlier attempt", 1, "more", "Go on.")
+    except CannotMeasure:
+        with pytest.raises(UserCodeError) as caught:
+            assay.measure_scale((Broken(), torch.ones(2, 3)))
+    text = caught.value.user_traceback()
+    assert text.splitlines()[1].startswith(f'  File "{__file__}"')
+    for word in ("src/assay", "an earlier attempt", "_ops.py", "_dynamo"):
+        assert word not in text
+    assert "mat1 and mat2" in text.splitlines()[-1]
+
+
+def test_causes_of_the_users_error_stay():
+    def builder():
+        try:
+            return {}["corpus"]
+        except KeyError as error:
+            raise ValueError("no corpus") from error
+
+    from assay.builder import Builder
+
+    with pytest.raises(UserCodeError) as caught:
+        Builder(builder)()
+    text = caught.value.user_traceback()
+    assert "KeyError: 'corpus'" in text
+    assert "direct cause" in text
+
+
+def test_an_exception_in_one_line():
+    class Odd(Exception):
+        def __str__(self):
+            raise RuntimeError
+
+    assert said(ValueError("two\nlines")) == "ValueError: two lines"
+    assert said(Odd()) == "Odd: (its text raised RuntimeError)"
+    assert len(said(ValueError("x" * 5000))) < 700

@@ -47,6 +47,8 @@ def test_short_prefers_the_shorter_path(tmp_path, monkeypatch):
     assert Location(str(tmp_path / "net.py"), 3).short == "net.py:3"
     assert str(Location("/x.py", 1)) == "/x.py:1"
     assert Location("/no/such.py", 1).code == ""
+    installed = "/opt/venv/lib/python3.11/site-packages/timm/layers/mlp.py"
+    assert Location(installed, 42).short == "timm/layers/mlp.py:42"
 
 
 def test_ours_and_theirs():

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from assay.errors import RAISED, AssayError, CannotMeasure, UsageError, UserCodeError, verbatim
 from assay.subject import Subject
@@ -124,8 +125,9 @@ class Builder:
         values = {**self.sizes, **self.arguments, **checked}
         missing = [name for name in self._required if name not in values]
         if missing:
+            annotation = self._parameters[missing[0]].annotation
             raise UsageError(
-                "size",
+                "size" if annotation in (int, "int") else "argument",
                 verbatim(f"{missing[0]} not given"),
                 f"a value for `{missing[0]}`, which {self.name} needs",
                 f"Give --size {missing[0]}=… (an integer) or -a {missing[0]}=… , or a default.",
@@ -136,7 +138,15 @@ class Builder:
             raise
         except RAISED as error:
             raise UserCodeError("builder", self.name, error) from error
-        return self._as_subject(made)
+        subject = self._as_subject(made)
+        if any(is_lazy(p) for p in subject.model.parameters()):
+            raise CannotMeasure(
+                "model",
+                verbatim("parameters of a lazy module that has not run"),
+                "weights with values",
+                "Run the model once in the builder, as in `model(*inputs)`, before it is returned.",
+            )
+        return subject
 
     def _as_subject(self, made: Any) -> Subject:
         if isinstance(made, Subject):

@@ -113,14 +113,26 @@ class UserCodeError(CannotMeasure):
         self.error = error
 
     def user_traceback(self) -> str:
-        """Their traceback, from the first frame that is not assay's.
+        """Their traceback, from their first line on and without assay's own.
 
         Returns:
             The formatted traceback, chained exceptions included.
         """
-        from assay.where import is_ours
+        shown = traceback.TracebackException.from_exception(self.error)
+        _leave_out_ours(shown, self.error)
+        return "".join(shown.format())
 
-        tb = self.error.__traceback__
-        while tb is not None and tb.tb_next is not None and is_ours(tb.tb_frame.f_code.co_filename):
-            tb = tb.tb_next
-        return "".join(traceback.format_exception(type(self.error), self.error, tb))
+
+def _leave_out_ours(shown: traceback.TracebackException, error: BaseException) -> None:
+    """Of an exception and those behind it: no frames of assay's, none of others' before the user's first."""
+    from assay.where import is_ours, is_plumbing, is_watching
+
+    for link in ("__cause__", "__context__"):
+        behind, its = getattr(shown, link), getattr(error, link)
+        if isinstance(its, AssayError):  # an earlier section's, which this one was tried after
+            setattr(shown, link, None)
+        elif behind is not None and its is not None:
+            _leave_out_ours(behind, its)
+    frames = [f for f in shown.stack if not is_ours(f.filename) and not is_watching(f.filename)]
+    theirs = (i for i, frame in enumerate(frames) if not is_plumbing(frame.filename))
+    shown.stack[:] = frames[next(theirs, 0) :]

@@ -15,6 +15,15 @@ from types import FrameType
 _HERE = str(Path(__file__).parent) + os.sep
 _CALLER = _HERE + "subject.py"  # what calls the user's model: further out is who called assay
 _STDLIB = sysconfig.get_paths()["stdlib"] + os.sep
+_DISPATCH = tuple(
+    os.path.join(*parts)
+    for parts in (
+        ("torch", "_compile.py"),
+        ("torch", "_dynamo", "eval_frame.py"),
+        ("torch", "_ops.py"),
+        ("torch", "utils", "_device.py"),
+    )
+)
 _SITE = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 
 
@@ -25,6 +34,15 @@ def is_ours(filename: str) -> bool:
         True for a file of this package.
     """
     return filename.startswith(_HERE)
+
+
+def is_watching(filename: str) -> bool:
+    """Whether a frame of `filename` is there because operators are being watched, and for nothing else.
+
+    Returns:
+        True for the files of torch through which a dispatch mode calls on.
+    """
+    return filename.startswith(_torch()) and filename.endswith(_DISPATCH)
 
 
 def is_installed(filename: str) -> bool:
@@ -69,9 +87,10 @@ class Location:
 
     @property
     def short(self) -> str:
-        """File relative to the working directory where that is shorter, and line: `net.py:12`."""
-        relative = os.path.relpath(self.file)
-        return f"{min(relative, self.file, key=len)}:{self.line}"
+        """The shortest of file, file from here and, if installed, from its package: `net.py:12`."""
+        names = [os.path.relpath(self.file), self.file]
+        names += [self.file.rpartition(site)[2] for site in _SITE if site in self.file]
+        return f"{min(names, key=len)}:{self.line}"
 
     @property
     def code(self) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -258,13 +259,56 @@ def test_an_exit_in_the_users_code_is_no_exit_of_ours(name, command, capsys):
     assert "sys.exit(0)" in text
 
 
-def test_an_exit_that_no_section_sees_is_the_users(monkeypatch, capsys):
-    def leaves(*args, **kwargs):
-        raise SystemExit(0)
+class Odd(BaseException):
+    """As some event loops raise."""
 
-    monkeypatch.setattr(assay.cli.command, "main", leaves)
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (SystemExit(0), "your code raised SystemExit: 0"),
+        (Odd("x"), "your code raised Odd: x"),
+        (ZeroDivisionError("x"), "error inside assay"),  # 1 would say that something was found
+        (FileNotFoundError(2, "gone"), "error inside assay"),
+    ],
+)
+def test_whatever_ends_a_command_is_neither_a_pass_nor_a_finding(
+    error, expected, monkeypatch, capsys
+):
+    def raises(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(assay.cli.command, "main", raises)
     assert main(["scale"]) == 3
-    assert "your code raised SystemExit: 0" in capsys.readouterr().err
+    assert expected in capsys.readouterr().err
+
+
+def test_one_error_is_told_once_and_torch_is_quiet(tmp_path):
+    page = tmp_path / "report.html"
+    words = ["report", f"{TINY}:forward_raises", "--output", page]
+    done = subprocess.run([sys.executable, "-m", "assay", *words], capture_output=True, text=True)
+    assert done.returncode == 3
+    assert not done.stderr
+    assert done.stdout.count("Traceback (most recent call last)") == 1
+    assert "src/assay" not in done.stdout
+
+
+def test_ctrl_c_in_mid_run_leaves_nothing(tmp_path):
+    page = tmp_path / "report.html"
+    slow = subprocess.Popen(
+        [sys.executable, "-m", "assay", "report", f"{TINY}:slow", "--output", page],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert slow.stderr.readline() == "building\n"
+    slow.send_signal(signal.SIGINT)
+    out, err = slow.communicate(timeout=60)
+    assert slow.returncode == 130
+    assert err.strip() == "Interrupted. Nothing was left half-written."
+    assert not out
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")

@@ -1,6 +1,7 @@
 """Targets for the tests of the command line: one that is well, and every way of not being well."""
 
 import sys
+import time
 
 import torch
 from torch import nn
@@ -91,3 +92,8 @@ def leaves_in_forward(b: int = 2):
 
 def leaves_in_loss(b: int = 2):
     return nn.Linear(3, 3), torch.ones(b, 3), lambda y: sys.exit(0)
+
+
+def slow(b: int = 2):
+    print("building", file=sys.stderr, flush=True)
+    time.sleep(60)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -24,7 +25,7 @@ from assay.cli.scale import scale
 from assay.cli.steps import steps
 from assay.cli.units import units
 from assay.cli.verify import verify
-from assay.errors import AssayError, UsageError, UserCodeError, verbatim
+from assay.errors import AssayError, CannotMeasure, UsageError, UserCodeError, said, verbatim
 
 INTERRUPTED = 130  # the shell's convention: 128 + SIGINT
 
@@ -58,9 +59,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code.
-
-    Raises:
-        OSError: If the system fails in a way that is nobody's fault here.
     """
     try:
         code = command.main(args=arguments, prog_name="assay", standalone_mode=False)
@@ -74,10 +72,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted. Nothing was left half-written.", err=True)
         return INTERRUPTED
-    except (
-        SystemExit
-    ) as stop:  # nothing of assay's exits: it is the user's own, and 0 would look like a pass
-        return _blame(UserCodeError("code", "what was run", stop))
     except UserCodeError as error:
         return _blame(error)
     except AssayError as error:
@@ -88,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
-            raise
+            return _admit(error)
         _give_up_output()
         why = f"a place that can be written, but: {error.strerror}"
         failed = UsageError(
@@ -96,6 +90,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         click.echo(f"assay: {failed}", err=True)
         return failed.exit_code
+    except Exception as error:
+        return _admit(error)
+    except (
+        BaseException
+    ) as error:  # nothing of assay's exits, and the user's sys.exit(0) is no pass
+        return _blame(UserCodeError("code", "what was run", error))
+
+
+def _admit(error: Exception) -> int:
+    """An error of assay's own: its exit code must not say that something was found in the model."""
+    click.echo("".join(traceback.format_exception(error)), err=True)
+    click.echo(
+        f"assay: {said(error)}. This is an error inside assay, or one that it does not expect: "
+        "please report it with the traceback.",
+        err=True,
+    )
+    return CannotMeasure.exit_code
 
 
 def _blame(error: UserCodeError) -> int:

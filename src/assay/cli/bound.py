@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from assay.cli import options
+
 
 @click.command()
 @click.option("--errors", type=int, required=True, help="Wrong training examples.")
@@ -12,9 +14,7 @@ import click
 @click.option("--delta", type=float, default=0.05, show_default=True, help="The risk.")
 def bound(errors: int, examples: int, bits: int, delta: float) -> int:
     """What do these counts certify? No model, no data: arithmetic."""
-    from rich.console import Console
-
     from assay.certificate.bounds import bound as compute
 
-    Console().print(compute(errors, examples, bits, delta))
+    options.show(compute(errors, examples, bits, delta))
     return 0

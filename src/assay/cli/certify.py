@@ -26,15 +26,13 @@ def certify(
 
         check_writable(path, "assay")
     build = options.builder(target, sizes, arguments)
-    from rich.console import Console
-
     from assay.certificate.certify import certify as make
 
     with options.bar() as progress:
         certificate = make(build, None, delta=delta, seed=seed, progress=progress)
     if path is not None:
         certificate.save(path)
-    Console().print(certificate)
+    options.show(certificate)
     if path is not None:
         click.echo(f"Written to {path}; check it with `assay verify {path} {target}`.")
     return int(any(finding.fails for finding in certificate.findings))

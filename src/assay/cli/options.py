@@ -15,6 +15,7 @@ from assay.progress import Progress, silent
 
 if TYPE_CHECKING:
     from assay.builder import Builder
+    from assay.finding import Result
     from assay.reporting.report import Report
 
 FORMATS = ("text", "json", "html", "sarif")
@@ -188,6 +189,21 @@ def check(path: str | None, form: str | None) -> None:
         check_writable(path, form)
 
 
+def show(result: Result) -> None:
+    """Print a result: in colour and as wide as the terminal; elsewhere as the same plain text always.
+
+    Args:
+        result: What was measured.
+    """
+    from rich.console import Console
+
+    console = Console()
+    if console.is_terminal:
+        console.print(result)
+    else:
+        click.echo(str(result))
+
+
 def leave(report: Report, path: str | None, form: str | None) -> int:
     """Print a report, and write it where `--output` says.
 
@@ -203,9 +219,7 @@ def leave(report: Report, path: str | None, form: str | None) -> int:
         report.save(path, form)
         form = "text"  # what goes to the terminal beside a file is for people
     if form in (None, "text"):
-        from rich.console import Console
-
-        Console().print(report)
+        show(report)
         if path is not None:
             click.echo(f"Written to {path}")
     else:

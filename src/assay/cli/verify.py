@@ -19,11 +19,9 @@ def verify(
     and the bounds are computed again.
     """
     build = options.builder(target, sizes, arguments)
-    from rich.console import Console
-
     from assay.certificate.verify import verify as check
 
     with options.bar() as progress:
         verification = check(certificate, build, None, progress=progress)
-    Console().print(verification)
+    options.show(verification)
     return int(any(finding.fails for finding in verification.findings))

@@ -16,9 +16,10 @@ from assay.errors import RAISED, AssayError, UsageError, UserCodeError, said
 from assay.finding import Result, Severity, plain
 from assay.progress import Progress, silent
 from assay.reporting.memory import require_memory
-from assay.state import preserved, preserved_random_state
+from assay.state import preserved, preserved_random_state, unlogged
 from assay.subject import Subject
 from assay.view.blocks import View
+from assay.where import raised_at
 
 Status = Literal["measured", "not applicable", "failed"]
 OptimizerFactory = Callable[[nn.Module], torch.optim.Optimizer]
@@ -87,7 +88,9 @@ class Job:
     progress: Progress = silent
     _subject: Subject | None = None
     _error: BaseException | None = None
-    _told: dict[str, str] = field(default_factory=dict)  # traceback -> the section that shows it
+    _told: dict[str, str] = field(
+        default_factory=dict
+    )  # error and place -> the section that shows it
 
     @property
     def subject(self) -> Subject:
@@ -109,11 +112,12 @@ class Job:
         make = self.optimizer or self.subject.optimizer
         return (make, optimizer_name(make)) if make is not None else (_sgd, "")
 
-    def tell_once(self, section: str, text: str) -> tuple[str, str]:
-        """Keep a traceback for the first section that fails with it.
+    def tell_once(self, section: str, failure: BaseException, text: str) -> tuple[str, str]:
+        """Keep a traceback for the first section that fails with the same error in the same place.
 
         Args:
             section: The title of the section that failed.
+            failure: What it failed with.
             text: The traceback.
 
         Returns:
@@ -121,7 +125,10 @@ class Job:
         """
         if not text:
             return "", ""
-        first = self._told.setdefault(text, section)
+        error = failure.error if isinstance(failure, UserCodeError) else failure
+        where = raised_at(error)
+        key = f"{said(error)} {where}" if where else text
+        first = self._told.setdefault(key, section)
         return (text, "") if first == section else ("", f" Its traceback is shown under {first}.")
 
 
@@ -178,7 +185,8 @@ def _highway(job: Job) -> Result:
 def _cost(job: Job) -> Result:
     from assay.cost.cost import cost_of
 
-    return cost_of(job.build, job.progress)
+    with unlogged():
+        return cost_of(job.build, job.progress)
 
 
 def _step(job: Job) -> Result:
@@ -302,7 +310,7 @@ def run_step(step: Step, job: Job) -> Section:
     if failure is not None:
         status, result = "failed", None
         reason, text = _explain(failure)
-        text, where = job.tell_once(step.title, text)
+        text, where = job.tell_once(step.title, failure, text)
         reason += where
     if status != "measured":
         view = View(step.title, step.question, reason)

@@ -406,7 +406,7 @@ def _arcs(block: Arcs) -> list[RenderableType]:
         return short(station)
 
     parts = _titled(
-        block.title, f"{len(block.arcs)} skip paths over {len(block.stations)} stations"
+        block.title, f"{_count(block.arcs, 'skip path')} over {_count(block.stations, 'station')}"
     )
     for arc in block.arcs[:FINDINGS]:
         mark, style = MARKS[{"good": "good", "bad": "bad", "plain": ""}[arc.kind]]
@@ -416,6 +416,10 @@ def _arcs(block: Arcs) -> list[RenderableType]:
     if len(block.arcs) > FINDINGS:
         parts.append(Text(f"… and {len(block.arcs) - FINDINGS} more", style="dim"))
     return parts
+
+
+def _count(things: Sequence[object], noun: str) -> str:
+    return f"{len(things)} {noun}{'s' if len(things) != 1 else ''}"
 
 
 def _angle(block: Angle) -> list[RenderableType]:
