@@ -145,7 +145,9 @@ class _Search:
             below = replace(law, span=replace(span, high=better.span.low - step))
             return [*self._boxes(laws.having(i, below), 1), *self._boxes(above, left - 1)]
         turn = self._turn(i, point[i], laws)
-        if left <= 1 or turn is None or i >= laws.sizes:  # a stack has one law, up to its full depth
+        if (
+            left <= 1 or turn is None or i >= laws.sizes
+        ):  # a stack has one law, up to its full depth
             raise self._no_law(point)
         ends = [turn, turn + step] if self._returns(i, turn, laws) else [turn]
         highs = [*(end - step for end in ends), span.high]
