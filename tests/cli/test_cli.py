@@ -283,14 +283,12 @@ def test_whatever_ends_a_command_is_neither_a_pass_nor_a_finding(
     assert expected in capsys.readouterr().err
 
 
-def test_one_error_is_told_once_and_torch_is_quiet(tmp_path):
-    page = tmp_path / "report.html"
-    words = ["report", f"{TINY}:forward_raises", "--output", page]
-    done = subprocess.run([sys.executable, "-m", "assay", *words], capture_output=True, text=True)
-    assert done.returncode == 3
-    assert not done.stderr
-    assert done.stdout.count("Traceback (most recent call last)") == 1
-    assert "src/assay" not in done.stdout
+def test_one_error_is_told_once_and_torch_is_quiet(tmp_path, capfd):
+    assert run("report", f"{TINY}:forward_raises", "--output", tmp_path / "report.html") == 3
+    streams = capfd.readouterr()
+    assert not streams.err
+    assert streams.out.count("Traceback (most recent call last)") == 1
+    assert "src/assay" not in streams.out
 
 
 def test_ctrl_c_in_mid_run_leaves_nothing(tmp_path):
@@ -311,23 +309,25 @@ def test_ctrl_c_in_mid_run_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
-@pytest.mark.parametrize("to", ["stdout", "--output"])
-def test_a_full_disk_is_one_sentence(to):
-    words = ["--format", "json", "--output", "/dev/full"] if to == "--output" else []
-    code = (
-        "import os, sys; from assay.cli import main;"
-        "os.replace = None; "  # nothing may take the place of a device
-        "sys.exit(main(sys.argv[1:]))"
-    )
+FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
+
+
+@FULL
+def test_a_full_disk_is_one_sentence(monkeypatch, capsys):
+    monkeypatch.setattr("os.replace", None)  # nothing may take the place of a device
+    assert run("scale", f"{TINY}:well", "--format", "json", "--output", "/dev/full") == 2
+    text = capsys.readouterr().err
+    assert "No space left on device" in text
+    assert len(text.strip().splitlines()) == 1
+
+
+@FULL
+def test_a_full_standard_output_is_one_sentence():
+    words = ["bound", "--errors", "0", "--examples", "1000", "--bits", "10"]
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [sys.executable, "-c", code, "scale", f"{TINY}:well", *words],
-            stdout=full if to == "stdout" else subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+            [sys.executable, "-m", "assay", *words], stdout=full, stderr=subprocess.PIPE, text=True
         )
     assert done.returncode == 2
     assert "No space left on device" in done.stderr
-    assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
