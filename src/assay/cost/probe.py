@@ -26,7 +26,7 @@ from assay.cost.hints import constants
 from assay.cost.repeats import Stack, find_stacks
 from assay.cost.skeleton import Skeletons
 from assay.errors import AssayError, CannotMeasure, UsageError, verbatim
-from assay.state import preserved_random_state, unfused
+from assay.state import preserved_random_state, unfused, unlogged
 from assay.subject import Subject, tensors
 from assay.where import Location, raised_at
 
@@ -225,7 +225,9 @@ def _held(subject: Subject) -> list[Tensor]:
 
 
 def _to_meta(value: Any) -> Any:
-    return value.to("meta") if isinstance(value, Tensor) else value
+    if not isinstance(value, Tensor):
+        return value
+    return value.detach().to("meta").requires_grad_(value.requires_grad)
 
 
 def _copied(model: nn.Module) -> nn.Module:
