@@ -52,7 +52,7 @@ def with_floors(i: int, laws: Laws, samples: Samples, *, guess: bool) -> Law | N
         return None
     if not atoms:
         return None
-    better = replace(law, atoms=atoms, mixed=guessed or len(atoms) < 3, guessed=guessed)
+    better = replace(law, atoms=atoms, mixed=guessed, guessed=guessed)
     start = law.value(2 * better.period) if guessed else start
     return _downward(i, replace(better, span=replace(law.span, low=start)), laws, samples)
 

@@ -117,6 +117,7 @@ class Probe:
         with (
             preserved_random_state(seed),
             unfused(),
+            unlogged(),
             self._prepared(sizes, depths or {}) as subject,
         ):
             self.loss = subject.loss
