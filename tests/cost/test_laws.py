@@ -1,0 +1,131 @@
+"""Where the law of a cost turns: a formula that is right on both sides, or a refusal with its reason."""
+
+import random
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from assay.builder import Builder
+from assay.cost.cost import derive_cost
+
+SIZES = (2, 3, 6, 7, 14, 31, 32, 33, 49, 50, 51, 63, 64, 65, 99, 100, 101, 128, 257)
+
+
+class Program(nn.Module):
+    def __init__(self, run):
+        super().__init__()
+        self.run, self.layer = run, nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.run(self.layer, x)
+
+
+def again_where(condition):
+    return lambda layer, x: layer(layer(x)) if condition(*x.shape[:2]) else layer(x)
+
+
+def halving(layer, x):
+    n = x.shape[1]
+    while n:
+        x, n = layer(x), n // 2
+    return x
+
+
+def pooled(layer, x):
+    return layer(x.unfold(1, 6, 3).transpose(2, 3))
+
+
+def builder(run):
+    def build(b: int = 3, n: int = 16):
+        return Program(run), torch.randn(b, n, 4)
+
+    return Builder(build)
+
+
+def counted(build, **sizes):
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        build(**sizes).forward()
+    return counter.get_total_flops()
+
+
+LAWS = {
+    "n > 64": (again_where(lambda b, n: n > 64), "piecewise"),
+    "n == 100": (again_where(lambda b, n: n == 100), "piecewise"),
+    "n % 7 == 0": (again_where(lambda b, n: n % 7 == 0), "exact on residues"),
+    "b == 1": (again_where(lambda b, n: b == 1), "exact"),
+    "a slice of at most 50": (lambda layer, x: layer(x[:, :50]), "piecewise"),
+    "windows of six, three apart": (pooled, "piecewise"),
+}
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_the_formula_is_right_on_both_sides(name):
+    run, status = LAWS[name]
+    build = builder(run)
+    formula = derive_cost(build).flops.forward
+    assert formula.status == status
+    held = [n for n in SIZES if formula.holds(b=3, n=n)]
+    assert len(held) >= len(SIZES) - 2
+    for n in held:
+        assert formula(b=3, n=n) == counted(build, b=3, n=n), n
+    assert not formula.holds(b=1, n=5) or formula(b=1, n=5) == counted(build, b=1, n=5)
+
+
+REFUSED = {
+    "b > n": (again_where(lambda b, n: b > n), "takes another path"),
+    "a loop that halves": (halving, "a loop halves"),
+    "a coin": (again_where(lambda b, n: random.random() < 0.3), "draws random numbers"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_has_no_law_is_refused_with_its_reason(name):
+    run, reason = REFUSED[name]
+    cost = derive_cost(builder(run))
+    assert cost.flops.forward.status == "refused"
+    assert reason in cost.flops.forward.reason
+    assert [finding.rule for finding in cost.findings] == ["cost.no-formula"]
+    assert "No formula" in str(cost)
+
+
+def strided(b: int = 2, h: int = 24, w: int = 20):
+    layers = [nn.Conv2d(3, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 6, 3, 2, 1)]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), torch.randn(b, 3, h, w)
+
+
+def test_strides_become_floors_at_any_size():
+    cost = derive_cost(strided)
+    for h, w in ((24, 20), (25, 31), (224, 223), (7, 130), (3, 2)):
+        assert cost.flops.forward(b=2, h=h, w=w) == counted(Builder(strided), b=2, h=h, w=w)
+    assert cost.flops.forward.status == "exact on residues"
+    assert "((h + 3)//4)" in str(cost.flops.forward)
+
+
+class Block(nn.Module):
+    def __init__(self, d):
+        super().__init__()
+        self.widen, self.narrow = nn.Linear(d, 4 * d), nn.Linear(4 * d, d)
+
+    def forward(self, x):
+        return x + self.narrow(self.widen(x).relu())
+
+
+def deep(b: int = 2, n: int = 4, d: int = 8):
+    return nn.Sequential(*(Block(d) for _ in range(9))), torch.randn(b, n, d)
+
+
+def test_equal_layers_are_a_stack_and_the_count_is_that_of_all_nine():
+    cost = derive_cost(deep)
+    assert cost.flops.forward(b=2, n=11, d=13) == counted(Builder(deep), b=2, n=11, d=13)
+    assert "*.widen" in cost.by_module()
+    assert cost.peak_bytes.pieces or cost.peak_bytes.reason
+
+
+def test_a_size_that_is_1_in_use_gets_a_law_of_its_own():
+    def one(b: int = 1, n: int = 3):
+        return Program(again_where(lambda b, n: b == 1)), torch.randn(b, n, 4)
+
+    formula = derive_cost(one).flops.forward
+    assert (formula(b=1, n=5), formula(b=2, n=5)) == (2 * 32 * 5, 32 * 2 * 5)
