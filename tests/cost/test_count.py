@@ -10,7 +10,17 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
-from assay.cost.count import BACKWARD, CAUSAL, FLOPS, FORWARD, PEAK, SAVED, Memory, count
+from assay.cost.count import (
+    BACKWARD,
+    CAUSAL,
+    FLOPS,
+    FORWARD,
+    PEAK,
+    SAVED,
+    Memory,
+    _from_the_end,
+    count,
+)
 from assay.state import preserved_random_state, unfused
 from assay.subject import Subject
 
@@ -267,3 +277,14 @@ def test_steps_shapes_and_peaks_are_there():
     assert 16 in tally.shapes
     assert any(k.quantity == PEAK for k in tally.counts)
     assert tally.peak >= max(v for k, v in tally.counts.items() if k.quantity == PEAK)
+
+
+def test_a_graph_is_let_go_from_its_end_so_that_long_loops_do_not_overflow_the_stack():
+    x = torch.randn(2, requires_grad=True)
+    a = x.exp()
+    b = (a * x).sin()
+    graph = _from_the_end([b, a])
+    assert graph[-1] is not None
+    made = [node for node in graph if "Accumulate" not in node.name()]
+    assert [node.name() for node in made] == ["ExpBackward0", "MulBackward0", "SinBackward0"]
+    assert len(graph) == 4

@@ -323,11 +323,34 @@ def count(
         if objective.requires_grad:
             watch.phase = BACKWARD
             objective.backward()
+    graph = _from_the_end([objective, *tensors(output)])
+    del output, objective
+    while graph:
+        graph.pop()
     found = {key: value for key, value in watch.counts.items() if value}
     for order, alive in (("first", watch.first), ("last", watch.last)):
         found |= {key._replace(kind=f"{key.kind} {order}"): v for key, v in alive.items()}
     found |= _parameters(model, names)
     return Tally(found, watch.peak, watch.uncounted, tuple(watch.shapes), watch.steps)
+
+
+def _from_the_end(heads: list[Tensor]) -> list[torch.autograd.graph.Node]:
+    """The nodes of an autograd graph, those that were made last at the end of the list.
+
+    Nodes that were looked at from Python, as in every backward pass that is counted, free each other by
+    recursion: thousands of steps in a row overflow the stack. Let go one by one from the end they do not.
+
+    Returns:
+        All nodes.
+    """
+    waiting = [head.grad_fn for head in heads if head.grad_fn is not None]
+    found = {id(node): node for node in waiting}
+    while waiting:
+        for node, _ in waiting.pop().next_functions:
+            if node is not None and id(node) not in found:
+                found[id(node)] = node
+                waiting.append(node)
+    return sorted(found.values(), key=lambda node: node._sequence_nr())
 
 
 def _parameters(model: nn.Module, names: Mapping[nn.Module, str]) -> Counter[Key]:
