@@ -38,12 +38,13 @@ def floors_in_shapes(
         The floors, shortest period first; `()` where every dimension is affine in the size; None where
         the number of dimensions changes, or a dimension is no affine function of one floor.
     """
-    known = {x: shapes(x) for x in (low + step * k for k in _TRIED)}
+    known: dict[int, tuple[int, ...]] = {}
+    for x in (low + step * k for k in _TRIED):  # a loop shows at the first, which cost least
+        known[x] = shapes(x)
+        if len(known[x]) != len(known[low]):
+            return None
     candidates: list[list[Atom]] = []
     for _ in range(_ROUNDS):
-        lengths = {len(row) for row in known.values()}
-        if len(lengths) != 1:
-            return None
         xs = sorted(known)
         columns = set(zip(*(known[x] for x in xs), strict=True))
         curved = [c for c in columns if not _affine(xs, xs, c)]
@@ -55,6 +56,8 @@ def floors_in_shapes(
         if telling is None:
             break
         known[telling] = shapes(telling)
+        if len(known[telling]) != len(known[low]):
+            return None
     atoms = {min(group, key=lambda a: (a.period, a.offset)) for group in candidates}
     return tuple(sorted(atoms, key=lambda a: (a.period, a.offset)))
 
