@@ -46,15 +46,15 @@ def test_where_nothing_else_runs_it_is_one_value():
 
 
 def test_a_width_moves_in_heads():
-    def build(b: int = 2, n: int = 6, d: int = 32):
-        return nn.TransformerEncoderLayer(d, 8, 2 * d, batch_first=True), torch.randn(b, n, d)
+    def build(n: int = 6, d: int = 32):
+        return nn.MultiheadAttention(d, 8, batch_first=True), (torch.randn(2, n, d),) * 3
 
     cost = derive_cost(build)
     forward = cost.flops.forward
     assert "d a multiple of 8" in forward.pieces[0].condition
-    assert forward(b=2, n=5, d=64) == 2 * 2 * 5 * (4 * 64 * 64 + 2 * 64 * 128 + 2 * 64 * 5)
+    assert forward(n=5, d=64) == 2 * 2 * 5 * (4 * 64 * 64 + 2 * 64 * 5)
     with pytest.raises(CannotMeasure, match="a multiple of 8"):
-        forward(b=2, n=5, d=60)
+        forward(n=5, d=60)
 
 
 def test_a_greatest_length_is_where_the_formula_ends():

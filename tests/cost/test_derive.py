@@ -1,0 +1,224 @@
+"""Every program ends in a formula that is right wherever it answers, or in a refusal with its reason."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from cost_twins import Program, answers, flops, program, wrong_answers
+from torch import nn
+from turns import ANSWERED, REFUSED, attention, one_more_every_32, triangular_loop, windows_of_5
+
+import assay
+from assay import derive_cost
+from assay.errors import AssayError, CannotMeasure, UsageError, UserCodeError
+
+LENGTHS = [*range(1, 131), 333, 777]
+SLOW = windows_of_5, triangular_loop, one_more_every_32
+
+
+@pytest.mark.parametrize("function", ANSWERED, ids=lambda f: f.__name__)
+def test_a_formula_is_what_torch_counts(function):
+    build = program(function)
+    cost = derive_cost(build)
+    assert cost.status != "refused", cost.flops.forward.reason
+    text = ANSWERED[function]
+    assert text is None or text in str(cost.flops.forward)
+    lengths = LENGTHS[::11] if function in SLOW else LENGTHS
+    grid = [{"b": 1 + n % 4, "n": n} for n in lengths]
+    assert not wrong_answers(cost, build, grid)
+    silent = [s for s in grid if s["n"] > 5 and s["b"] > 1 and answers(cost, **s) is None]
+    assert not silent, "it should answer here"
+
+
+def test_where_a_model_does_not_run_there_is_no_answer():
+    def not_beyond_90(s, x):
+        if x.shape[1] > 90:
+            raise ValueError("too long")
+        return s.lin(x)
+
+    cost = derive_cost(program(not_beyond_90))
+    assert answers(cost, b=2, n=90) == (32 * 180, 32 * 180)
+    assert answers(cost, b=2, n=91) is None
+    assert "n ≤ 90" in str(cost)
+
+
+@pytest.mark.parametrize("function", REFUSED, ids=lambda f: f.__name__)
+def test_what_has_no_polynomial_is_refused_with_its_reason(function):
+    build = program(function)
+    cost = derive_cost(build)
+    if cost.status != "refused":  # an answer is allowed, a wrong one is not
+        grid = [{"b": b, "n": n} for n in range(1, 131, 3) for b in (1, 2, 5)]
+        assert not wrong_answers(cost, build, grid)
+        return
+    reason = cost.flops.forward.reason
+    assert len(reason) > 20
+    with pytest.raises(CannotMeasure, match="refused"):
+        cost.flops.forward(b=2, n=3)
+    for formula in (*cost.formulas().values(), cost.flops.total, cost.operations.total):
+        assert formula.status == "refused"
+    (finding,) = [f for f in cost.findings if f.rule == "cost.no-formula"]
+    assert reason in finding.message
+    assert "No formula" in str(cost)
+
+
+# Values of tensors ----------------------------------------------------------------------------------------
+
+
+def looks_at_values(s, x):
+    return s.lin(x) if bool((x.sum() > -1e9).item()) else s.lin(s.lin(x))
+
+
+def keeps_as_many_as_are_positive(s, x):
+    return s.lin(x.reshape(-1, 4)[: int((x[..., 0] > 0).sum())])
+
+
+def test_a_model_that_looks_at_values_is_run_for_real():
+    cost = derive_cost(program(looks_at_values))
+    assert cost.way == "real"
+    assert str(cost.flops.forward) == "32*b*n"
+    assert "looks at values" in str(cost)
+
+
+def test_work_that_depends_on_values_is_refused():
+    cost = derive_cost(program(keeps_as_many_as_are_positive))
+    assert cost.status == "refused"
+    assert "random" in cost.flops.forward.reason or "values" in cost.flops.forward.reason
+
+
+def test_a_builder_that_reads_data_is_moved():
+    def build(b: int = 2, n: int = 4):
+        model = nn.Linear(4, 4)
+        model.weight.data = torch.from_numpy(model.weight.detach().numpy() * 2)
+        return model, torch.randn(b, n, 4)
+
+    cost = derive_cost(build)
+    assert cost.way == "moved"
+    assert str(cost.flops.forward) == "32*b*n"
+
+
+def test_a_plain_model_allocates_nothing():
+    assert derive_cost(program(attention)).way == "meta"
+
+
+# What users bring -----------------------------------------------------------------------------------------
+
+
+def test_a_forward_that_raises_is_the_users():
+    def fails(s, x):
+        raise KeyError("not today")
+
+    with pytest.raises(UserCodeError, match="not today"):
+        derive_cost(program(fails))
+
+
+def test_a_builder_that_raises_is_the_users():
+    def build(b: int = 2):
+        raise KeyError("no such file")
+
+    with pytest.raises(UserCodeError, match="no such file"):
+        derive_cost(build)
+
+
+def test_output_without_floats_needs_a_loss():
+    with pytest.raises(CannotMeasure, match="floating-point"):
+        derive_cost(program(lambda s, x: s.lin(x).argmax(-1)))
+
+
+def test_a_model_without_gradients_has_no_backward():
+    def build(b: int = 2, n: int = 3):
+        model = Program(lambda s, x: x @ x.transpose(1, 2)).requires_grad_(False)
+        return model, torch.randn(b, n, 4)
+
+    cost = derive_cost(build)
+    assert str(cost.flops.forward) == "8*b*n**2"
+    assert cost.flops.backward.is_zero
+    assert cost.saved_bytes.is_zero
+
+
+def test_a_model_without_parameters_or_products_is_all_operations():
+    cost = derive_cost(lambda b=2: (nn.ReLU(), torch.randn(b, 3)))
+    assert cost.flops.total.is_zero
+    assert cost.parameters.is_zero
+    assert (
+        str(cost.operations.forward) == "6*b"
+    )  # the activation, and the sum that gradients start from
+
+
+def test_a_frozen_layer_has_less_backward():
+    def build(b: int = 2):
+        model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+        model[0].requires_grad_(False)
+        return model, torch.randn(b, 4)
+
+    cost = derive_cost(build)
+    assert (cost.flops.forward(b=3), cost.flops.backward(b=3)) == flops(build, b=3)
+    assert cost.flops.backward(b=3) == 3 * 32  # only the last layer's weights
+    assert cost.optimizer_bytes["Adam, AdamW"](b=3) == 2 * 4 * 20
+
+
+def test_no_sizes_give_a_number():
+    cost = derive_cost(lambda: (nn.Linear(4, 5), torch.randn(3, 4)))
+    assert str(cost.flops.forward) == "120"
+    assert cost.flops.forward() == 120
+    assert cost.parameters() == 25
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_ready_model_is_costed_and_comes_back_as_it_was(device):
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), *(nn.ReLU() for _ in range(8)))
+    model.to(device)
+    x = torch.randn(3, 4, device=device)
+    if device == "cpu":
+        model(x).sum().backward()
+    grads = [p.grad for p in model.parameters()]
+    state = {k: v.clone() for k, v in model.state_dict().items()}
+    seeds = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
+    cost = derive_cost((model, x))
+    assert str(cost.flops.forward) == "96"
+    assert len(model) == 10
+    assert all(a is p.grad for a, p in zip(grads, model.parameters(), strict=True))
+    if device == "cpu":
+        assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
+    assert torch.equal(seeds[0], torch.get_rng_state())
+    assert seeds[1] == random.getstate()
+    assert (seeds[2] == np.random.get_state()[1]).all()
+
+
+def test_sizes_that_are_wrong_are_told():
+    build = program(attention)
+    for sizes, word in (({"k": 3}, "size = 'k'"), ({"n": 0}, "size n"), ({"b": True}, "size b")):
+        with pytest.raises(UsageError, match=word):
+            derive_cost(build, **sizes)
+
+
+def test_sizes_given_replace_the_defaults():
+    assert derive_cost(program(attention), b=3, n=7).base == {"b": 3, "n": 7}
+
+
+def test_a_loss_counts_too():
+    def build(b: int = 2):
+        head = nn.Linear(4, 4)
+        return assay.Subject(nn.Linear(4, 4), torch.randn(b, 4), loss=lambda y: head(y).sum())
+
+    assert derive_cost(build).flops.forward(b=5) == 2 * 5 * 16 * 2
+
+
+def test_a_model_that_remembers_earlier_calls_is_refused():
+    calls = []
+
+    def grows(s, x):
+        calls.append(1)
+        for _ in range(len(calls)):
+            x = s.lin(x)
+        return x
+
+    cost = derive_cost(program(grows))
+    assert cost.status == "refused"
+    assert "remembers earlier runs" in cost.flops.forward.reason
+
+
+@pytest.mark.parametrize("output", [None, 3, (), "text"])
+def test_what_cannot_be_measured_is_told_by_our_own_error(output):
+    with pytest.raises(AssayError):
+        derive_cost(program(lambda s, x: output))
