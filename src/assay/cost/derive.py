@@ -28,6 +28,7 @@ from assay.progress import Progress, silent
 
 _BOXES = 8  # more laws than this are no formula that a reader could use
 _FURTHER = 8  # steps up from the low corner, where the smallest sizes hide which tensors weigh most
+_LARGE = 72  # another size, where one is 1
 _PEAK = 0.01  # what the peak may be off by
 
 
@@ -92,7 +93,7 @@ class _Search:
         except _Refused:
             self._guess = True
             boxes = self._boxes(laws)
-        one = {name: self._from_one(i, boxes) for i, name in enumerate(samples.names)}
+        one = self._from_one(boxes)
         boxes += self._ones(laws, boxes, one)
         refused = dict.fromkeys(samples.dropped, "its counts are no polynomial in the sizes")
         with_peaks = [self._peak(box) for box in boxes]
@@ -311,24 +312,51 @@ class _Search:
                 found += self._boxes(here)
         return found
 
-    def _from_one(self, i: int, boxes: list[Box]) -> frozenset[str]:
-        """Quantities that the formula also has right at size 1, which often takes a path of its own."""
-        samples = self._samples
-        for box in boxes:
-            span = box.spans[samples.names[i]]
-            if span.low != 2 or span.step != 1:
-                continue
-            low = tuple(axis.nodes[0] for axis in box.found.axes)
-            next_up = tuple(axis.nodes[:2][-1] for axis in box.found.axes)
-            points = [put(low, i, 1), put(next_up, i, 1)]
-            if not all(samples.runs(point) for point in points):
-                return frozenset()
+    def _from_one(self, boxes: list[Box]) -> dict[str, frozenset[str]]:
+        """Quantities that the formula also has right at size 1, which often takes a path of its own.
+
+        Each size is taken alone first, then together with those before it.
+
+        Returns:
+            The quantities, by size.
+        """
+        names = self._samples.names
+        quantities = {k.quantity for box in boxes for k in box.polynomials} | {PEAK}
+        one: dict[str, frozenset[str]] = {}
+        for i, name in enumerate(names):
+            others = [j for j in range(i) if one[names[j]]]
+            together = [(), *((j,) for j in others), tuple(others)]
             wrong: set[str] = set()
-            for point in points:
-                wrong |= differing(box.found.at(point), samples.counts(point))
-                peak = samples.tally(point).peak
-                claimed = max(map(float, box.peaks.at(point).values()), default=0.0)
-                if abs(claimed - peak) > _PEAK * peak:
-                    wrong.add(PEAK)
-            return frozenset({key.quantity for key in box.polynomials} | {PEAK}) - wrong
-        return frozenset()
+            for box in boxes:
+                if _from_two(box, name):
+                    for chosen in dict.fromkeys(together):
+                        ones = [k for k in (*chosen, i) if _from_two(box, names[k])]
+                        wrong |= self._wrong_at_ones(box, ones, alone=not chosen)
+            from_two = any(_from_two(box, name) for box in boxes)
+            one[name] = frozenset(quantities - wrong) if from_two else frozenset()
+        return one
+
+    def _wrong_at_ones(self, box: Box, ones: list[int], *, alone: bool) -> set[str]:
+        """The quantities that a box has wrong where some sizes are 1."""
+        samples, nodes = self._samples, [axis.nodes for axis in box.found.axes]
+        points = [tuple(at[0] for at in nodes)]
+        if alone:
+            points.append(tuple(at[:2][-1] for at in nodes))
+            spans = (*box.spans.values(), *(Range(at[0], at[0]) for at in nodes[len(box.spans) :]))
+            points.append(tuple(Law(span).nearest(_LARGE) for span in spans))
+        wrong: set[str] = set()
+        for point in points:
+            for i in ones:
+                point = put(point, i, 1)
+            if not samples.runs(point):
+                return {key.quantity for key in box.polynomials} | {PEAK}
+            wrong |= differing(box.found.at(point), samples.counts(point))
+            peak = samples.tally(point).peak
+            claimed = max(map(float, box.peaks.at(point).values()), default=0.0)
+            if abs(claimed - peak) > _PEAK * peak:
+                wrong.add(PEAK)
+        return wrong
+
+
+def _from_two(box: Box, name: str) -> bool:
+    return box.spans[name].low == 2 and box.spans[name].step == 1

@@ -12,6 +12,14 @@ from assay.cost.law import Laws
 from assay.cost.samples import STEPS, Samples, put
 
 _FAR = (70, 1000)  # values up from the low corner: beyond `if n > 64`, and beyond what costs little
+_TOGETHER = (
+    128,
+    256,
+    512,
+    1024,
+    20_011,
+)  # values of all sizes at once: those that code has a liking for
+_RESIDUES = 8  # of floors with a period up to this every residue is tried far away
 _AFFORDABLE = 15_000  # steps that a far probe may take
 _REAL = 128  # largest size of a probe that is run for real
 
@@ -75,7 +83,18 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
             point = put(low, i, law.value(steps))
             if steps == _FAR[0] or affordable(point):
                 yield point
+        for steps in range(_FAR[1] + 1, _FAR[1] + min(law.period, _RESIDUES)):
+            if affordable(put(low, i, law.value(steps))):
+                yield put(low, i, law.value(steps))
+    for x in _TOGETHER:
+        point = laws.inside((*(x for _ in range(count)), *low[count:]))
+        if affordable(point) and samples.runs(point):
+            yield point
     yield from (point for point in _pointed_at(found, laws, samples) if affordable(point))
+    yield samples.base  # with all layers
+    point = laws.inside((*(_FAR[0] for _ in range(count)), *samples.base[count:]))
+    if affordable(point) and samples.runs(point):
+        yield point
     at = laws.inside((*samples.base[:count], *low[count:]))
     if affordable(at, 4):
         yield at

@@ -122,10 +122,10 @@ class Probe:
         ):
             self.loss = subject.loss
             names = self._cut(subject.model, depths or {})
-            before = _host_state(self.way)
+            before = _host_state()
             without_data = self.way in ("meta", "traced", "moved")
             tally = count(subject, names, self._memory if without_data else None)
-            self.draws = self.draws or before != _host_state(self.way)
+            self.draws = self.draws or before != _host_state()
         self.uncounted = {**tally.uncounted, **self.uncounted}
         return tally
 
@@ -243,11 +243,15 @@ def _copied(model: nn.Module) -> nn.Module:
         ) from error
 
 
-def _host_state(way: str) -> tuple[Any, ...]:
-    """The random state that Python code draws from; of torch's tensors without data draw nothing."""
+def _host_state() -> tuple[Any, ...]:
+    """The random state that Python code draws from; torch's tensors without data draw nothing."""
     _, keys, *rest = np.random.get_state()
-    drawn = torch.get_rng_state().numpy().tobytes() if way == "real" else b""
-    return random.getstate(), np.asarray(keys).tobytes(), rest, drawn
+    return (
+        random.getstate(),
+        np.asarray(keys).tobytes(),
+        rest,
+        torch.get_rng_state().numpy().tobytes(),
+    )
 
 
 @contextmanager
