@@ -122,10 +122,10 @@ class Probe:
         ):
             self.loss = subject.loss
             names = self._cut(subject.model, depths or {})
-            before = _host_state()
+            before = _host_state(self.way)
             without_data = self.way in ("meta", "traced", "moved")
             tally = count(subject, names, self._memory if without_data else None)
-            self.draws = self.draws or before != _host_state()
+            self.draws = self.draws or before != _host_state(self.way)
         self.uncounted = {**tally.uncounted, **self.uncounted}
         return tally
 
@@ -243,15 +243,11 @@ def _copied(model: nn.Module) -> nn.Module:
         ) from error
 
 
-def _host_state() -> tuple[Any, ...]:
+def _host_state(way: str) -> tuple[Any, ...]:
     """The random state that Python code draws from; torch's tensors without data draw nothing."""
     _, keys, *rest = np.random.get_state()
-    return (
-        random.getstate(),
-        np.asarray(keys).tobytes(),
-        rest,
-        torch.get_rng_state().numpy().tobytes(),
-    )
+    drawn = torch.get_rng_state().numpy().tobytes() if way != "fake" else b""
+    return random.getstate(), np.asarray(keys).tobytes(), rest, drawn
 
 
 @contextmanager
