@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from assay.target import load
     from assay.update.audit import UnitsCard, audit_units
     from assay.update.compare import Steps, compare_steps
+    from assay.update.recorder import Recorder
 
 _HOME = {
     "AssayError": "errors",
@@ -41,6 +42,7 @@ _HOME = {
     "Formula": "cost.formula",
     "Highways": "highway.highways",
     "Number": "finding",
+    "Recorder": "update.recorder",
     "Report": "reporting.report",
     "Result": "finding",
     "Scale": "scale.measure",
@@ -75,6 +77,7 @@ __all__ = [
     "Formula",
     "Highways",
     "Number",
+    "Recorder",
     "Report",
     "Result",
     "Scale",
