@@ -6,12 +6,17 @@ import math
 from collections.abc import Mapping
 
 from assay.finding import Finding, Number
+from assay.update.amount import number, share, than
 from assay.update.change import ROWS
+from assay.update.features import feature_blocks, feature_findings, worst
+from assay.update.own import OwnPlan
+from assay.update.own_changes import OWN_ROWS
+from assay.update.units_card import Feature, UnitsCard
 from assay.update.verdict import Verdict
 from assay.update.world import Problem
 from assay.view.blocks import Block, Cell, Column, Formulas, Lines, Mark, Series, Table, View
 
-_MARKS: Mapping[str, Mark] = {
+MARKS: Mapping[str, Mark] = {
     "invariant": "good",
     "not invariant": "bad",
     "undetermined": "unknown",
@@ -25,7 +30,15 @@ _REPAIRS = {
     "target unit": "Standardise the targets: `y = (y - mean) / std`, and undo it on the outputs.",
     "hidden permutation": "Look for a parameter that the optimizer treats by its position.",
     "batch split": "Tune lr again when gradients are accumulated.",
+    "standard units": "Standardise the inputs before the first layer: `x = (x - mean) / std`.",
 }
+_PHRASES = {"standard units": "whether the inputs are standardised"}
+_SMALLER = "Make ε smaller, or gradients larger: `eps=1e-12`, or a sum for a mean in the loss."
+UNIT_OF_RATE = (
+    "Why lr has a unit: weights have one, and the loss has one; the gradient then has loss / weight, and a "
+    "step has to come out in weights. SGD's step is lr times the gradient, so lr carries weight² / loss; "
+    "Adam's is lr times a pure number, so lr carries the weights' unit. Change a unit, and lr has to follow."
+)
 _THEORY = {
     "input scale": "U3",
     "input shift": "U8",
@@ -34,7 +47,9 @@ _THEORY = {
 }
 
 
-def findings_of(label: str, verdicts: Mapping[str, Verdict]) -> tuple[Finding, ...]:
+def findings_of(
+    label: str, verdicts: Mapping[str, Verdict], features: tuple[Feature, ...] = ()
+) -> tuple[Finding, ...]:
     """A note for every change of units on which the optimizer depends.
 
     An optimizer that depends on units is no defect of a model by itself, so none of these makes a
@@ -43,6 +58,7 @@ def findings_of(label: str, verdicts: Mapping[str, Verdict]) -> tuple[Finding, .
     Args:
         label: The optimizer.
         verdicts: The card.
+        features: Of the user's own inputs.
 
     Returns:
         The notes, the largest deviation first in weight.
@@ -51,44 +67,40 @@ def findings_of(label: str, verdicts: Mapping[str, Verdict]) -> tuple[Finding, .
     for row, verdict in verdicts.items():
         if verdict.verdict != "not invariant" or row not in _REPAIRS:
             continue
-        repair = _REPAIRS[row]
+        repair = _SMALLER if "comes from ε" in verdict.law else _REPAIRS[row]
         if verdict.law:
             repair += f" By its law, training {verdict.law}." if "becomes" in verdict.law else ""
         found.append(
             Finding(
                 f"units.{row.replace(' ', '_')}",
-                f"What {label} learns depends on the {row}: the same function in other units drifts apart by "
-                f"{share(verdict.deviation)}{_than(verdict.deviation)} how far training moves the outputs.",
+                f"What {label} learns depends on {_PHRASES.get(row, f'the {row}')}: the same function in "
+                "other units drifts apart by "
+                f"{share(verdict.deviation)}{than(verdict.deviation)} how far training moves the outputs.",
                 Number(0.0, "1", "formula", "RMS difference of outputs over RMS movement"),
-                Number(
-                    verdict.deviation, "1", "measured", "reference problem, mildest change tried"
-                ),
+                Number(verdict.deviation, "1", "measured", "mildest change tried"),
                 "note",
                 repair=repair,
                 theory=_THEORY.get(row, "U8"),
                 weight=min(verdict.deviation, 1e6),
             )
         )
-    return tuple(found)
+    return (*found, *feature_findings(label, features))
 
 
-def view_of(
-    name: str,
-    verdicts: Mapping[str, Verdict],
-    lr_unit: str,
-    losses: tuple[float, ...],
-    problem: Problem,
-    remarks: tuple[str, ...],
-) -> View:
+def view_of(card: UnitsCard) -> View:
     """The card as a reader sees it.
+
+    Args:
+        card: The card.
 
     Returns:
         The view.
     """
+    name, verdicts = card.name, card.verdicts
     rows = tuple(
         (
             row,
-            Cell(v.verdict, _MARKS[v.verdict]),
+            Cell(v.verdict, MARKS[v.verdict]),
             number(v.deviation) + (" (bitwise)" if v.bitwise and v.verdict == "invariant" else ""),
             number(v.control),
             v.law or v.reason,
@@ -106,22 +118,30 @@ def view_of(
         rows,
         "Deviation: largest RMS difference of outputs between twins that start as the same function, as a "
         "share of how far training moved the outputs. Round-off: the same for first weights jittered by "
-        "1e-15.",
+        "round-off.",
     )
-    changes = Formulas(tuple((row, ROWS[row]) for row in verdicts), "The changes of units")
-    blocks: tuple[Block, ...] = (table, *_overlay(name, verdicts, losses), changes)
+    said = OWN_ROWS if isinstance(card.problem, OwnPlan) else ROWS
+    changes = Formulas(tuple((row, said[row]) for row in verdicts), "The changes of units")
+    overlay = _overlay(name, verdicts, card.losses)
+    blocks: tuple[Block, ...] = (table, *feature_blocks(card.features), *overlay, changes)
+    question = f"Which units does training with {name} depend on?"
+    if isinstance(card.problem, OwnPlan):
+        question = f"Which of its units does training {card.problem.named} with {name} depend on?"
+    answer = " ".join(filter(None, (_answer(name, verdicts, card.lr_unit), worst(card.features))))
+    notes = (_setup(card.problem), UNIT_OF_RATE, *card.remarks)
+    return View("Units", question, answer, blocks, notes)
+
+
+def _setup(problem: Problem | OwnPlan) -> str:
     exact = str(problem.dtype).removeprefix("torch.")
-    notes = (
+    if isinstance(problem, OwnPlan):
+        return (
+            f"Measured: {problem.steps} steps of copies of {problem.named} on the example inputs, {exact}. "
+            "The model is as it was."
+        )
+    return (
         f"Measured: {problem.steps} steps of a {problem.features}–{problem.hidden}–{problem.outputs} ReLU "
-        f"network on batches of {problem.batch} of {problem.examples} examples, squared loss, {exact}.",
-        *remarks,
-    )
-    return View(
-        "Units",
-        f"Which units does training with {name} depend on?",
-        _answer(name, verdicts, lr_unit),
-        blocks,
-        notes,
+        f"network on batches of {problem.batch} of {problem.examples} examples, squared loss, {exact}."
     )
 
 
@@ -129,9 +149,7 @@ def _answer(name: str, verdicts: Mapping[str, Verdict], lr_unit: str) -> str:
     kept, lost, open_ = [], [], []
     for row, v in verdicts.items():
         if v.verdict == "invariant":
-            kept.append(
-                f"{row} (up to ε, {v.deviation:.0e})" if v.law.startswith("up to ε") else row
-            )
+            kept.append(f"{row} (up to {upto}, {v.deviation:.0e})" if (upto := leak(v)) else row)
         elif v.verdict == "not invariant":
             lost.append(f"{row} ({share(v.deviation)})")
         else:
@@ -176,37 +194,11 @@ def _overlay(
     return ()
 
 
-def share(deviation: float) -> str:
-    """A deviation in words: per cent, a multiple, or that it is not finite.
-
-    Returns:
-        As in "33 %", "4.7 times" or "without bound".
-
-    Example:
-        >>> share(0.33), share(4.7), share(float("inf"))
-        ('33 %', '4.7 times', 'without bound')
-    """
-    if not math.isfinite(deviation):
-        return "without bound"
-    if deviation >= 1:
-        return f"{deviation:.2g} times"
-    return f"{100 * deviation:.2g} %"
-
-
-def _than(deviation: float) -> str:
-    """The word between a share and what it is a share of."""
-    return " of" if deviation < 1 else "" if math.isfinite(deviation) else ", beside"
-
-
-def number(value: float) -> str:
-    """A deviation for a table cell: two digits, "–" where there is none.
-
-    Returns:
-        As in "3.3e-01".
-    """
-    if math.isnan(value):
-        return "–"
-    return "0" if value == 0 else f"{value:.1e}"
+def leak(verdict: Verdict) -> str:
+    """What a verdict holds up to: "ε", "a constant" (an ε that is no option), or "" where it is exact."""
+    if not verdict.law.startswith("up to "):
+        return ""
+    return "ε" if verdict.law.startswith("up to ε") else "a constant"
 
 
 def _listed(names: list[str]) -> str:

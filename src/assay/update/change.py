@@ -9,15 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from assay.update.training import Ratio
 from assay.update.world import Problem, Weights, World
 
 ROWS: Mapping[str, str] = {
     "input scale": "x̃[j] = c[j] x[j], W̃[i,j] = W[i,j] / c[j]  (pounds for kilograms)",
-    "input shift": "x̃ = x + a, b̃ = b − W a  (Celsius for kelvin)",
+    "input shift": "x̃ = x + a, b̃ = b − W a  (Celsius for kelvin; without a bias there is no twin)",
     "input rotation": "x̃ = Q x, W̃ = W Qᵀ, Q orthogonal",
     "input basis": "x̃ = A x, W̃ = W A⁻¹, any invertible A",
     "hidden scale": "W̃[i,:] = c[i] W[i,:], b̃[i] = c[i] b[i], Ṽ[:,i] = V[:,i] / c[i]  (ReLU)",
@@ -36,7 +38,7 @@ class Change:
     Args:
         row: Its row of the card.
         factors: The factors used, for the reader.
-        apply: From the reference world to the twin.
+        apply: From the reference training to the twin: worlds here, the user's own in `assay.update.own`.
         kind: "dyadic" (exact in floating point), "plain" or "extreme".
         weight_ratio: New weight / old weight, one number a weight, where weights are only rescaled.
         loss_ratio: New loss / old loss.
@@ -44,9 +46,9 @@ class Change:
 
     row: str
     factors: str
-    apply: Callable[[World], World]
+    apply: Callable[[Any], Any]
     kind: str = "plain"
-    weight_ratio: Weights | None = None
+    weight_ratio: Ratio | None = None
     loss_ratio: float = 1.0
 
 
@@ -86,12 +88,7 @@ def changes(problem: Problem) -> dict[str, tuple[Change, ...]]:
         "hidden scale": tuple(_hidden_scale(problem, factors(h, *c), kind) for kind, c in kinds),
         "hidden permutation": (_permutation(torch.randperm(h, generator=draw)),),
         "output rotation": (_output_rotation(orthogonal(k)),),
-        "loss unit": (
-            _loss_unit(1 / math.log(2), "plain", "1/ln 2"),
-            _loss_unit(2.0, "dyadic", "2"),
-            _loss_unit(1e6, "extreme", "1e6"),
-            _loss_unit(1e-6, "extreme", "1e-6"),
-        ),
+        "loss unit": loss_units(),
         "target unit": tuple(
             _target_unit(problem, a, kind)
             for kind, a in (("dyadic", 2.0), ("plain", 3.7), ("extreme", 1e6), ("extreme", 1e-6))
@@ -172,13 +169,16 @@ def _output_rotation(R: Tensor) -> Change:
     return Change("output rotation", "random R", apply)
 
 
+def loss_units() -> tuple[Change, ...]:
+    """The loss in bits for nats, and in other units; of any training."""
+    factors = (("1/ln 2", 1 / math.log(2), "plain"), ("2", 2.0, "dyadic"))
+    extremes = (("1e6", 1e6, "extreme"), ("1e-6", 1e-6, "extreme"))
+    return tuple(_loss_unit(f, kind, text) for text, f, kind in (*factors, *extremes))
+
+
 def _loss_unit(factor: float, kind: str, text: str) -> Change:
     return Change(
-        "loss unit",
-        f"loss × {text}",
-        lambda world: replace(world, loss_unit=world.loss_unit * factor),
-        kind,
-        loss_ratio=factor,
+        "loss unit", f"loss × {text}", lambda world: world.louder(factor), kind, loss_ratio=factor
     )
 
 

@@ -15,7 +15,7 @@ from assay.errors import AssayError, CannotMeasure, UsageError, UserCodeError, v
 from assay.progress import Progress, silent
 from assay.state import preserved
 from assay.subject import Subject, first_floating, tensors
-from assay.update.contender import Contender, enter, is_plain_sgd
+from assay.update.contender import Contender, enter, is_plain_sgd, require_trainable
 from assay.update.direction import Direction, closed_form_degrees, degrees, dot, length, rms
 from assay.update.failure import Failure
 from assay.update.optimizer import Make, needs_closure
@@ -106,13 +106,7 @@ def _check(optimizers: Mapping[str, Make], subject: Subject, norm: str, warmup: 
         raise UsageError("norm", norm, f"one of {get_args(Norm)}", 'Use norm="function".')
     if not isinstance(warmup, int) or isinstance(warmup, bool) or warmup < 0:
         raise UsageError("warmup", warmup, "an integer of at least 0", "Use warmup=10.")
-    if not any(p.requires_grad for p in subject.model.parameters()):
-        raise CannotMeasure(
-            "model",
-            verbatim(f"a {subject.name} without trainable parameters"),
-            "at least one parameter with requires_grad=True",
-            "Unfreeze the parameters that training moves.",
-        )
+    require_trainable(subject)
 
 
 def _require_finite(subject: Subject) -> None:

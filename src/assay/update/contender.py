@@ -126,6 +126,24 @@ def enter(name: str, make: Make, subject: Subject, seed: int) -> Contender:
     return Contender(name, replace(subject, model=model), optimizer, seed)
 
 
+def require_trainable(subject: Subject) -> None:
+    """Refuse a model that no step can change.
+
+    Args:
+        subject: The user's subject.
+
+    Raises:
+        CannotMeasure: If none of its parameters is trainable.
+    """
+    if not any(p.requires_grad for p in subject.model.parameters()):
+        raise CannotMeasure(
+            "model",
+            verbatim(f"a {subject.name} without trainable parameters"),
+            "at least one parameter with requires_grad=True",
+            "Unfreeze the parameters that training moves.",
+        )
+
+
 def is_plain_sgd(one: Contender) -> bool:
     """Whether one step of it is `−η g` exactly, for every trainable parameter."""
     return _is_plain(one, torch.optim.SGD, "momentum", "weight_decay", "maximize")

@@ -13,14 +13,18 @@ from typing import Any
 
 from assay.update.change import Change
 from assay.update.optimizer import is_scalable
+from assay.update.training import Training
 from assay.update.trajectory import Setting, Trajectory, train
 from assay.update.verdict import LEAK, compare
-from assay.update.world import World
 
 POWERS = ((2, 1), (1, 0), (0, 1), (2, 0), (1, 1), (0, 0))
 # ε → 0: far below any gradient of the reference problem, yet not 0 / 0 where a gradient is zero
 SHRINK = {"eps": 1e-8, "damping": 1e-8}
 UNDECAYED = {"weight_decay": 0.0, "lambd": 0.0}
+LOUD = (
+    2.0**40
+)  # gradients beside which an ε that is no option is nothing, and float64 is still at ease
+HIDDEN = "a constant that it compares gradients with"  # an ε that is no option, a threshold
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Laboratory:
     """
 
     setting: Setting
-    reference: World
+    reference: Training
     options: Mapping[str, Any]
     _references: dict[tuple[tuple[str, float], ...], Trajectory] = field(default_factory=dict)
 
@@ -56,7 +60,7 @@ class Laboratory:
         """The options whose names start with one of `prefixes`."""
         return {key: v for key, v in self.options.items() if key.startswith(tuple(prefixes))}
 
-    def deviation(self, world: World, options: Mapping[str, float], law: Setting) -> float:
+    def deviation(self, world: Training, options: Mapping[str, float], law: Setting) -> float:
         """How far `world` under `law` is from the reference, both with `options` scaled.
 
         Returns:
@@ -69,6 +73,15 @@ class Laboratory:
             return float("inf")
         return compare(base, twin).last if base.finite and twin.finite else float("inf")
 
+    def loud_deviation(self, world: Training) -> float:
+        """How far `world` is from the reference where both have gradients `LOUD` times as large."""
+        try:
+            base = train(self.setting, self.reference.louder(LOUD))
+            twin = train(self.setting, world.louder(LOUD))
+        except Exception:
+            return float("inf")
+        return compare(base, twin).last if base.finite and twin.finite else float("inf")
+
     def _trained(self, options: Mapping[str, float]) -> Trajectory:
         key = tuple(sorted(options.items()))
         if key not in self._references:
@@ -77,23 +90,46 @@ class Laboratory:
         return self._references[key]
 
 
-def find_cause(lab: Laboratory, world: World, deviation: float) -> tuple[str, float] | None:
+@dataclass(frozen=True)
+class Cause:
+    """What a deviation comes from, the deviation without it, and how it was taken out."""
+
+    what: str
+    left: float
+    how: str = "without"
+
+
+def find_cause(lab: Laboratory, world: Training, deviation: float, small: float) -> Cause | None:
     """Whether a deviation is the work of ε or of weight decay alone.
+
+    An ε that is an option is shrunk. One that is not (or a threshold) shows when gradients are made large
+    beside it, in both units alike.
 
     Args:
         lab: Runs the training.
         world: The twin.
         deviation: Its deviation as it is.
+        small: Largest deviation that is taken for the work of something that is no option.
 
     Returns:
-        "ε" or "weight decay", and the deviation without it; None where neither explains it.
+        The cause; None where nothing of these explains the deviation.
     """
-    for cause, options in (("ε", SHRINK), ("weight decay", UNDECAYED)):
+
+    def explains(left: float) -> bool:
+        return left <= 1e-3 * deviation and left <= LEAK
+
+    for what, options in (("ε", SHRINK), ("weight decay", UNDECAYED)):
         if lab.has(options):
             left = lab.deviation(world, options, lab.setting)
-            if left <= 1e-3 * deviation and left <= LEAK:
-                return cause, left
-    return None
+            if explains(left):
+                return Cause(what, left)
+    if deviation > small:
+        return None
+    left = lab.loud_deviation(world)
+    if not explains(left):
+        return None
+    # an ε may be an option and yet too large however small: where gradients are as good as zero
+    return Cause("ε" if lab.has(SHRINK) else HIDDEN, left, "with gradients 1e12 times as large")
 
 
 def find_laws(lab: Laboratory, change: Change) -> list[Law]:
@@ -123,7 +159,9 @@ def find_laws(lab: Laboratory, change: Change) -> list[Law]:
         # where weights (or the loss) keep their unit, their power makes no difference
         key = (p if change.weight_ratio is not None else 0, q if change.loss_ratio != 1.0 else 0)
         if key not in tried:
-            tried[key] = _try(lab, world, _with_rates(lab.setting, change, p, q), variants)
+            ways = _with_rates(lab.setting, change, p, q)
+            outcomes = (_try(lab, world, way, variants) for way in ways)
+            tried[key] = next((one for one in outcomes if one is not None), None)
         outcome = tried[key]
         if outcome is not None:
             found.append(Law(p, q, *outcome))
@@ -132,7 +170,7 @@ def find_laws(lab: Laboratory, change: Change) -> list[Law]:
 
 def _try(
     lab: Laboratory,
-    world: World,
+    world: Training,
     law: Setting,
     variants: list[tuple[tuple[str, ...], dict[str, float]]],
 ) -> tuple[float, tuple[str, ...]] | None:
@@ -146,11 +184,18 @@ def _try(
     return None  # pragma: no cover - the last variant was seen to pass
 
 
-def _with_rates(setting: Setting, change: Change, p: int, q: int) -> Setting:
+def _with_rates(setting: Setting, change: Change, p: int, q: int) -> list[Setting]:
+    """The ways of giving each weight `weight_ratio^p / loss_ratio^q` times its rate."""
     if change.weight_ratio is None:  # one factor for all weights is simply another lr
-        return replace(setting, options={"lr": change.loss_ratio**-q})
+        return [replace(setting, options={"lr": change.loss_ratio**-q})]
     packed = change.weight_ratio.packed(setting.feeding.folded)
-    return replace(setting, rates=[r**p / change.loss_ratio**q for r in packed])
+    rates = [r**p / change.loss_ratio**q for r in packed]
+    ways = [replace(setting, rates=rates)]
+    firsts = [float(r.flatten()[0]) for r in rates]
+    if all(bool((r == first).all()) for r, first in zip(rates, firsts, strict=True)):
+        # a step cannot be rescaled from outside where the optimizer keeps weights of its own
+        ways.append(replace(setting, lrs=firsts))
+    return ways
 
 
 def describe(change: Change, laws: list[Law]) -> str:
@@ -228,3 +273,22 @@ def unit_of_rate(laws: dict[str, list[Law]]) -> str:
     apart = sorted({a for row in laws.values() for law in row for a in law.apart_from})
     said = f", apart from {' and '.join(apart)}" if apart else ""
     return f"lr carries {unit}. So read, the update has consistent units {reach}{said}."
+
+
+def unit_of_loss(laws: list[Law]) -> str:
+    """What the loss unit alone says about the rate, where targets cannot be rescaled.
+
+    Args:
+        laws: Those of the row "loss unit".
+
+    Returns:
+        A sentence.
+    """
+    powers = {law.q for law in laws}
+    apart = sorted({a for law in laws for a in law.apart_from})
+    said = f", apart from {' and '.join(apart)}" if apart else ""
+    if 0 in powers:
+        return f"lr does not carry the unit of the loss{said}."
+    if 1 in powers:
+        return f"lr carries the inverse unit of the loss{said}: in bits it has to be ln 2 times that in nats."
+    return "No unit of lr makes up for another unit of the loss."

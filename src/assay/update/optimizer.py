@@ -255,6 +255,21 @@ def scale_options(optimizer: Any, factors: Mapping[str, float]) -> bool:
     return changed
 
 
+def split_rates(optimizer: Any, factors: Mapping[int, float]) -> None:
+    """Give every parameter its own group, with its own multiple of the rate; before the first step.
+
+    Args:
+        optimizer: An optimizer with `param_groups`.
+        factors: `id` of a parameter to the factor of its `lr`.
+    """
+    split = []
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            rate = _scaled(group["lr"], factors[id(p)])
+            split.append({**group, "params": [p], "lr": rate})
+    optimizer.param_groups[:] = split
+
+
 def is_scalable(value: Any) -> bool:
     """Whether an option is a number, or a tuple with one, other than zero.
 

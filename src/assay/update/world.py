@@ -8,7 +8,7 @@ choice of units; `assay.update.change` turns one world into another that starts 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -87,6 +87,23 @@ class World:
     loss_unit: float = 1.0
     parts: int = 1
 
+    def network(self, folded: bool) -> nn.Module:
+        """The model as training starts; `folded` as in `Network`."""
+        return Network(self.weights, folded)
+
+    def observe(self, model: nn.Module) -> tuple[Tensor, float]:
+        """Outputs `[N, k]` and mean loss on all examples, in the reference's units."""
+        one = torch.ones(1, self.targets.shape[1], dtype=torch.float64)
+        back = self.read(one.to(self.targets.dtype))  # what a unit of error is in the reference's
+        squared = float(one.square().sum() / back.square().sum())
+        rows = torch.arange(len(self.inputs))
+        loss = float(self.loss(model, rows)) / self.loss_unit / squared
+        return self.read(model(self.inputs)), loss
+
+    def louder(self, factor: float) -> World:
+        """The same world with the loss in other units, `factor` times as many of them."""
+        return replace(self, loss_unit=self.loss_unit * factor)
+
     def loss(self, model: nn.Module, rows: Tensor) -> Tensor:
         """Mean loss over the examples `rows`, in this world's unit."""
         error = model(self.inputs[rows]) - self.targets[rows]
@@ -101,14 +118,7 @@ class World:
             noise = torch.randn(w.shape, generator=generator, dtype=torch.float64)
             return w * (1 + scale * noise).to(w.dtype)
 
-        return World(
-            Weights(*map(moved, self.weights)),
-            self.inputs,
-            self.targets,
-            self.read,
-            self.loss_unit,
-            self.parts,
-        )
+        return replace(self, weights=Weights(*map(moved, self.weights)))
 
 
 @dataclass(frozen=True)
@@ -160,6 +170,11 @@ class Problem:
                 "Give Problem(batch=16).",
             )
 
+    @property
+    def named(self) -> str:
+        """What is trained, in words."""
+        return "the reference problem"
+
     def world(self) -> World:
         """The reference world: the units that all others are compared with."""
         draw = torch.Generator().manual_seed(self.seed)
@@ -183,6 +198,10 @@ class Problem:
             inputs.to(self.dtype),
             targets.to(self.dtype),
         )
+
+    def lasting(self, steps: int) -> Problem:
+        """The same problem for another number of steps."""
+        return replace(self, steps=steps)
 
     def batches(self) -> list[Tensor]:
         """Row numbers of the batch of every step, the same in every world."""
