@@ -271,6 +271,17 @@ def test_an_operator_that_no_table_knows_is_named():
     assert where.file == __file__
 
 
+def test_a_gather_reads_the_rows_it_takes_and_not_the_table():
+    with torch.device("meta"):
+        table, ids = torch.randn(1000, 8, requires_grad=True), torch.zeros(3, dtype=torch.long)
+        model = Program(lambda s, i: F.embedding(i, s.table), table=nn.Parameter(table))
+        parts = counted(Subject(model, ids)).parts
+    moved = {(part.operator, part.phase): amount.moved for part, amount in parts.items()}
+    assert moved["embedding", FORWARD] == 3 * 8 + 2 * 3 * 8 * 4  # indices, rows in and rows out
+    # the gradient is a whole table
+    assert moved["embedding_dense_backward", BACKWARD] == 3 * 8 + 3 * 8 * 4 + 1000 * 8 * 4
+
+
 def test_steps_shapes_and_peaks_are_there():
     tally = counted(subject("a perceptron"))
     assert tally.steps > 5

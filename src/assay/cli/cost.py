@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -40,6 +41,11 @@ _ADAM = "Adam, AdamW"
 @click.option(
     "--compare", metavar="TARGET", help="Another target: the difference, and who overtakes where."
 )
+@click.option(
+    "--by",
+    type=click.Choice(("module", "operator", "class", "line")),
+    help="Break flops, operations and bytes down, in every format.",
+)
 @options.output
 def cost(
     target: str,
@@ -50,6 +56,7 @@ def cost(
     memory: str | None,
     flops: str | None,
     compare: str | None,
+    by: str | None,
     path: str | None,
     form: str | None,
 ) -> int:
@@ -76,7 +83,7 @@ def cost(
     from assay.reporting.report import of_result
 
     with options.bar() as progress:
-        result = cost_of(build, progress)
+        result = replace(cost_of(build, progress), by=by or "")
         other = cost_of(options.builder(compare, (), ()), progress) if compare else None
     code = options.leave(of_result("cost", target, result), path, form)
     if form not in (None, "text"):

@@ -80,6 +80,8 @@ _KNOWN = {
     for name in names.split()
 }
 _CUSTOM: dict[str, tuple[str, Callable[..., int]]] = {}
+# these read as much of their first tensor as they write, and the rest of it not at all
+_GATHERS = {"embedding", "gather", "index", "index_select", "take"}
 # `_unsafe_view` is a view that does not say so
 _SILENT = {"detach", "is_same_size", "_assert_async", "_assert_scalar", "_unsafe_view"}
 
@@ -103,6 +105,7 @@ class Rule:
         qualified = func._schema.name
         self._func, self.name = func, qualified.partition("::")[2]
         name = self.name
+        self.label = name if qualified.startswith("aten::") else qualified
         self.flops: Callable[..., int] | None = None
         self.operations: Callable[..., int] | None = None
         self.per_element: int | None = None
@@ -122,6 +125,14 @@ class Rule:
                 self.kind, self.per_element = ELEMENTWISE, 1
             elif torch.Tag.reduction in func.tags:
                 self.kind, self.per_element = REDUCTION, 1
+
+    def moved(self, args: Any, out: Any) -> int:
+        """Bytes that a call reads and writes, as if everything were contiguous."""
+        if not self.moves:
+            return 0
+        if self.name in _GATHERS:
+            return moved_bytes(args[1:]) + 2 * moved_bytes(out)
+        return moved_bytes(args) + moved_bytes(out)
 
     @property
     def composite(self) -> bool:

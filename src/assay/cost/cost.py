@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from assay.builder import Builder, as_builder
@@ -23,35 +23,16 @@ from assay.cost.count import (
 from assay.cost.derive import derive
 from assay.cost.fit import Fit
 from assay.cost.formula import Formula
-from assay.cost.probe import Probe
-from assay.finding import Result
+from assay.cost.parts import LABELS, Parts, Recording, Share
+from assay.cost.phases import Phases
+from assay.errors import UsageError
+from assay.finding import Result, plain
 from assay.progress import Progress, silent
 from assay.view.blocks import View
 from assay.where import Location
 
 # copies of every trainable parameter that an optimizer keeps; step counters are left out
 _STATES = {"SGD": 0, "SGD with momentum": 1, "RMSprop": 1, "Adagrad": 1, "Adam, AdamW": 2}
-
-
-@dataclass(frozen=True)
-class Phases:
-    """One quantity of the forward pass, the backward pass, and both together."""
-
-    forward: Formula
-    backward: Formula
-
-    @property
-    def total(self) -> Formula:
-        """Forward plus backward: one training step without the optimizer."""
-        return self.forward + self.backward
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data.
-
-        Returns:
-            The formulas of the three.
-        """
-        return {name: getattr(self, name).to_dict() for name in ("forward", "backward", "total")}
 
 
 @dataclass(frozen=True, repr=False)
@@ -76,6 +57,8 @@ class Cost(Result):
         way: How the model was run: "meta", "traced", "fake", "moved" or "real".
         modules: Flops by module; layers of a stack of equal ones are taken together, as `layers.*`.
         where: Where each uncounted operator first ran.
+        parts: What was counted, for `breakdown`.
+        by: What the view is broken down by, as for `breakdown`; "" for classes and modules, in short.
     """
 
     name: str
@@ -95,6 +78,8 @@ class Cost(Result):
     way: str
     modules: Mapping[str, Phases]
     where: Mapping[str, Location | None]
+    parts: Parts | None = field(default=None, repr=False, compare=False)
+    by: str = ""
 
     def by_module(self) -> Mapping[str, Phases]:
         """Flops by the innermost module that ran the operator; "" is the model itself.
@@ -103,6 +88,33 @@ class Cost(Result):
             Dotted path to formulas.
         """
         return self.modules
+
+    def by_operator(self) -> Mapping[str, Phases]:
+        """All arithmetic by operator, as torch names it: "addmm".
+
+        Returns:
+            Name to formulas; those that only move data count 0 operations.
+        """
+        return {name: share.operations for name, share in self.breakdown("operator").items()}
+
+    def breakdown(self, by: str) -> Mapping[str, Share]:
+        """Flops, operations, bytes and calls by module, operator, class or line, the dearest first.
+
+        Args:
+            by: "module" (the innermost that ran the operator), "operator", "class", or "line" ("file:line"
+                of the user's code; in the backward pass that of the forward operator).
+
+        Returns:
+            What each of them does; empty where nothing was recorded.
+
+        Raises:
+            UsageError: If `by` is none of these.
+        """
+        if by not in LABELS:
+            raise UsageError("by", by, ", ".join(LABELS), "Choose one of them.")
+        found = self.parts.split(LABELS[by]) if self.parts else {}
+        order = sorted(found, key=lambda n: (-found[n].base.operations, -found[n].base.moved, n))
+        return {name: found[name] for name in order}
 
     def formulas(self) -> dict[str, Formula]:
         """The headline formulas by name.
@@ -137,6 +149,18 @@ class Cost(Result):
     def status(self) -> str:
         """As `Formula.status`."""
         return self.flops.forward.status
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, fit for JSON.
+
+        Returns:
+            One key for every field but `parts`, the breakdown by `by`, and where one part overtakes another.
+        """
+        from assay.cost.growth import all_crossings
+
+        found = {f.name: plain(getattr(self, f.name)) for f in fields(self) if f.name != "parts"}
+        chosen = self.breakdown(self.by) if self.by else {}
+        return {**found, "breakdown": plain(chosen), "crossings": plain(all_crossings(self))}
 
     def view(self) -> View:
         """The formulas, the growth along one size, and where the operations are.
@@ -190,12 +214,12 @@ def cost_of(builder: Builder, progress: Progress = silent) -> Cost:
     Returns:
         The formulas.
     """
-    probe = Probe(builder)
+    probe = Recording(builder)
     found = derive(probe, builder.sizes, progress)
     return _cost(builder, found, probe)
 
 
-def _cost(builder: Builder, found: Fit, probe: Probe) -> Cost:
+def _cost(builder: Builder, found: Fit, probe: Recording) -> Cost:
     from assay.cost.judge import judge
 
     def phases(quantity: str, **fixed: str) -> Phases:
@@ -230,6 +254,7 @@ def _cost(builder: Builder, found: Fit, probe: Probe) -> Cost:
         way=probe.way,
         modules={place: phases(FLOPS, module=place) for place in places},
         where=dict(probe.uncounted),
+        parts=Parts(found, builder.sizes, probe.parts, {s.path: s.depth for s in probe.stacks}),
     )
     object.__setattr__(cost, "findings", judge(cost))
     return cost

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import module as hooks
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from assay.cost.convention import ELEMENTWISE, PRODUCT, Rule, first_elements, moved_bytes
 from assay.cost.live import Live, tensors_of
+from assay.cost.places import NOWHERE, Modules, Place
 from assay.subject import Subject, tensors
-from assay.where import Location, here, line_here
+from assay.where import Location, here
 
 FORWARD, BACKWARD = "forward", "backward"
 FLOPS, CAUSAL, OPERATIONS, BYTES = "flops", "masked flops", "operations", "bytes"
@@ -35,6 +35,35 @@ class Key(NamedTuple):
     kind: str = ""
 
 
+class Part(NamedTuple):
+    """Who did something: `Key` knows the module and the class, this the operator and the line too.
+
+    Args:
+        phase: "forward" or "backward".
+        module: The innermost module's dotted path.
+        line: "file:line" of the user's code; in the backward pass that of the forward operator.
+        operator: Its name in torch, as in "addmm".
+        kind: Its class.
+        again: Whether the backward pass ran a piece of the forward pass again, as checkpointing does.
+    """
+
+    phase: str
+    module: str
+    line: str
+    operator: str
+    kind: str
+    again: bool
+
+
+class Amount(NamedTuple):
+    """What was done: flops, operations, bytes moved, and how many times an operator was called."""
+
+    flops: int
+    operations: int
+    moved: int
+    calls: int
+
+
 class Tally(NamedTuple):
     """What one pass amounts to.
 
@@ -44,6 +73,7 @@ class Tally(NamedTuple):
         uncounted: Operators that no table knows, with where they first ran.
         shapes: The dimensions of all forward outputs, in order: where a size is rounded, it shows here.
         steps: Number of operators that ran.
+        parts: The sums once more, as finely as they were counted.
     """
 
     counts: dict[Key, int]
@@ -51,55 +81,7 @@ class Tally(NamedTuple):
     uncounted: dict[str, Location | None]
     shapes: tuple[int, ...]
     steps: int
-
-
-class Place(NamedTuple):
-    """Where an operator ran: the innermost module's dotted path, and file and line of the user's code."""
-
-    module: str
-    line: str
-
-
-_NOWHERE = Place("", "")
-
-
-class _Modules:
-    """Which module runs now: by hooks in the forward pass, by autograd's sequence numbers in the backward.
-
-    A node of the autograd graph gets the next number when its operator runs forward; when the node runs
-    backward, the number leads back to the module.
-    """
-
-    def __init__(self, names: Mapping[nn.Module, str]) -> None:
-        self._names = names
-        self._stack = [""]
-        self._of_node: dict[int, Place] = {}
-
-    def __enter__(self) -> _Modules:
-        self._handles = (
-            hooks.register_module_forward_pre_hook(self._enter),
-            hooks.register_module_forward_hook(self._leave, always_call=True),
-        )
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for handle in self._handles:
-            handle.remove()
-
-    def current(self) -> Place:
-        """The innermost module and the line; in the backward pass those of the forward operator."""
-        node = torch._C._current_autograd_node()
-        if node is not None:
-            return self._of_node.get(node._sequence_nr(), _NOWHERE)
-        place = Place(self._stack[-1], line_here(2))
-        self._of_node.setdefault(torch._C._autograd._get_sequence_nr() - 1, place)
-        return place
-
-    def _enter(self, module: nn.Module, inputs: Any) -> None:
-        self._stack.append(self._names.get(module, self._stack[-1]))
-
-    def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        self._stack.pop()
+    parts: dict[Part, Amount]
 
 
 class _Seen(NamedTuple):
@@ -127,7 +109,7 @@ class _Watch(TorchDispatchMode):
     one, as loops and layers make them, is answered from memory.
     """
 
-    def __init__(self, modules: _Modules, live: Live, memory: Memory | None) -> None:
+    def __init__(self, modules: Modules, live: Live, memory: Memory | None) -> None:
         super().__init__()
         self.counts: Counter[Key] = Counter()
         self.peak = live.bytes
@@ -137,6 +119,7 @@ class _Watch(TorchDispatchMode):
         self.phase = FORWARD
         self.shapes: list[int] = []
         self.steps = 0
+        self._done: dict[tuple[str, bool, Place, Rule], list[int]] = {}
         self._modules, self._live = modules, live
         self._remember = memory is not None
         memory = memory if memory is not None else Memory()
@@ -183,19 +166,38 @@ class _Watch(TorchDispatchMode):
             operations = rule.per_element * size
         elif not rule.known:
             self.uncounted.setdefault(str(func), here(3))
-        moved = moved_bytes(args) + moved_bytes(out) if rule.moves else 0
+        moved = rule.moved(args, out)
         shapes = tuple(d for tensor in tensors_of(out) for d in tensor.shape)
         return _Seen(flops, operations, moved, _recipe(out), shapes)
 
     def _add(self, rule: Rule, seen: _Seen, place: Place, out: Any) -> None:
-        phase, module, kind = self.phase, place.module, rule.kind
-        if seen.flops:
-            self.counts[Key(FLOPS, phase, module, kind)] += seen.flops
-        if seen.operations:
-            self.counts[Key(OPERATIONS, phase, module, kind)] += seen.operations
+        phase = self.phase
+        # autograd itself needs no gradients, and calls no modules
+        again = phase == BACKWARD and (torch.is_grad_enabled() or self._modules.running)
+        which = phase, again and place is not NOWHERE, place, rule
+        done = self._done.get(which)
+        if done is None:
+            done = self._done[which] = [0, 0, 0, 0]
+        done[0] += seen.flops
+        done[1] += seen.operations
+        done[2] += seen.moved
+        done[3] += 1
         if rule.moves:
-            self.counts[Key(BYTES, phase, module, kind)] += seen.moved
             self._follow(rule.name, place, tensors_of(out))
+
+    def parts(self) -> dict[Part, Amount]:
+        """Everything that was done, by who did it.
+
+        Returns:
+            The amounts; operators that only rename data are left out: they do nothing.
+        """
+        found: dict[Part, list[int]] = {}
+        for (phase, again, place, rule), done in self._done.items():
+            if rule.moves:
+                part = Part(phase, place.module, place.line, rule.label, rule.kind, again)
+                known = found.setdefault(part, [0, 0, 0, 0])
+                known[:] = [a + b for a, b in zip(known, done, strict=True)]
+        return {part: Amount(*done) for part, done in found.items()}
 
     def _follow(self, name: str, place: Place, made: list[Tensor]) -> None:
         """Note how much is alive after an operator.
@@ -257,7 +259,7 @@ def _remade(recipe: Any) -> Any:
 class _Causal(TorchFunctionMode):
     """Products of causal attention that a kernel may leave out: pairs of a query and a later key."""
 
-    def __init__(self, watch: _Watch, modules: _Modules) -> None:
+    def __init__(self, watch: _Watch, modules: Modules) -> None:
         super().__init__()
         self._watch, self._modules = watch, modules
 
@@ -307,7 +309,7 @@ def count(
     given = [*parameters, *model.buffers(), *tensors([subject.inputs, subject.kwargs])]
     own = {id(p.untyped_storage()) for p in parameters}
     kept, live = Live(), Live(given)
-    modules = _Modules(names)
+    modules = Modules(names)
     watch = _Watch(modules, live, memory)
     with modules, watch, _Causal(watch, modules):
 
@@ -321,17 +323,22 @@ def count(
             output = subject.forward()
             objective = subject.objective(output)
         if objective.requires_grad:
-            watch.phase = BACKWARD
+            watch.phase, modules.backward = BACKWARD, True
             objective.backward()
     graph = _from_the_end([objective, *tensors(output)])
     del output, objective
     while graph:
         graph.pop()
+    parts = watch.parts()
+    for part, amount in parts.items():
+        for quantity, value in zip((FLOPS, OPERATIONS, BYTES), amount, strict=False):
+            watch.counts[Key(quantity, part.phase, part.module, part.kind)] += value
     found = {key: value for key, value in watch.counts.items() if value}
     for order, alive in (("first", watch.first), ("last", watch.last)):
         found |= {key._replace(kind=f"{key.kind} {order}"): v for key, v in alive.items()}
     found |= _parameters(model, names)
-    return Tally(found, watch.peak, watch.uncounted, tuple(watch.shapes), watch.steps)
+    shapes = tuple(watch.shapes)
+    return Tally(found, watch.peak, watch.uncounted, shapes, watch.steps, parts)
 
 
 def _from_the_end(heads: list[Tensor]) -> list[torch.autograd.graph.Node]:

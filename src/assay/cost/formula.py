@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, Literal
@@ -140,6 +140,38 @@ class Formula:
             if _powers(monomial, sizes or self.sizes) in top
         }
         return Formula.of(Polynomial(kept), self.sizes)
+
+    def by_power(self, size: str, /) -> dict[int, Formula]:
+        """The terms apart by their power of one size: what is linear in n, and what is quadratic.
+
+        Args:
+            size: The size; a floor of it counts as the size itself.
+
+        Returns:
+            Power to formula, the lowest first; their sum is this one. Of a maximum, and where the formula
+            was refused, nothing.
+
+        Example:
+            >>> n = Polynomial.of("n")
+            >>> parts = Formula.of(n * n * 4 + n * 24).by_power("n")
+            >>> {power: str(part) for power, part in parts.items()}, parts[2].crossover(parts[1], "n")
+            ({1: '24*n', 2: '4*n**2'}, 7)
+        """
+        if any(piece.rivals for piece in self.pieces):
+            return {}
+
+        def only(power: int) -> Callable[[Polynomial], Polynomial]:
+            def kept(monomial: Monomial) -> bool:
+                return _powers(monomial, [size]).get(size, 0) == power
+
+            return lambda p: Polynomial({m: c for m, c in p.terms.items() if kept(m)})
+
+        terms = [monomial for piece in self.pieces for monomial in piece.polynomial.terms]
+        powers = sorted({_powers(monomial, [size]).get(size, 0) for monomial in terms})
+        return {
+            k: Formula(self.sizes, tuple(p.map(only(k)) for p in self.pieces), "", self.checked)
+            for k in powers
+        }
 
     def holds(self, /, **sizes: int) -> bool:
         """Whether the formula answers at these sizes.

@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from assay.cost.count import BACKWARD, FORWARD
+from assay.cost.growth import at_sizes
 from assay.finding import Finding, Number
+from assay.where import Location
 
 if TYPE_CHECKING:
     from assay.cost.cost import Cost
+    from assay.cost.formula import Formula
 
+_FAR = 12  # octaves above the base, where the fastest growth rules
+_UNBIND = (
+    "Indexing in a loop over {size}, as `x[:, t]`, fills a whole tensor in each step of the backward pass, "
+    "and adds it to the others. Use `x.unbind(1)` once, before the loop."
+)
+_CAT = (
+    "A tensor that grows by `torch.cat` in a loop is copied each time: append to a list, and join it once, "
+    "after the loop."
+)
+_TABLE = (
+    "The gradient of an embedding is a whole table, whichever rows were used: "
+    "`nn.Embedding(…, sparse=True)` keeps those rows only."
+)
+_REPAIRS = {
+    **dict.fromkeys(
+        ("select_backward", "slice_backward", "index_put", "_index_put_impl_"), _UNBIND
+    ),
+    "cat": _CAT,
+    "stack": _CAT,
+    "embedding_dense_backward": _TABLE,
+}
+_ELSE = "Look at what is made anew in each step of a loop over {size}, or for all pairs of it."
 _DEAR = 3.0  # backward over forward: 2 is a chain of products, 3 one with everything recomputed
 
 
@@ -61,40 +87,131 @@ def _uncounted(cost: Cost) -> list[Finding]:
 
 
 def _bytes(cost: Cost) -> list[Finding]:
-    """Bytes that grow faster than operations: copying, not computing, will decide."""
+    """Bytes that grow faster than products: moving data, not computing, will decide."""
     return [
-        Finding(
-            "cost.bytes-outgrow-operations",
-            f"In the {phase} pass bytes grow as {moved.order_in(name)} where operations grow as "
-            f"{done.order_in(name)}: at a large {name} the time is spent copying.",
-            Number(done.order_in(name), "operations", "formula"),
-            Number(moved.order_in(name), "bytes", "formula"),
-            "note",
-            f"Look for indexing in a loop over {name}, as `x[:, t]`: its backward fills a whole "
-            f"tensor each time. Use `x.unbind(1)` once, before the loop.",
-            theory="C2",
-        )
-        for phase in ("forward", "backward")
-        for moved, done in [(getattr(cost.bytes, phase), getattr(cost.operations, phase))]
+        _outgrown(cost, phase, name)
+        for phase in (FORWARD, BACKWARD)
+        for moved, (_, done) in [(getattr(cost.bytes, phase), _computed(cost, phase))]
         for name in cost.base
         if moved.pieces and done.pieces and moved.degree(name) > done.degree(name)
     ]
 
 
+def _computed(cost: Cost, phase: str) -> tuple[str, Formula]:
+    """What a pass is for: its products, or whatever it computes where there are none.
+
+    All arithmetic is no measure: the sums of gradients that an index in a loop causes are arithmetic too.
+
+    Returns:
+        The unit, and the formula.
+    """
+    flops: Formula = getattr(cost.flops, phase)
+    return ("operations", getattr(cost.operations, phase)) if flops.is_zero else ("flops", flops)
+
+
+def _outgrown(cost: Cost, phase: str, size: str) -> Finding:
+    moved: Formula = getattr(cost.bytes, phase)
+    unit, done = _computed(cost, phase)
+    movers = dearest_lines(cost, phase, size)
+    operators = tuple(dict.fromkeys(mover.operator for mover in movers))
+    by = (
+        f" They are moved by {' and '.join(f'`{name}`' for name in operators[:2])}."
+        if movers
+        else ""
+    )
+    known = (_REPAIRS[name] for name in operators if name in _REPAIRS)
+    return Finding(
+        "cost.bytes-outgrow-operations",
+        f"In the {phase} pass bytes grow as {moved.order_in(size)} where "
+        f"{'matrix products' if unit == 'flops' else 'operations'} grow as {done.order_in(size)}: at a large "
+        f"{size} the time is spent moving data.{by}",
+        Number(done.order_in(size), unit, "formula"),
+        Number(moved.order_in(size), "bytes", "formula"),
+        "note",
+        next(known, _ELSE).format(size=size),
+        location(movers[0].line) if movers else None,
+        movers[0].module if movers else "",
+        theory="C2",
+    )
+
+
+class Mover(NamedTuple):
+    """One operator on one line of the user's code, or of a library's."""
+
+    module: str
+    line: str
+    operator: str
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """The line, or the module where it is none of the user's."""
+        return ("", self.line) if self.line else (self.module, "")
+
+
+def dearest_lines(cost: Cost, phase: str, size: str) -> list[Mover]:
+    """The operators whose bytes grow as fast as all bytes do, on the line that moves most.
+
+    Args:
+        cost: The formulas.
+        phase: "forward" or "backward".
+        size: The size that grows.
+
+    Returns:
+        The operators of that line, or of that module where all lines are torch's; the dearest first.
+    """
+    if cost.parts is None:
+        return []
+    degree = getattr(cost.bytes, phase).degree(size)
+    far = {**cost.base, size: cost.base[size] << _FAR}
+    weights: dict[Mover, int] = {}
+    places: dict[tuple[str, str], int] = {}
+    split = cost.parts.split(lambda part: "\n".join((part.module, part.line, part.operator)))
+    for name, share in split.items():
+        module, line, operator = name.split("\n")
+        formula: Formula = getattr(share.bytes, phase)
+        if formula.degree(size) == degree:
+            weight = at_sizes(formula, far if formula.holds(**far) else cost.base)
+            mover = Mover(module, line, operator)
+            weights[mover] = weight
+            places[mover.place] = places.get(mover.place, 0) + weight
+    dearest = max(places, key=lambda place: places[place], default=None)
+    found = [mover for mover in weights if mover.place == dearest]
+    return sorted(found, key=lambda mover: -weights[mover])
+
+
+def location(line: str) -> Location | None:
+    """A location from its text, `file:line`; None where there is none."""
+    file, _, number = line.rpartition(":")
+    return Location(file, int(number)) if file else None
+
+
 def _backward(cost: Cost) -> list[Finding]:
+    """A backward pass that is dear by itself: what checkpointing runs again is a choice, and left out."""
     if not (cost.flops.forward.holds(**cost.base) and cost.flops.backward.holds(**cost.base)):
         return []
     forward, backward = cost.flops.forward(**cost.base), cost.flops.backward(**cost.base)
+    done = cost.parts.base if cost.parts else {}
+    backward -= sum(amount.flops for part, amount in done.items() if part.again)
     if not forward or backward <= _DEAR * forward:
         return []
+    excess: dict[tuple[str, str], int] = {}
+    for part, amount in done.items():
+        if not part.again:
+            which, times = (part.module, part.line), 1 if part.phase == BACKWARD else -2
+            excess[which] = excess.get(which, 0) + times * amount.flops
+    module, line = max(excess, key=lambda which: excess[which], default=("", ""))
     return [
         Finding(
             "cost.backward-ratio",
-            f"The backward pass costs {backward / forward:.2f} times the forward pass.",
+            f"The backward pass costs {backward / forward:.2f} times the forward pass, and nothing is run "
+            "again as checkpointing does.",
             Number(2.0, "times forward", "formula"),
             Number(backward / forward, "times forward", "formula"),
             "note",
-            "Look for a custom backward, or for a forward pass under no_grad that is repeated.",
+            "Look for a custom backward, or for a forward pass under no_grad that is repeated: the line "
+            "is where the most is added.",
+            location(line),
+            module,
             theory="C2",
         )
     ]

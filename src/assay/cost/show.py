@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from assay.view.blocks import Column, Formulas, Lines, Paragraph, Series, Table, View
+from assay.cost.growth import at_sizes, growth
+from assay.view.blocks import Column, Formulas, Paragraph, Table, View
+from assay.where import Location
 
 if TYPE_CHECKING:
-    from assay.cost.cost import Cost, Phases
+    from assay.cost.cost import Cost
     from assay.cost.formula import Formula
+    from assay.cost.phases import Phases
 
 QUESTION = "What do forward and backward cost, as an exact formula in your own sizes?"
 _WAYS = {
@@ -19,7 +22,7 @@ _WAYS = {
     "moved": "The model was built for real, then run on the meta device.",
     "real": "The model looks at values, so it was run for real at every size.",
 }
-_POINTS = 13
+_ROWS = 40  # of a breakdown that was asked for
 _LAWS = 3  # rivals of a peak that are still written out
 
 
@@ -44,9 +47,8 @@ def show(cost: Cost) -> View:
                 "Exact in the sizes. Flops: multiplications and additions of matrix products and "
                 "convolutions, two for each pair. Operations: all arithmetic.",
             ),
-            *_growth(cost),
-            _by_class(cost),
-            _by_module(cost),
+            *growth(cost),
+            *([_chosen(cost)] if cost.by else [_by_class(cost), _by_module(cost)]),
         ),
         _notes(cost),
     )
@@ -81,40 +83,6 @@ def _written(formula: Formula, cost: Cost) -> str:
     return f"the largest of {rivals + 1} laws, at the base sizes {ruling}"
 
 
-def _growth(cost: Cost) -> list[Lines]:
-    """Operations of a training step by class, against the size in which they grow fastest."""
-    total = cost.operations.total
-    names = sorted(total.needed, key=lambda name: -total.degree(name))
-    if not names or not total.degree(names[0]):
-        return []
-    # a length, where there is one that the cost grows in: it is what users vary
-    name = next((n for n in ("n", *names) if n in names and total.degree(n)), names[0])
-    points = [
-        x for x in (_on_grid(total, name, cost.base[name] * 2**k) for k in range(_POINTS)) if x
-    ]
-    points = sorted(set(points))
-    if len(points) < 2:
-        return []
-    lines = []
-    for kind, phases in cost.by_class.items():
-        y = [_at_sizes(phases.total, {**cost.base, name: x}) for x in points]
-        if any(y):
-            lines.append(Series(kind, points, y))
-    moved = [_at_sizes(cost.bytes.total, {**cost.base, name: x}) for x in points]
-    if any(moved):
-        lines.append(Series("bytes moved", points, moved, "dashed"))
-    return [
-        Lines(
-            tuple(lines),
-            name,
-            "operations",
-            f"One training step against {name}, other sizes at their base",
-            log_x=True,
-            log_y=True,
-        )
-    ]
-
-
 def _by_class(cost: Cost) -> Table:
     columns = (
         Column("operator class"),
@@ -138,6 +106,46 @@ def _by_module(cost: Cost) -> Table:
     )
 
 
+def _chosen(cost: Cost) -> Table:
+    """The breakdown that was asked for, in full: flops, operations, bytes, and the share of the whole."""
+    found = cost.breakdown(cost.by)
+    done = sum(share.base.operations for share in found.values()) or 1
+    moved = sum(share.base.moved for share in found.values()) or 1
+    columns = (
+        Column(cost.by, code=True),
+        Column("of operations", "%", "right"),
+        Column("of bytes", "%", "right"),
+        Column("flops", code=True),
+        Column("operations", code=True),
+        Column("bytes at base", align="right"),
+    )
+    rows = tuple(
+        (
+            _named(name, cost.by),
+            f"{100 * share.base.operations / done:.2f}",
+            f"{100 * share.base.moved / moved:.2f}",
+            _of(share.flops),
+            _of(share.operations),
+            f"{share.base.moved:,}",
+        )
+        for name, share in found.items()
+    )
+    caption = f"A training step, forward and backward, by {cost.by}; shares at the base sizes."
+    return Table(columns, rows, caption, shown=_ROWS)
+
+
+def _named(name: str, by: str) -> str:
+    if by == "line" and name:
+        file, _, line = name.rpartition(":")
+        return Location(file, int(line)).short
+    return name or {"line": "(torch)", "module": "(the model itself)"}.get(by, "other")
+
+
+def _of(phases: Phases) -> str:
+    total = phases.total
+    return str(total) if total.pieces else "no formula"
+
+
 def _table(
     columns: tuple[Column, ...], phases: Mapping[str, Phases], cost: Cost, caption: str
 ) -> Table:
@@ -150,7 +158,7 @@ def _table(
 
 
 def _at(formula: Formula, cost: Cost) -> int:
-    return _at_sizes(formula, cost.base)
+    return at_sizes(formula, cost.base)
 
 
 def _number(formula: Formula, cost: Cost) -> str:
@@ -162,18 +170,6 @@ def _counts(cost: Cost) -> tuple[Paragraph, ...]:
     return (
         Paragraph(f"Fix a size with `-a name=value` to derive the others; base sizes {sizes}."),
     )
-
-
-def _at_sizes(formula: Formula, sizes: Mapping[str, int]) -> int:
-    return formula(**sizes) if formula.holds(**sizes) else 0
-
-
-def _on_grid(formula: Formula, name: str, size: int) -> int:
-    """The largest size up to this at which the formula holds, 0 where there is none."""
-    spans = [span for piece in formula.pieces for n, span in piece.where if n == name]
-    tops = [(span, min(size, span.high) if span.high else size) for span in spans]
-    fits = [x for span, top in tops if (x := top - (top - span.low) % span.step) in span]
-    return max(fits, default=0)
 
 
 def _notes(cost: Cost) -> tuple[str, ...]:

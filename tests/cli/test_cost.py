@@ -1,0 +1,52 @@
+"""`assay cost` as a user meets it: the breakdown in every format."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from assay.cli import main
+
+TINY = str(Path(__file__).with_name("tiny.py"))
+
+
+def run(*words):
+    return main([str(word) for word in words])
+
+
+@pytest.mark.parametrize(
+    ("by", "row"),
+    [
+        ("module", r"^0 +\d"),
+        ("operator", r"^addmm +\d"),
+        ("class", r"^matrix product +\d"),
+        ("line", r"^\(torch\) +\d"),
+    ],
+)
+def test_the_text_has_the_breakdown_that_was_asked_for(by, row, capsys):
+    assert run("cost", f"{TINY}:plain", "--by", by) == 0
+    text = capsys.readouterr().out
+    assert f"forward and backward, by {by}" in text
+    assert re.search(row, text, re.M), text
+    shares = re.findall(r"^.+?  +(\d+\.\d\d) +(\d+\.\d\d)  ", text, re.M)
+    for column in zip(*shares, strict=True):
+        assert sum(map(float, column)) == pytest.approx(100, abs=0.1)
+
+
+def test_the_data_and_the_page_have_it_too(capsys, tmp_path):
+    assert run("cost", f"{TINY}:plain", "--by", "operator", "--format", "json") == 0
+    result = json.loads(capsys.readouterr().out)["sections"][0]["result"]
+    addmm = result["breakdown"]["addmm"]
+    assert result["by"] == "operator"
+    assert addmm["flops"]["forward"]["text"] == "4*b*d**2"
+    assert addmm["at base"]["calls"] == 2
+    page = tmp_path / "cost.html"
+    assert run("cost", f"{TINY}:plain", "--by", "operator", "--output", page) == 0
+    assert "by operator" in page.read_text()
+    assert ">addmm<" in page.read_text()
+
+
+def test_a_breakdown_by_nonsense_is_wrong_usage(capsys):
+    assert run("cost", f"{TINY}:plain", "--by", "colour") == 2
+    assert "module" in capsys.readouterr().err
