@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
-import inspect
+import importlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -15,6 +15,7 @@ import torch
 
 from assay.builder import Builder
 from assay.errors import UsageError, UserCodeError, verbatim
+from assay.extra.inputs import Sizes, example_inputs, main_input, of_side
 from assay.subject import Subject
 
 # Heads in the order in which a model type is asked for one: the task it is trained on comes first.
@@ -25,8 +26,24 @@ _HEADS = (
     "AutoModelForCausalLM",
     "AutoModelForImageClassification",
     "AutoModelForCTC",
+    "AutoModelForImageTextToText",
+    "AutoModelForMultimodalLM",
+    "AutoModelForObjectDetection",
+    "AutoModelForUniversalSegmentation",
+    "AutoModelForSemanticSegmentation",
+    "AutoModelForDepthEstimation",
+    "AutoModelForVideoClassification",
+    "AutoModelForAudioClassification",
     "AutoModel",
+    "AutoModelForPreTraining",
+    "AutoModelForKeypointDetection",
+    "AutoModelForKeypointMatching",
+    "AutoModelForTableRecognition",
+    "AutoModelForImageMatting",
+    "AutoModelForPoseEstimation",
+    "AutoBackbone",
 )
+_SIZES = ("b", "n", "m", "h")
 # types that have a class in several of these, of which the first is not what they are for
 _DECODERS = ("AutoModelForCausalLM", "AutoModel")
 
@@ -39,9 +56,9 @@ def from_config(
 ) -> Builder:
     """A builder for a transformers model type, or for a configuration file.
 
-    Sizes are `b` (batch), `n` (input length; images and spectrograms take theirs from the
-    configuration) and, for encoder–decoders, `m` (output length). Every value of the configuration can
-    be given as an argument, and every integer one as a size.
+    Sizes are `b` (batch), `n` (input length: tokens, samples or frames) and, for encoder–decoders, `m`
+    (output length). Images are as large as the configuration says, or of side `h` where that is given as a
+    size. Every value of the configuration can be given as an argument, and every integer one as a size.
 
     Args:
         text: A model type, as "gpt2", or a path to a `config.json` or to its folder.
@@ -57,8 +74,8 @@ def from_config(
     base, written = _configuration(text)
     known = base.to_dict()
     for name in {**(arguments or {}), **(sizes or {})}:
-        if name not in (*known, "b", "n", "m") and not hasattr(base, name):
-            close = difflib.get_close_matches(name, [*known, "b", "n", "m"], n=1)
+        if name not in (*known, *_SIZES) and not hasattr(base, name):
+            close = difflib.get_close_matches(name, [*known, *_SIZES], n=1)
             raise UsageError(
                 f"-a {name}",
                 name,
@@ -66,23 +83,27 @@ def from_config(
                 f"Did you mean `{close[0]}`?" if close else "See the file's keys.",
             )
 
+    def made(values: dict[str, Any], b: int, n: int = 0, m: int = 0) -> Subject:
+        h, n = values.pop("h", 0), values.pop("n", n)
+        return _subject(_with(base, written, of_side(base, values, h)), b=b, n=n, m=m, h=h)
+
     def build_image(b: int = 2, **values: Any) -> Subject:
-        return _subject(_with(base, written, values), b=b, n=0, m=0)
+        return made(values, b)
 
     def build_sequence(b: int = 2, n: int = 16, **values: Any) -> Subject:
-        return _subject(_with(base, written, values), b=b, n=n, m=0)
+        return made(values, b, n)
 
     def build_sound(b: int = 2, n: int = 4000, **values: Any) -> Subject:
-        return _subject(_with(base, written, values), b=b, n=n, m=0)
+        return made(values, b, n)
 
     def build_pair(b: int = 2, n: int = 16, m: int = 12, **values: Any) -> Subject:
-        return _subject(_with(base, written, values), b=b, n=n, m=m)
+        return made(values, b, n, m)
 
     def build_from_spectrogram(b: int = 2, m: int = 12, **values: Any) -> Subject:
-        return _subject(_with(base, written, values), b=b, n=0, m=m)
+        return made(values, b, 0, m)
 
     build: Callable[..., Subject]
-    main = _model_class(base).main_input_name
+    main = main_input(base, model_class(base))
     if getattr(base, "is_encoder_decoder", False):
         build = build_from_spectrogram if main == "input_features" else build_pair
     else:
@@ -101,6 +122,8 @@ def _configuration(text: str) -> tuple[Any, dict[str, Any]]:
     """
     # a configuration never needs the network; without this a typo waits for a time-out
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    # do images and their markers agree? That looks at values, and there may be none
+    os.environ.setdefault("TRANSFORMERS_DISABLE_TORCH_CHECK", "1")
     try:
         import transformers
     except ImportError as error:
@@ -146,7 +169,7 @@ def _from_file(path: Path, transformers: Any) -> tuple[Any, dict[str, Any]]:
 
 def _with(base: Any, written: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
     """The configuration with other values, made anew, so that what derives from them follows."""
-    changed = {name: value for name, value in values.items() if name not in ("b", "n", "m")}
+    changed = {name: value for name, value in values.items() if name not in _SIZES}
     if not changed:
         return copy.deepcopy(base)
     return type(base).from_dict({**_independent(base, written), **changed})
@@ -172,44 +195,16 @@ def _independent(base: Any, written: Mapping[str, Any]) -> dict[str, Any]:
     return copy.deepcopy(kept)
 
 
-def _subject(config: Any, *, b: int, n: int, m: int) -> Subject:
-    model = _model_class(config)(config)
+def _subject(config: Any, *, b: int, n: int, m: int, h: int = 0) -> Subject:
+    model = model_class(config)(config)
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     if hasattr(text, "use_cache"):
         text.use_cache = False  # a cache is for generation; it would count as output
-    main = getattr(model, "main_input_name", "input_ids")
-    takes = inspect.signature(model.forward).parameters
-    kwargs: dict[str, Any] = {}
-    if main == "input_ids":
-        kwargs["input_ids"] = _tokens(text, b, n)
-    elif main == "pixel_values":
-        vision = getattr(config, "vision_config", config)
-        side = getattr(vision, "image_size", 224)
-        height, width = (side, side) if isinstance(side, int) else tuple(side)
-        kwargs["pixel_values"] = torch.randn(b, getattr(vision, "num_channels", 3), height, width)
-    elif main == "input_features":
-        frames = 2 * getattr(config, "max_source_positions", 8)  # whisper's stem halves them
-        kwargs["input_features"] = torch.randn(b, getattr(config, "num_mel_bins", 80), frames)
-    elif main == "input_values":
-        kwargs["input_values"] = torch.randn(b, n)
-    else:
-        raise UsageError(
-            "target",
-            verbatim(f"hf:{config.model_type}"),
-            f"text, images or sound as input, not {main!r}",
-            "Write a builder of your own that returns (model, inputs).",
-        )
-    if "decoder_input_ids" in takes and getattr(config, "is_encoder_decoder", False):
-        kwargs["decoder_input_ids"] = _tokens(text, b, m)
-    if "pixel_values" in takes and "input_ids" in takes and main == "input_ids":
-        vision = getattr(config, "vision_config", None)
-        if vision is not None and config.model_type in ("clip", "siglip", "chinese_clip"):
-            side = vision.image_size
-            kwargs["pixel_values"] = torch.randn(b, vision.num_channels, side, side)
+    kwargs = example_inputs(model, config, Sizes(b, n, m, h))
     return Subject(model, (), kwargs, loss=_next_token if _is_language(model, kwargs) else None)
 
 
-def _model_class(config: Any) -> Any:
+def model_class(config: Any) -> Any:
     """The class that the configuration names, else the one of the task the type is trained on."""
     import transformers
 
@@ -222,6 +217,9 @@ def _model_class(config: Any) -> Any:
         if type(config) in mapping and _fits(config, head):
             found = mapping[type(config)]
             return found[0] if isinstance(found, tuple | list) else found
+    own = _own_class(config, transformers)
+    if own is not None:
+        return own
     raise UsageError(
         "target",
         verbatim(f"hf:{config.model_type}"),
@@ -230,16 +228,28 @@ def _model_class(config: Any) -> Any:
     )
 
 
+def _own_class(config: Any, transformers: Any) -> Any:
+    """The model of a type that no task lists: a tower or a decoder of a larger one."""
+    place = type(config).__module__.replace(".configuration_", ".modeling_")
+    try:
+        module = importlib.import_module(place)
+    except ImportError:
+        return None
+    base = transformers.PreTrainedModel
+    found = [
+        thing
+        for name, thing in vars(module).items()
+        if isinstance(thing, type) and issubclass(thing, base)
+        if thing.config_class is type(config) and not name.endswith("PreTrainedModel")
+    ]
+    return found[-1] if found else None  # heads are defined after what they stand on
+
+
 def _fits(config: Any, head: str) -> bool:
     """Whether the head is one for this configuration: no cross-attention without an encoder."""
     if "ImageClassification" in head:  # CLIP and its like have a text tower beside the image's
         return not hasattr(config, "text_config")
     return "Seq2Seq" not in head or bool(getattr(config, "is_encoder_decoder", False))
-
-
-def _tokens(config: Any, b: int, n: int) -> torch.Tensor:
-    """Random token ids `[b, n]`; ids from 3 on, as the first few are often padding and markers."""
-    return torch.randint(min(3, config.vocab_size - 1), config.vocab_size, (b, n))
 
 
 def _is_language(model: Any, kwargs: Mapping[str, Any]) -> bool:
