@@ -15,7 +15,9 @@ import torch
 
 from assay.builder import Builder
 from assay.errors import UsageError, UserCodeError, verbatim
-from assay.extra.inputs import Sizes, example_inputs, main_input, of_side
+from assay.extra.examples.given import Sizes
+from assay.extra.examples.images import of_side
+from assay.extra.examples.inputs import example_inputs, main_input
 from assay.subject import Subject
 
 # Heads in the order in which a model type is asked for one: the task it is trained on comes first.
@@ -240,7 +242,8 @@ def _own_class(config: Any, transformers: Any) -> Any:
         thing
         for name, thing in vars(module).items()
         if isinstance(thing, type) and issubclass(thing, base)
-        if thing.config_class is type(config) and not name.endswith("PreTrainedModel")
+        if getattr(thing, "config_class", None) is type(config)
+        if not name.endswith("PreTrainedModel")
     ]
     return found[-1] if found else None  # heads are defined after what they stand on
 

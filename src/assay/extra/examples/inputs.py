@@ -1,0 +1,192 @@
+"""Example inputs for a transformers model, by the names of its forward's parameters."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from assay.errors import UsageError, verbatim
+from assay.extra.examples import images, series, sound, text
+from assay.extra.examples.given import Given, Sizes
+
+_EXAMPLES: Mapping[str, Callable[[Given], Any]] = {
+    "input_ids": text.text,
+    "decoder_input_ids": text.decoded,
+    "qformer_input_ids": text.text,
+    "attention_mask": text.ones,
+    "inputs_embeds": text.embedded,
+    "query_embeds": text.queries,
+    "bbox": text.boxes,
+    "pixel_values": images.image,
+    "pixel_values_videos": images.video,
+    "image_grid_thw": images.grids,
+    "grid_thw": images.grids,
+    "hidden_states": images.patches,
+    "merge_sizes": images.merges,
+    "image_sizes": images.image_sizes,
+    "spatial_shapes": images.shapes,
+    "pixel_attention_mask": images.patch_mask,
+    "aspect_ratio_ids": images.tile_kinds,
+    "aspect_ratio_mask": images.tile_mask,
+    "image_embeds_position_mask": images.image_places,
+    "image_attention_mask": images.image_attention,
+    "input_values": sound.sound,
+    "input_features": sound.spectrogram,
+    "input_features_mask": sound.frames_mask,
+    "feature_attention_mask": sound.frames_mask,
+    "audio_mel": sound.spectrogram,
+    "audio_mel_mask": sound.frames_padding,
+    "past_values": series.series,
+    "past_observed_mask": series.observed,
+    "past_time_features": series.past_features,
+    "future_values": series.future,
+    "future_time_features": series.future_features,
+    "states": series.steps("state_dim"),
+    "actions": series.steps("act_dim"),
+    "rewards": series.steps(""),
+    "returns_to_go": series.steps(""),
+    "timesteps": series.times,
+}
+# optional parameters that belong to others
+_WITH: Mapping[str, tuple[str, ...]] = {
+    "pixel_values": (
+        "image_grid_thw",
+        "image_sizes",
+        "spatial_shapes",
+        "pixel_attention_mask",
+        "aspect_ratio_ids",
+        "aspect_ratio_mask",
+        "image_embeds_position_mask",
+        "image_attention_mask",
+    ),
+    "states": ("actions", "rewards", "returns_to_go", "timesteps"),
+    "past_values": ("future_values", "future_time_features"),
+    "input_ids": ("bbox",),
+    "input_features": ("input_features_mask", "feature_attention_mask"),
+}
+# what stands among the tokens, who makes its features, and the token that marks their places
+_MARKED = (
+    ("pixel_values", "get_image_features", ("image_token_id", "image_token_index")),
+    ("input_features", "get_audio_features", ("audio_token_id", "audio_token_index")),
+    ("input_values", "get_audio_features", ("audio_token_id", "audio_token_index")),
+)
+_PARTS = ("vision_config", "image_config", "audio_config", "encoder_config")
+
+
+def example_inputs(model: Any, config: Any, at: Sizes) -> dict[str, Any]:
+    """Inputs with which a model runs: what it needs, and what it is for.
+
+    Args:
+        model: A model of transformers.
+        config: Its configuration.
+        at: How large they are.
+
+    Returns:
+        Keyword arguments of its forward.
+
+    Raises:
+        UsageError: If it needs something that has no example here.
+    """
+    given = Given(model, config, at)
+    takes = inspect.signature(model.forward).parameters
+    needed = [name for name, p in takes.items() if p.default is p.empty and _named(p)]
+    found: dict[str, Any] = {}
+    for name in _wanted(given, takes, needed):
+        value = _EXAMPLES[name](given) if name in _EXAMPLES else None
+        if value is not None:
+            found[name] = value
+    missing = [name for name in needed if name not in found]
+    if missing or not found:
+        raise UsageError(
+            "target",
+            verbatim(f"hf:{config.model_type}"),
+            f"text, images or sound as input, not {(missing or list(takes))[0]!r}",
+            "Write a builder of your own that returns (model, inputs).",
+        )
+    if "input_ids" in found:
+        found["input_ids"] = _with_markers(given, found)
+    return found
+
+
+def main_input(config: Any, model_class: Any) -> str:
+    """What tells how long the input is: the tokens where there are any, else images or sound.
+
+    Args:
+        config: A configuration.
+        model_class: The class of its model.
+
+    Returns:
+        The name of a parameter of the model's forward.
+    """
+    main = model_class.main_input_name
+    main = main if isinstance(main, str) else main[0]
+    takes = inspect.signature(model_class.forward).parameters
+    if "input_ids" in takes and main == "pixel_values" and Given(None, config).reads:
+        return "input_ids"
+    seen = ("pixel_values", "pixel_values_videos", "grid_thw")
+    if main not in takes or main == "pixel_values_videos":
+        return "pixel_values" if any(name in takes for name in seen) else "input_ids"
+    return main
+
+
+def _named(parameter: inspect.Parameter) -> bool:
+    return parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+
+
+def _wanted(given: Given, takes: Mapping[str, Any], needed: list[str]) -> list[str]:
+    """The parameters to give: those needed, the main one, and those that are what the model is for."""
+    main = given.model.main_input_name
+    mains = [main] if isinstance(main, str) else list(main)
+    wanted = needed or [name for name in mains if name in takes]
+    if "decoder_input_ids" in takes and getattr(given.config, "is_encoder_decoder", False):
+        wanted = [*wanted, "decoder_input_ids"]
+    if "input_ids" in takes and given.reads:
+        seen = [n for n in ("pixel_values", "input_features", "input_values") if n in takes]
+        wanted = [*wanted, "input_ids", *(seen[:1] if _perceives(given.config) else [])]
+    if not wanted:
+        wanted = [name for name in ("input_ids", "pixel_values", "input_values") if name in takes]
+    more = [other for name in wanted for other in _WITH.get(name, ()) if other in takes]
+    return list(dict.fromkeys([*wanted, *more]))
+
+
+def _perceives(config: Any) -> bool:
+    """Whether a model of text also reads images or sound."""
+    inside = any(getattr(config, part, None) is not None for part in _PARTS)
+    return inside or hasattr(config, "image_size")
+
+
+def _with_markers(given: Given, found: Mapping[str, Any]) -> Tensor:
+    """Tokens, with a marker for everything that comes from an image or a sound."""
+    ids: Tensor = found["input_ids"]
+    for source, ask, names in _MARKED:
+        marker = given.of(names, None)
+        if source in found and marker is not None and hasattr(given.model, ask):
+            count = _features(given, ask, found)
+            marks = torch.full((given.at.b, count), int(marker), dtype=ids.dtype)
+            ids = torch.cat([ids[:, :1], marks, ids[:, 1:]], 1)
+    if "image_embeds_position_mask" in found:
+        length = found["image_embeds_position_mask"].shape[1]
+        ids = text.tokens(given.text, given.at.b, length)
+    return ids
+
+
+def _features(given: Given, ask: str, found: Mapping[str, Any]) -> int:
+    """How many tokens a row's image or sound stands for: what the model's own encoder gives."""
+    inner = getattr(given.model, "model", given.model)  # whose signature says what it takes
+    method = getattr(inner if hasattr(inner, ask) else given.model, ask)
+    values = {}
+    for name, p in inspect.signature(method).parameters.items():
+        if name in found and name not in ("input_ids", "attention_mask"):
+            values[name] = found[name]
+        elif p.default is p.empty and name in _EXAMPLES:
+            values[name] = _EXAMPLES[name](given)
+    with torch.no_grad():
+        made = method(**values)
+    made = getattr(made, "pooler_output", made)
+    parts = list(made) if isinstance(made, tuple | list) else [made]
+    tensors = [p for p in parts if isinstance(p, Tensor)]
+    return sum(int(t.shape[:-1].numel()) for t in tensors) // given.at.b

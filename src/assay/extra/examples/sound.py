@@ -1,0 +1,102 @@
+"""Sound, as samples or as a spectrogram."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from assay.extra.examples.given import LISTENING, Given
+
+_FRAMES = 128  # of a spectrogram, where no size says so
+_BINS = (
+    "num_mel_bins",
+    "feature_size",
+    "n_mels",
+    "num_mels",
+    "input_feat_size",
+    "mel_bins",
+    "feature_projection_input_dim",
+    "model_in_dim",
+    "num_mel_channels",
+    "input_dim",
+    "mel_channels",
+)
+# spectrograms `[b, bins, frames]`; those of all others are `[b, frames, bins]`
+_BINS_FIRST = {
+    "whisper",
+    "qwen2_audio",
+    "voxtral",
+    "voxtral_realtime",
+    "audioflamingo3",
+    "glmasr",
+    "musicflamingo",
+    "moss_transcribe_diarize",
+    "qwen3_asr",
+    "vibevoice_asr",
+    "clvp",
+}
+# sound `[b, channels, samples]`; that of all others is `[b, samples]`
+_CHANNELS = (
+    "encodec",
+    "dac",
+    "mimi",
+    "xcodec",
+    "vibevoice",
+    "pocket_tts",
+    "neucodec",
+    "pe_audio",
+    "higgs_audio",
+)
+_STACKED = {"granite_speech5_ctc": 4, "granite_speech5": 4}  # frames that are read as one
+
+
+def sound(given: Given) -> Tensor:
+    """Samples, in the layout that the model reads.
+
+    Returns:
+        `[b, n]`, or with channels between.
+    """
+    b, n = given.at.b, given.at.n
+    if given.kind == "audio-spectrogram-transformer":
+        return torch.randn(b, given.config.max_length, given.config.num_mel_bins)
+    if given.kind.startswith(_CHANNELS):
+        return torch.randn(b, given.of(("audio_channels", "channels"), 1), n)
+    return torch.randn(b, n)
+
+
+def spectrogram(given: Given) -> Tensor:
+    """Frames of a spectrogram, in the layout that the model reads.
+
+    Returns:
+        `[b, n, bins]` or `[b, bins, n]`; of Whisper and its kin, which read one length only, of that.
+    """
+    b, n, config = given.at.b, given.at.n or _FRAMES, given.config
+    if given.kind.startswith("clap"):
+        audio = getattr(config, "audio_config", config)
+        wide = audio.spec_size * (audio.spec_size // audio.num_mel_bins)
+        return torch.randn(b, 1, wide, audio.num_mel_bins)
+    if given.kind == "pop2piano":
+        return torch.randn(b, n, config.d_model)
+    if given.kind in _BINS_FIRST:
+        positions = given.of(("max_source_positions",), 0, ("audio_config", "encoder_config"))
+        return torch.randn(b, _bins(given), 2 * positions or n)  # whisper's stem halves them
+    return torch.randn(b, n, _bins(given))
+
+
+def frames_mask(given: Given) -> Tensor:
+    """Which frames are no padding: all `[b, frames]`."""
+    frames = spectrogram(given).shape[-1 if given.kind in _BINS_FIRST else -2]
+    return torch.ones(given.at.b, frames, dtype=torch.long)
+
+
+def frames_padding(given: Given) -> Tensor:
+    """Which frames are padding: none `[b, frames]`."""
+    return torch.zeros(given.at.b, spectrogram(given).shape[-2], dtype=torch.bool)
+
+
+def _bins(given: Given) -> int:
+    if hasattr(given.config, "input_feat_per_channel"):
+        return int(given.config.input_feat_per_channel * given.config.input_channels)
+    stacked = given.of(("num_stacked_frames",), _STACKED.get(given.kind, 1), LISTENING)
+    default = 128 if given.kind.startswith("gemma4") else 80
+    return int(given.of(_BINS, default, LISTENING) * stacked)

@@ -1,0 +1,65 @@
+"""Tokens, and what goes with them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from assay.extra.examples.given import Given
+
+
+def tokens(config: Any, b: int, n: int) -> Tensor:
+    """Random token ids `[b, n]`; ids from 3 on, as the first few are often padding and markers.
+
+    Args:
+        config: The configuration of what reads them.
+        b: Rows.
+        n: Tokens in each.
+
+    Returns:
+        The ids.
+    """
+    return torch.randint(min(3, config.vocab_size - 1), config.vocab_size, (b, n))
+
+
+def text(given: Given) -> Tensor:
+    """Tokens, none of which stands for something else.
+
+    Returns:
+        Ids `[b, n]`.
+    """
+    ids = tokens(given.text, given.at.b, given.at.n)
+    for name, value in vars(given.config).items():
+        if name.endswith(("_token_id", "_token_index")) and isinstance(value, int):
+            ids = torch.where(ids == value, torch.full_like(ids, 3), ids)
+    return ids
+
+
+def decoded(given: Given) -> Tensor:
+    """The tokens that come out `[b, m]`."""
+    return tokens(given.text, given.at.b, given.at.m)
+
+
+def embedded(given: Given) -> Tensor:
+    """Tokens that were looked up already `[b, n, width]`."""
+    return torch.randn(given.at.b, given.at.n, given.text.hidden_size)
+
+
+def queries(given: Given) -> Tensor:
+    """The learned queries of a Q-Former."""
+    count = given.of(("num_query_tokens",), given.at.n)
+    return torch.randn(given.at.b, count, given.config.hidden_size)
+
+
+def boxes(given: Given) -> Tensor:
+    """Where each token stands on its page."""
+    corners = 8 if given.kind == "bros" else 4
+    kind = torch.float if given.kind in ("bros", "udop") else torch.long
+    return torch.zeros(given.at.b, given.at.n, corners, dtype=kind)
+
+
+def ones(given: Given) -> Tensor:
+    """A mask that leaves nothing out `[b, n]`."""
+    return torch.ones(given.at.b, given.at.n, dtype=torch.long)
