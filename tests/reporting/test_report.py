@@ -380,3 +380,33 @@ def test_an_optimizer_that_fails_on_the_model_too_is_a_failure():
     made = report(Subject(Headed(), torch.ones(4, 3), optimizer=wrong), sections=("units",))
     assert statuses(made)["units"] == "failed"
     assert "nosuch" in section(made, "units").reason
+
+
+def notes_of(made, name):
+    return [f.rule for f in section(made, name).result.findings]
+
+
+def test_that_sgd_depends_on_units_is_told_of_an_optimizer_that_was_named(rooms):
+    found = (fact("note", "units.input_scale"), fact("warning", "units.other"))
+    rooms.set("units", Answer("units", findings=found))
+    assert notes_of(report(mlp), "units") == ["units.other"]
+    named = report(mlp, optimizer=lambda model: torch.optim.SGD(model.parameters(), lr=0.1))
+    assert notes_of(named, "units") == ["units.input_scale", "units.other"]
+
+
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [
+        (nn.Linear(3, 3).requires_grad_(False), "all of its 2 parameters are frozen"),
+        (nn.ReLU(), "it has no parameters"),
+    ],
+)
+def test_where_nothing_is_trained_there_is_no_question_about_steps(rooms, model, why):
+    made = report((model, torch.ones(2, 3)))
+    for name in ("step", "units"):
+        assert section(made, name).status == "not applicable"
+        assert why in section(made, name).reason
+    assert made.exit_code == 0
+    # an optimizer that is named has a card whatever the model is
+    named = report((model, torch.ones(2, 3)), optimizer=lambda m: torch.optim.Adam(m.parameters()))
+    assert section(named, "units").status == "measured"

@@ -193,6 +193,7 @@ def _step(job: Job) -> Result:
     from assay.update.compare import compare_steps
 
     job.subject.require_finite()
+    _require_trained(job, "No step moves this model")
     make, name = job.optimizer_in_use()
     makers: dict[str, OptimizerFactory] = {"SGD": _sgd, "RMSProp": _rmsprop}
     if name:
@@ -207,8 +208,14 @@ def _units(job: Job) -> Result:
     from assay.update.audit import audit_units
 
     make, name = job.optimizer_in_use()
+    if not name:
+        _require_trained(job, "No optimizer trains this model")
     try:
-        return audit_units(make, name=name or "SGD", progress=job.progress)
+        card = audit_units(make, name=name or "SGD", progress=job.progress)
+        if name:
+            return card
+        # that SGD depends on units is in the table; of an optimizer that nobody named it is no news
+        return replace(card, findings=tuple(f for f in card.findings if f.fails))
     except UserCodeError as error:
         if error.argument == "make_optimizer" and _needs_its_model(make, error.error, job):
             raise NotApplicable(
@@ -217,6 +224,19 @@ def _units(job: Job) -> Result:
                 "`assay units torch.optim:AdamW -a lr=1e-3`."
             ) from error
         raise
+
+
+def _require_trained(job: Job, why: str) -> None:
+    """A model without trainable parameters is no failure: these questions do not arise."""
+    weights = list(job.subject.model.parameters())
+    if any(p.requires_grad for p in weights):
+        return
+    if not weights:
+        raise NotApplicable(f"{why}: it has no parameters.")
+    raise NotApplicable(
+        f"{why}: all of its {len(weights)} parameters are frozen. Set `requires_grad_(True)` on those that "
+        "training moves, and ask again."
+    )
 
 
 def _needs_its_model(make: OptimizerFactory, error: BaseException, job: Job) -> bool:
