@@ -40,8 +40,8 @@ class OwnPlan:
         return f"your {self.model}"
 
     def batches(self) -> list[Tensor]:
-        """One batch a step."""
-        return [torch.zeros(1, dtype=torch.long)] * self.steps
+        """The number of every step, which seeds its forward pass; the examples are always the same."""
+        return list(torch.arange(1, self.steps + 1).split(1))
 
     def lasting(self, steps: int) -> OwnPlan:
         """The same for another number of steps."""
@@ -78,9 +78,10 @@ class OwnTraining:
         return flat[:: max(1, flat.numel() // SEEN)], loss
 
     def loss(self, model: nn.Module, rows: Tensor) -> Tensor:
-        """The objective in this training's unit."""
+        """The objective in this training's unit; what the model draws depends on the step alone."""
         mine = replace(self.subject, model=model)
-        return mine.objective(mine.forward()) * self.loss_unit
+        with preserved_random_state(self.seed + int(rows[0])):
+            return mine.objective(mine.forward()) * self.loss_unit
 
     def louder(self, factor: float) -> OwnTraining:
         """The same training with `factor` times as many units of loss."""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from assay.state import preserved
 from assay.subject import Subject
 
 _LINEAR = {"linear"}
@@ -62,7 +63,7 @@ def find_readers(subject: Subject, tensor: Tensor, axis: int) -> tuple[Reader, .
         Each weight once.
     """
     watch = _Watch(subject.model, tensor, axis)
-    with torch.no_grad(), watch:
+    with preserved(subject.model), torch.no_grad(), watch:
         subject.forward()
     return tuple(watch.found.values())
 
