@@ -106,7 +106,7 @@ def _table(
     found: dict[str, Any] = {}
     for place in places:
         for name, find in optimizers_of(place).items():
-            found[name if len(places) == 1 else f"{place}:{name}"] = find
+            found[name if name not in found else f"{name} ({place})"] = find
     with options.bar() as progress:
         problem = Problem(steps=steps, dtype=getattr(torch, dtype))
         table = audit_many(found, problem, progress=progress)

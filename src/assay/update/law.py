@@ -204,7 +204,9 @@ def describe(change: Change, laws: list[Law]) -> str:
     Returns:
         A sentence, or "" where there is no law.
     """
-    useful = [law for law in laws if (law.p, law.q) != (0, 0)]
+    useful = [
+        law for law in laws if (law.q if change.row == "loss unit" else (law.p, law.q) != (0, 0))
+    ]
     if not useful:
         return ""
     law = useful[0]

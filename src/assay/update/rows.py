@@ -77,6 +77,10 @@ def audit_row(
             verdict = _worse(
                 verdict, replace(now, verdict="invariant", law=_up_to(lab, cause, now))
             )
+        elif answer == "not invariant" and diagonal and cause is None and comparison.last <= LEAK:
+            why = f"up to {comparison.last:.1e} whose cause was not found (an iteration's tolerance, say)"
+            laws = [Law(0, 0, comparison.last)]
+            verdict = _worse(verdict, replace(now, verdict="invariant", law=why))
         elif answer == "not invariant":
             law, laws = "", []
             if diagonal:

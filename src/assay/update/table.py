@@ -190,7 +190,8 @@ def audit_many(
         try:
             make = find()
         except AssayError as error:
-            missing.append(Missing(name, "not asked", f"{error.expected}: {error.value}"))
+            why = f"{error.argument} = {error.value}: expected {error.expected}"
+            missing.append(Missing(name, "not asked", why))
             continue
         try:
             cards[name] = audit_units(make, problem, name=name)
