@@ -470,3 +470,62 @@ def test_other_precisions(dtype: torch.dtype) -> None:
     assert coarse is (dtype is torch.bfloat16)
     pair = found.pairs[0]
     assert pair.closed_form == pytest.approx(pair.degrees, abs=8.0 if coarse else 1e-6)
+
+
+def unlike_units() -> Subject:
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
+    x = torch.randn(16, 4) * torch.tensor([1.0, 30.0, 0.1, 3.0])
+    y = torch.randint(0, 3, (16,))
+    return Subject(model, x, loss=lambda u: F.cross_entropy(u, y))
+
+
+@pytest.mark.parametrize("norm", ["parameter", "function", "loss"])
+def test_equal_parameter_norm_depends_on_units_of_inputs_and_function_norm_does_not(
+    norm: Any,
+) -> None:
+    subject = unlike_units()
+    found = compare_steps(TWO, subject, norm, warmup=3)
+    given, standard, mixed = found.units
+    assert given.degrees["RMSProp"] == pytest.approx(found.angle("SGD", "RMSProp"))
+    for other in (standard, mixed):
+        assert other.function == pytest.approx(given.function, rel=1e-5, abs=1e-7)
+        assert other.degrees["RMSProp"] != pytest.approx(given.degrees["RMSProp"], abs=1.0)
+        assert other.parameter["RMSProp"] != pytest.approx(given.parameter["RMSProp"], rel=0.05)
+    if norm != "loss":
+        assert getattr(given, norm)["RMSProp"] == pytest.approx(found["RMSProp"].decrease, rel=1e-3)
+    assert "depends on the units of the inputs" in found.view().answer
+
+
+def test_steps_in_other_units_agree_with_the_slow_twin() -> None:
+    """The model rewritten by hand, and the step divided by the factors."""
+    subject = unlike_units()
+    found = compare_steps(TWO, subject, warmup=0)
+    steps = {}
+    for name, make in TWO.items():
+        model = copy.deepcopy(subject.model)
+        optimizer = make(list(model.parameters()))
+        subject.loss(model(*subject.inputs)).backward()
+        optimizer.step()
+        pairs = zip(model.parameters(), subject.model.parameters(), strict=True)
+        steps[name] = [(p - q).detach() for p, q in pairs]
+    factors = torch.tensor([4.0, 0.25, 1.0, 4.0])
+    twin = copy.deepcopy(subject.model)
+    with torch.no_grad():
+        twin[0].weight /= factors
+    rewritten = {name: [s[0] / factors, *s[1:]] for name, s in steps.items()}
+    mixed = found.units[2]
+    assert mixed.degrees["RMSProp"] == pytest.approx(degrees(*rewritten.values()), abs=1e-3)
+    scale = length(rewritten["SGD"]) / length(rewritten["RMSProp"])
+    x = subject.inputs[0] * factors
+    before = subject.loss(twin(x))
+    with torch.no_grad():
+        for p, d in zip(twin.parameters(), rewritten["RMSProp"], strict=True):
+            p += scale * d
+    assert mixed.parameter["RMSProp"] == pytest.approx(
+        float((before - subject.loss(twin(x))).detach()), rel=1e-2
+    )
+
+
+def test_tokens_have_no_units_to_rewrite_steps_in() -> None:
+    assert compare_steps(TWO, recurrent(), warmup=1).units == ()

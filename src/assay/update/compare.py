@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import get_args
 
 import torch
@@ -22,6 +23,7 @@ from assay.update.optimizer import Make, needs_closure
 from assay.update.probe import Probe, scale_to_function_norm
 from assay.update.steps import MULTIPLES, Norm, Pair, Step, Steps
 from assay.update.steps_findings import findings_of
+from assay.update.steps_units import in_other_units
 
 __all__ = ["Pair", "Step", "Steps", "compare_steps"]
 
@@ -86,6 +88,11 @@ def compare_steps(
         leader = next(c for c in contenders if c.name in steps)
         leader.adopt(start)
         result = _measure(leader, contenders, steps, failed, norm, warmup, subject.name)
+        mine = {
+            leader.name: steps[leader.name],
+            **{row.name: steps[row.name] for row in result.rows},
+        }
+        result = replace(result, units=in_other_units(leader, mine, warmup))
         progress("steps", warmup + 2, warmup + 2)
     return result
 

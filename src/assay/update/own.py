@@ -95,7 +95,7 @@ class OwnTraining:
                 if p.is_floating_point():
                     noise = torch.randn(p.shape, generator=generator, dtype=torch.float64)
                     scale = 4 * torch.finfo(p.dtype).eps
-                    p.mul_((1 + scale * noise).to(p.dtype))
+                    p.mul_((1 + scale * noise).to(p))
         return replace(self, subject=replace(self.subject, model=model))
 
 
@@ -148,7 +148,7 @@ class Input:
         old = self.of(subject)
         along = [1] * old.dim()
         along[self.axis] = -1
-        new = old * scale.to(old.dtype).view(along) + shift.to(old.dtype).view(along)
+        new = old * scale.to(old).view(along) + shift.to(old).view(along)
         return _with_input(replace(subject, model=model), self.place, new)
 
     def ratio(self, model: nn.Module, scale: Tensor) -> OwnRatio:

@@ -50,7 +50,7 @@ def find_changes(training: OwnTraining) -> Found:
     Returns:
         Changes that were seen to leave the outputs alone, and why the others were not.
     """
-    inputs, why = _find_inputs(training)
+    inputs, why = find_inputs(training)
     changes: dict[str, tuple[Change, ...]] = {}
     closed: dict[str, str] = {}
     if not inputs:
@@ -74,8 +74,15 @@ def find_changes(training: OwnTraining) -> Found:
     return Found(changes, closed, inputs)
 
 
-def _find_inputs(training: OwnTraining) -> tuple[tuple[Input, ...], str]:
-    """Every input whose features can be rescaled, or the reason why there is none."""
+def find_inputs(training: OwnTraining) -> tuple[tuple[Input, ...], str]:
+    """Every input whose features can be rescaled.
+
+    Args:
+        training: The user's.
+
+    Returns:
+        The inputs, and the reason why there is none.
+    """
     found, why = [], "no input is a floating-point tensor with features: tokens have no unit"
     for place, tensor in _floating(training):
         why = "no weight was found that reads an input as it is (a norm or a function stands before it)"
@@ -83,7 +90,7 @@ def _find_inputs(training: OwnTraining) -> tuple[tuple[Input, ...], str]:
             readers = find_readers(training.subject, tensor, axis)
             if not readers:
                 continue
-            rest = tensor.double().movedim(axis, 0).flatten(1)
+            rest = tensor.cpu().double().movedim(axis, 0).flatten(1)
             one = Input(place, axis, rest.mean(1), rest.std(1, correction=0), readers)
             scale = _factors(len(one.mean), 2.0, 0.5, 4.0, 1.0)
             subject = one.rewritten(training.subject, scale, torch.zeros_like(scale))

@@ -47,7 +47,7 @@ class Reader:
 
     def per_column(self, values: Tensor, like: Tensor) -> Tensor:
         """One value a feature `[d]` as one a column, shaped to multiply `like` `[out, in, …]`."""
-        columns = values[self.features].to(like.dtype)
+        columns = values[self.features].to(like)
         return columns.reshape(1, -1, *(1,) * (like.dim() - 2))
 
 
@@ -63,7 +63,7 @@ def find_readers(subject: Subject, tensor: Tensor, axis: int) -> tuple[Reader, .
         Each weight once.
     """
     watch = _Watch(subject.model, tensor, axis)
-    with preserved(subject.model), torch.no_grad(), watch:
+    with preserved(subject.model), torch.enable_grad(), watch:  # it may differentiate inside
         subject.forward()
     return tuple(watch.found.values())
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from assay.errors import UsageError
 from assay.finding import Finding, Result
+from assay.update.steps_units import InUnits
 from assay.view.blocks import View
 
 Norm = Literal["parameter", "function", "loss"]
@@ -79,6 +80,7 @@ class Steps(Result):
         multiples: At which `Step.curve` was measured.
         resolution: Differences of the objective below this are round-off.
         remarks: What a reader should know about this measurement.
+        units: The same steps in other units of the inputs, where these have any.
         tracebacks: Of optimizers in `failed` whose own code raised, by name.
     """
 
@@ -95,6 +97,7 @@ class Steps(Result):
     resolution: float = 0.0
     remarks: tuple[str, ...] = ()
     tracebacks: tuple[tuple[str, str], ...] = ()
+    units: tuple[InUnits, ...] = ()
     findings: tuple[Finding, ...] = field(default=(), kw_only=True)
 
     def __getitem__(self, name: str) -> Step:

@@ -35,6 +35,7 @@ def view_of(steps: Steps) -> View:
             Angle(((leader, 0.0), *arrows), "Angle between steps in parameter space, degrees")
         )
     blocks.append(_table(steps))
+    blocks.extend(_units(steps))
     blocks.extend(_curves(steps))
     blocks.extend(_layers(steps))
     return View("Step", _question(steps), _answer(steps), tuple(blocks), _notes(steps))
@@ -62,9 +63,25 @@ def _answer(steps: Steps) -> str:
     )
     if falls:
         said.append(f"At equal {_EQUAL[steps.norm]} the loss of {steps.loss:.4g} falls by {falls}.")
+    said.extend(_across_units(steps))
     if steps.failed:
         said.append("Not compared: " + "; ".join(f"{n} ({why})" for n, why in steps.failed) + ".")
     return " ".join(said)
+
+
+def _across_units(steps: Steps) -> list[str]:
+    """How the first angle depends on the units of the inputs, in a sentence."""
+    if not steps.units or not steps.units[0].degrees:
+        return []
+    other = next(iter(steps.units[0].degrees))
+    seen = [one.degrees[other] for one in steps.units]
+    known = [value for value in seen if value is not None]
+    if not known or max(known) - min(known) < 1.0:
+        return []
+    angles = ", ".join(
+        f"{_degrees(v)}° ({one.units})" for v, one in zip(seen, steps.units, strict=True)
+    )
+    return [f"The angle to {other} depends on the units of the inputs: {angles}."]
 
 
 def _fall(row: Step) -> str:
@@ -102,6 +119,37 @@ def _table(steps: Steps) -> Table:
         f"{_EQUAL[steps.norm]} = {steps.radius:.3g}. Predicted: −g·ΔΦ. Decreases within "
         f"±{steps.resolution:.1e} are round-off.",
     )
+
+
+def _units(steps: Steps) -> list[Block]:
+    if not steps.units:
+        return []
+    names = list(steps.units[0].parameter)
+    others = list(steps.units[0].degrees)
+    columns = (
+        Column("units of the inputs"),
+        *(Column(f"{names[0]} – {name}", "degrees", "right") for name in others),
+        *(Column(f"{name}, parameter norm", "loss", "right") for name in names),
+        *(Column(f"{name}, function norm", "loss", "right") for name in names),
+    )
+    rows = tuple(
+        (
+            one.units,
+            *(_degrees(one.degrees[name]) for name in others),
+            *(f"{one.parameter[name]:.3g}" for name in names),
+            *(f"{one.function[name]:.3g}" for name in names),
+        )
+        for one in steps.units
+    )
+    return [
+        Table(
+            columns,
+            rows,
+            "The same steps in other units of the inputs, the weights that read them rewritten to match: the "
+            "angle, and the decrease of the loss at equal norm. Parameter norm depends on the units, and "
+            "function norm does not.",
+        )
+    ]
 
 
 def _curves(steps: Steps) -> list[Block]:
