@@ -122,7 +122,7 @@ def find_cause(lab: Laboratory, world: Training, deviation: float, small: float)
         if lab.has(options):
             left = lab.deviation(world, options, lab.setting)
             if explains(left):
-                return Cause(what, left)
+                return Cause(what, left, _how(lab, world, what, deviation))
     if deviation > small:
         return None
     left = lab.loud_deviation(world)
@@ -130,6 +130,14 @@ def find_cause(lab: Laboratory, world: Training, deviation: float, small: float)
         return None
     # an ε may be an option and yet too large however small: where gradients are as good as zero
     return Cause("ε" if lab.has(SHRINK) else HIDDEN, left, "with gradients 1e12 times as large")
+
+
+def _how(lab: Laboratory, world: Training, what: str, deviation: float) -> str:
+    """How the cause was taken out, and whether a tenth of it does a tenth of the harm."""
+    options = SHRINK if what == "ε" else UNDECAYED
+    tenth = lab.deviation(world, dict.fromkeys(options, 0.1), lab.setting)
+    linear = abs(10 * tenth / deviation - 1) < 0.1
+    return f"without, and in proportion to {what}" if linear else "without"
 
 
 def find_laws(lab: Laboratory, change: Change) -> list[Law]:
