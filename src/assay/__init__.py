@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from assay.certificate.verify import Verification, verify
     from assay.cost.cost import Cost, derive_cost
     from assay.cost.formula import Formula
+    from assay.cost.seconds import Seconds, measure_seconds
     from assay.errors import AssayError, CannotMeasure, UsageError, UserCodeError
     from assay.finding import Finding, Number, Result
     from assay.highway.highways import Highways, SkipPath, find_highways
@@ -46,6 +47,7 @@ _HOME = {
     "Report": "reporting.report",
     "Result": "finding",
     "Scale": "scale.measure",
+    "Seconds": "cost.seconds",
     "SkipPath": "highway.highways",
     "Steps": "update.compare",
     "Subject": "subject",
@@ -61,6 +63,7 @@ _HOME = {
     "find_highways": "highway.highways",
     "load": "target",
     "measure_scale": "scale.measure",
+    "measure_seconds": "cost.seconds",
     "report": "reporting.report",
     "verify": "certificate.verify",
 }
@@ -81,6 +84,7 @@ __all__ = [
     "Report",
     "Result",
     "Scale",
+    "Seconds",
     "SkipPath",
     "Steps",
     "Subject",
@@ -98,6 +102,7 @@ __all__ = [
     "init",
     "load",
     "measure_scale",
+    "measure_seconds",
     "report",
     "verify",
 ]

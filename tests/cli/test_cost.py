@@ -50,3 +50,41 @@ def test_the_data_and_the_page_have_it_too(capsys, tmp_path):
 def test_a_breakdown_by_nonsense_is_wrong_usage(capsys):
     assert run("cost", f"{TINY}:plain", "--by", "colour") == 2
     assert "module" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--budget", "30"], "--budget = 30.0: expected --time beside it"),
+        (["--time", "--budget", "0"], "a finite number of seconds above 0"),
+        (["--time", "--budget", "nan"], "a finite number of seconds above 0"),
+        (["--time", "--at", "d=3"], "--at = 'd=3': expected it without --time"),
+        (["--time", "--by", "line"], "--by = 'line': expected it without --time"),
+        (["--time", "--solve", "d", "--fit-flops", "1e9"], "--solve = 'd'"),
+        (["--time", "--compare", f"{TINY}:well"], "--compare"),
+    ],
+)
+def test_two_questions_at_once_are_wrong_usage(words, expected, capsys):
+    assert run("cost", f"{TINY}:plain", *words) == 2
+    assert expected in capsys.readouterr().err
+
+
+def test_seconds_in_every_format(capsys, tmp_path):
+    target = f"{TINY}:plain"
+    page = tmp_path / "seconds.html"
+    assert run("cost", target, "--time", "--budget", "0.5", "--output", page) == 0
+    text = capsys.readouterr().out
+    assert "How do the seconds of forward and backward grow" in text
+    assert "Every point" in text
+    assert "<svg" in page.read_text()
+    assert run("cost", target, "-a", "d=4", "--time", "--budget", "0.3", "--format", "json") == 0
+    result = json.loads(capsys.readouterr().out)["sections"][0]["result"]
+    assert {law["phase"] for law in result["laws"]} == {"forward", "backward"}
+    assert all(timing["device"] == "cpu" for timing in result["timings"])
+    assert result["cost"]["flops"]["forward"]["status"] == "exact"
+
+
+def test_without_a_size_there_is_nothing_to_vary(capsys):
+    words = ["-a", "d=4", "-a", "b=2", "--time", "--budget", "0.3"]
+    assert run("cost", f"{TINY}:plain", *words) == 3
+    assert "at least one size to vary" in capsys.readouterr().err

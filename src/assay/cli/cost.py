@@ -13,8 +13,12 @@ from assay.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from assay.builder import Builder
     from assay.cost.cost import Cost
+    from assay.reporting.report import Report
 
+_BUDGET = 60.0  # seconds
+_MEMORY = 0.5  # of what is free: an allocator's slack, and whoever else runs here
 _ADAM = "Adam, AdamW"
 
 
@@ -46,6 +50,18 @@ _ADAM = "Adam, AdamW"
     type=click.Choice(("module", "operator", "class", "line")),
     help="Break flops, operations and bytes down, in every format.",
 )
+@click.option(
+    "--time",
+    "timed",
+    is_flag=True,
+    help="Measure seconds at growing sizes, and say which of the derived laws they follow.",
+)
+@click.option(
+    "--budget",
+    type=float,
+    metavar="SECONDS",
+    help="How long --time may measure, about. [default: 60]",
+)
 @options.output
 def cost(
     target: str,
@@ -57,11 +73,18 @@ def cost(
     flops: str | None,
     compare: str | None,
     by: str | None,
+    timed: bool,
+    budget: float | None,
     path: str | None,
     form: str | None,
 ) -> int:
     """What do forward and backward cost, as exact formulas in TARGET's own sizes?"""
     options.check(path, form)
+    others = {"--at": at, "--solve": solve, "--fit-memory": memory, "--fit-flops": flops}
+    _check_time(timed, budget, {**others, "--compare": compare, "--by": by})
+    if timed:
+        build = options.builder(target, sizes, arguments)
+        return options.leave(_timed(target, build, budget or _BUDGET), path, form)
     point = options.integers("--at", tuple(at.split(","))) if at else {}
     if (solve is None) != (memory is None and flops is None):
         raise UsageError(
@@ -96,6 +119,43 @@ def cost(
     if other is not None:
         _compared(result, other, full)
     return code
+
+
+def _check_time(timed: bool, budget: float | None, others: Mapping[str, str | None]) -> None:
+    """Refuse combinations that would leave one of two questions without an answer.
+
+    Raises:
+        UsageError: If --time stands beside another question, or --budget without it.
+    """
+    if budget is not None:
+        if not timed:
+            raise UsageError("--budget", budget, "--time beside it", "Add --time, or leave it out.")
+        if not 0 < budget < float("inf"):
+            raise UsageError(
+                "--budget", budget, "a finite number of seconds above 0", "As in --budget 60."
+            )
+    for option, value in others.items() if timed else ():
+        if value is not None:
+            raise UsageError(
+                option,
+                value,
+                "it without --time, which measures and does not count",
+                "Ask one after the other; --size says where --time starts.",
+            )
+
+
+def _timed(target: str, build: Builder, budget: float) -> Report:
+    from assay.cost.seconds import measure_seconds
+    from assay.reporting.memory import available_memory, require_memory
+    from assay.reporting.report import of_result
+
+    require_memory(build)
+    free = available_memory()
+    with options.bar() as progress:
+        found = measure_seconds(
+            build, budget=budget, memory=free and int(free * _MEMORY), progress=progress
+        )
+    return of_result("cost", target, found)
 
 
 def _say(sizes: Mapping[str, int]) -> str:

@@ -30,7 +30,7 @@ _TABLE: Mapping[str, Mapping[int, str]] = {
             huber_loss_backward smooth_l1_loss_backward""",
         4: """sigmoid silu softplus logaddexp logit log_sigmoid log_sigmoid_forward elu_backward
             softplus_backward log_sigmoid_backward""",
-        5: "glu_backward prelu_backward _prelu_kernel_backward",
+        5: "glu_backward _prelu_kernel_backward",
         6: "binary_cross_entropy_backward binary_cross_entropy_with_logits",
         8: "silu_backward mish hardswish gelu",
         16: "gelu_backward mish_backward",
@@ -84,6 +84,18 @@ _CUSTOM: dict[str, tuple[str, Callable[..., int]]] = {}
 _GATHERS = {"embedding", "gather", "index", "index_select", "take"}
 # `_unsafe_view` is a view that does not say so
 _SILENT = {"detach", "is_same_size", "_assert_async", "_assert_scalar", "_unsafe_view"}
+
+
+def weights() -> Mapping[str, Mapping[int, tuple[str, ...]]]:
+    """The convention table, as `docs/cost.md` prints it.
+
+    Returns:
+        Class to operations per element to the names of operators, as torch names them.
+    """
+    return {
+        kind: {weight: tuple(names.split()) for weight, names in rows.items()}
+        for kind, rows in _TABLE.items()
+    }
 
 
 def register_operator(name: str, operations: Callable[..., int], kind: str = ELEMENTWISE) -> None:

@@ -184,7 +184,7 @@ def _points(total: Formula, size: str, base: int, at: list[int]) -> list[int]:
     low = min([base, *(max(1, x // 4) for x in at)])
     high = max([base << _OCTAVES, *(4 * x for x in at)])
     wanted = [low << k for k in range((high // low).bit_length())]
-    return sorted({x for x in (_on_grid(total, size, value) for value in wanted) if x})
+    return sorted({x for x in (on_grid(total, size, value) for value in wanted) if x})
 
 
 def _positive(formula: Formula, size: str, base: Mapping[str, int]) -> dict[int, Formula]:
@@ -224,7 +224,7 @@ def at_sizes(formula: Formula, sizes: Mapping[str, int]) -> int:
     return formula(**sizes) if formula.holds(**sizes) else 0
 
 
-def _on_grid(formula: Formula, name: str, size: int) -> int:
+def on_grid(formula: Formula, name: str, size: int) -> int:
     """The largest size up to this at which the formula holds, 0 where there is none."""
     spans = [span for piece in formula.pieces for n, span in piece.where if n == name]
     tops = [(span, min(size, span.high) if span.high else size) for span in spans]

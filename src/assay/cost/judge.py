@@ -119,7 +119,6 @@ def _outgrown(cost: Cost, phase: str, size: str) -> Finding:
         if movers
         else ""
     )
-    known = (_REPAIRS[name] for name in operators if name in _REPAIRS)
     return Finding(
         "cost.bytes-outgrow-operations",
         f"In the {phase} pass bytes grow as {moved.order_in(size)} where "
@@ -128,11 +127,25 @@ def _outgrown(cost: Cost, phase: str, size: str) -> Finding:
         Number(done.order_in(size), unit, "formula"),
         Number(moved.order_in(size), "bytes", "formula"),
         "note",
-        next(known, _ELSE).format(size=size),
+        repair_of(operators, size),
         location(movers[0].line) if movers else None,
         movers[0].module if movers else "",
         theory="C2",
     )
+
+
+def repair_of(operators: tuple[str, ...], size: str) -> str:
+    """What to do about operators whose bytes outgrow everything else.
+
+    Args:
+        operators: Their names.
+        size: The size in which they do.
+
+    Returns:
+        A sentence or two.
+    """
+    known = (_REPAIRS[name] for name in operators if name in _REPAIRS)
+    return next(known, _ELSE).format(size=size)
 
 
 class Mover(NamedTuple):

@@ -1,0 +1,70 @@
+"""The convention table: what the documents print is what is counted, and torch has the operators."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import flop_registry
+
+from assay.cost.convention import CLASSES, Rule, weights
+
+PAGE = Path(__file__).parents[2] / "docs" / "cost.md"
+_RELEASES = {  # that only some releases of torch have
+    "_fused_rms_norm", "_fused_rms_norm_backward", "_safe_softmax", "batch_norm_with_update",
+    "_batch_norm_with_update", "batch_norm_backward",
+}  # fmt: skip
+
+
+def rows(text):
+    head = "| class | operations per element | operators |"
+    table = text.partition(head)[2].partition("\n\n")[0]
+    for line in table.strip().splitlines()[1:]:
+        kind, weight, names = (cell.strip() for cell in line.strip("|").split("|"))
+        yield kind, int(weight), tuple(re.findall(r"`(\w+)`", names))
+
+
+def test_the_table_in_the_documents_is_the_one_that_counts():
+    printed = list(rows(PAGE.read_text()))
+    assert printed == [
+        (kind, weight, names)
+        for kind, table in weights().items()
+        for weight, names in table.items()
+    ]
+
+
+def test_every_operator_stands_once_and_in_a_known_class():
+    names = [name for table in weights().values() for found in table.values() for name in found]
+    assert len(names) == len(set(names))
+    assert set(weights()) <= set(CLASSES)
+
+
+def test_no_product_has_a_weight_of_its_own():
+    names = {name for table in weights().values() for found in table.values() for name in found}
+    assert not names & {str(packet).rpartition(".")[2] for packet in flop_registry}
+
+
+def test_torch_has_these_operators():
+    names = {name for table in weights().values() for found in table.values() for name in found}
+    missing = {
+        name
+        for name in names
+        if not (hasattr(torch.ops.aten, name) or hasattr(torch.ops.aten, f"{name}_"))
+    }
+    assert missing <= _RELEASES
+
+
+@pytest.mark.parametrize(
+    ("func", "kind", "weight"),
+    [
+        (torch.ops.aten.gelu.default, "elementwise", 8),
+        (torch.ops.aten.sigmoid_.default, "elementwise", 4),
+        (torch.ops.aten.sin.default, "elementwise", 1),  # pointwise, by its tag alone
+        (torch.ops.aten._softmax.default, "reduction", 5),
+        (torch.ops.aten.native_layer_norm.default, "normalisation", 8),
+        (torch.ops.aten.cat.default, "indexing", 0),
+    ],
+)
+def test_a_rule_is_that_of_the_table(func, kind, weight):
+    rule = Rule(func)
+    assert (rule.kind, rule.per_element, rule.known) == (kind, weight, True)
