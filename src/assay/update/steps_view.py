@@ -124,22 +124,24 @@ def _table(steps: Steps) -> Table:
 def _units(steps: Steps) -> list[Block]:
     if not steps.units:
         return []
-    names = list(steps.units[0].parameter)
-    others = list(steps.units[0].degrees)
+    first = next(iter(steps.units[0].parameter))
     columns = (
         Column("units of the inputs"),
-        *(Column(f"{names[0]} – {name}", "degrees", "right") for name in others),
-        *(Column(f"{name}, parameter norm", "loss", "right") for name in names),
-        *(Column(f"{name}, function norm", "loss", "right") for name in names),
+        Column("optimizer"),
+        Column(f"angle to {first}", "degrees", "right"),
+        Column("decrease, parameter norm", "loss", "right"),
+        Column("decrease, function norm", "loss", "right"),
     )
     rows = tuple(
         (
             one.units,
-            *(_degrees(one.degrees[name]) for name in others),
-            *(f"{one.parameter[name]:.3g}" for name in names),
-            *(f"{one.function[name]:.3g}" for name in names),
+            name,
+            _degrees(0.0 if name == first else one.degrees[name]),
+            f"{decrease:.3g}",
+            f"{one.function[name]:.3g}",
         )
         for one in steps.units
+        for name, decrease in one.parameter.items()
     )
     return [
         Table(
