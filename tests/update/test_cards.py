@@ -156,3 +156,10 @@ def test_momentum_keeps_the_card_of_sgd() -> None:
     found = assay.audit_units(functools.partial(torch.optim.SGD, lr=0.01, momentum=0.9))
     assert {row for row in found if found[row].verdict == "invariant"} == ROTATIONS | ALWAYS
     assert "ln 2" in found["loss unit"].law
+
+
+@pytest.mark.parametrize("options", [{"foreach": True}, {"fused": True}, {"amsgrad": True}])
+def test_other_implementations_of_a_rule_have_its_card(options: dict[str, bool]) -> None:
+    found = assay.audit_units(functools.partial(torch.optim.Adam, **options), Problem(steps=8))
+    assert {row for row in found if found[row].verdict == "invariant"} == EXPECTED["Adam"] | ALWAYS
+    assert "in proportion to ε" in found["loss unit"].law

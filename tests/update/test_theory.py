@@ -164,3 +164,22 @@ def test_u8_affine_units_of_inputs_leave_the_centred_rule_alone(
         [abs(cj) * s for cj, s in zip(c, deviation, strict=True)],
     )
     assert outputs(w, b, data, mean, deviation) == twin
+
+
+@given(
+    st.lists(st.integers(-4, 4).map(Q), min_size=2, max_size=5),
+    st.lists(st.integers(1, 4).map(Q), min_size=5, max_size=5),
+)
+def test_u1_the_steps_are_parallel_exactly_where_s_is_constant_on_the_support(
+    g: Vector, roots: Vector
+) -> None:
+    # s[c] = roots[c]², so that RMSProp's g/√s is rational; cos = 1 is equality in Cauchy and Schwarz
+    u = [gc / r for gc, r in zip(g, roots, strict=False)]
+    parallel = dot(g, u) ** 2 == dot(g, g) * dot(u, u)
+    on_support = {r for gc, r in zip(g, roots, strict=False) if gc}
+    assert parallel == (len(on_support) <= 1)
+    assert dot(g, u) >= 0  # and never uphill: both go down the same gradient
+    if on_support:
+        # to equal norm: the factor of RMSProp's step squared, and what the gradient predicts for each
+        factor = dot(g, g) / dot(u, u)
+        assert factor * dot(g, u) ** 2 <= dot(g, g) ** 2
