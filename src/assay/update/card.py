@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from assay.finding import Finding, Number
 from assay.update.amount import number, share, than
 from assay.update.change import ROWS
-from assay.update.features import feature_blocks, feature_findings, worst
+from assay.update.features import LITTLE, feature_blocks, feature_findings, worst
 from assay.update.own import OwnPlan
 from assay.update.own_changes import OWN_ROWS
 from assay.update.units_card import Feature, UnitsCard
@@ -50,7 +50,7 @@ _THEORY = {
 def findings_of(
     label: str, verdicts: Mapping[str, Verdict], features: tuple[Feature, ...] = ()
 ) -> tuple[Finding, ...]:
-    """A note for every change of units on which the optimizer depends.
+    """A note for every change of units on which the optimizer depends by more than a small ε.
 
     An optimizer that depends on units is no defect of a model by itself, so none of these makes a
     command fail.
@@ -67,6 +67,8 @@ def findings_of(
     for row, verdict in verdicts.items():
         if verdict.verdict != "not invariant" or row not in _REPAIRS:
             continue
+        if "comes from ε" in verdict.law and verdict.deviation < LITTLE:
+            continue  # it stands in the table; nobody would change anything for it
         repair = _SMALLER if "comes from ε" in verdict.law else _REPAIRS[row]
         if verdict.law:
             repair += f" By its law, training {verdict.law}." if "becomes" in verdict.law else ""
