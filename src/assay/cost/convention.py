@@ -160,6 +160,20 @@ class Rule:
         plain = all(a.alias_info is None for a in (*schema.arguments, *schema.returns))
         return plain and bool(schema.returns) and self.moves
 
+    @cached_property
+    def in_place(self) -> bool:
+        """Whether all it does is to write into its first argument, which it returns."""
+        schema = self._func._schema
+        written = [a.alias_info is not None and a.alias_info.is_write for a in schema.arguments]
+        return (
+            written[:1] == [True]
+            and not any(written[1:])
+            and len(schema.returns) == 1
+            and schema.returns[0].alias_info is not None
+            and self.moves
+            and self.name != "set_"  # takes another tensor's storage
+        )
+
     @property
     def known(self) -> bool:
         """Whether the operator counts as something, possibly nothing; never by accident."""

@@ -139,15 +139,16 @@ class _Watch(TorchDispatchMode):
             # under inference mode composites arrive whole; what they are made of is what counts
             with self:
                 return func.decompose(*args, **kwargs)
-        key = (func, _signature(args, kwargs)) if self._remember and rule.functional else None
+        remember = self._remember and (rule.functional or rule.in_place)
+        key = (func, _signature(args, kwargs)) if remember else None
         seen = self._seen.get(key) if key is not None else None
         if seen is None:
             out = func(*args, **kwargs)
             seen = self._count(rule, func, args, kwargs, out)
-            if key is not None and seen.made is not None and not _shared((args, kwargs), out):
+            if key is not None and _repeatable(rule, key, args, kwargs, out, seen):
                 self._seen[key] = seen
         else:
-            out = _remade(seen.made)
+            out = args[0] if rule.in_place else _remade(seen.made)
         self.steps += 1
         if self.phase == FORWARD:
             self.shapes += seen.shapes
@@ -225,6 +226,15 @@ def _shape_of(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return tuple([_shape_of(item) for item in value])
     return type(value), value
+
+
+def _repeatable(
+    rule: Rule, key: Any, args: Any, kwargs: Mapping[str, Any], out: Any, seen: _Seen
+) -> bool:
+    """Whether what was seen is all that the operator does: it made new tensors, or wrote into its first."""
+    if rule.in_place:
+        return out is args[0] and _shape_of(out) == key[1][0][0]
+    return seen.made is not None and not _shared((args, kwargs), out)
 
 
 def _shared(given: tuple[Any, Mapping[str, Any]], out: Any) -> bool:

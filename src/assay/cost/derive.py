@@ -14,7 +14,7 @@ from dataclasses import replace
 from itertools import combinations
 
 from assay.cost.axis import Axis
-from assay.cost.count import BYTES, PEAK, SAVED, Key, Tally
+from assay.cost.count import BYTES, FORWARD, PEAK, SAVED, Key, Tally
 from assay.cost.fit import Box, Fit, Sizes
 from assay.cost.floors import with_floors
 from assay.cost.heldout import far, near
@@ -23,12 +23,13 @@ from assay.cost.law import Law, Laws
 from assay.cost.piece import Range
 from assay.cost.probe import ModulesChanged, Probe
 from assay.cost.reach import reach
-from assay.cost.samples import Fails, Samples, differing, equal, put
+from assay.cost.samples import STEPS, Fails, Samples, differing, equal, put
 from assay.progress import Progress, silent
 
 _BOXES = 8  # more laws than this are no formula that a reader could use
-_FURTHER = 8  # steps up from the low corner, where the smallest sizes hide which tensors weigh most
-_LARGE = 72  # another size, where one is 1
+_FURTHER = 4  # steps up from the low corner, where the smallest sizes hide which tensors weigh most
+_LARGE, _MIDDLING = 72, 20  # another size, where one is 1
+_STEPS = 4000  # more operators than this make a size large enough
 _PEAK = 0.01  # what the peak may be off by
 
 
@@ -343,7 +344,11 @@ class _Search:
         if alone:
             points.append(tuple(at[:2][-1] for at in nodes))
             spans = (*box.spans.values(), *(Range(at[0], at[0]) for at in nodes[len(box.spans) :]))
-            points.append(tuple(Law(span).nearest(_LARGE) for span in spans))
+            large, middling = (
+                tuple(Law(span).nearest(size) for span in spans) for size in (_LARGE, _MIDDLING)
+            )
+            few = box.found.at(large).get(Key(STEPS, FORWARD), 0) <= _STEPS
+            points.append(large if few else middling)
         wrong: set[str] = set()
         for point in points:
             for i in ones:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
 
 from assay.cost.count import PEAK, Key
 from assay.cost.formula import Formula
@@ -158,22 +162,33 @@ def _upper(
         kept = sorted(v for v in values if v in span)
         grids = [{**grid, name: value} for grid in grids for value in kept]
     alive = _undominated(rivals)
-    table = [[float(p.fraction(sizes)) for p in alive] for sizes in grids[:_GRID]]
-    tops = [max(row) for row in table]
+    table = _table(alive, grids[:_GRID])
+    tops = table.max(axis=1)
     chosen: list[int] = []
     while True:
-        short = [
-            row
-            for row, top in zip(table, tops, strict=True)
-            if max((row[i] for i in chosen), default=0.0) < _CLOSE * top
-        ]
-        if not short and chosen:
+        best = table[:, chosen].max(axis=1) if chosen else np.zeros_like(tops)
+        short = best < _CLOSE * tops
+        if chosen and not short.any():
             first, *others = (alive[i] for i in chosen)
             return first, tuple(others)
-        wins = [
-            sum(row[i] >= _CLOSE * max(row) for row in short or table) for i in range(len(alive))
-        ]
-        chosen.append(wins.index(max(wins)))
+        rows = short if short.any() else ~short
+        wins = (table[rows] >= _CLOSE * tops[rows, None]).sum(axis=0)
+        chosen.append(int(wins.argmax()))
+
+
+def _table(polynomials: list[Polynomial], grid: list[Sizes]) -> NDArray[np.float64]:
+    """The values `[sizes, polynomials]`, in floating point."""
+    monomials = sorted({monomial for p in polynomials for monomial in p.terms})
+    at = {monomial: k for k, monomial in enumerate(monomials)}
+    weights = np.zeros((len(monomials), len(polynomials)))
+    for column, polynomial in enumerate(polynomials):
+        for monomial, coefficient in polynomial.terms.items():
+            weights[at[monomial], column] = coefficient
+    values = [
+        [prod(float(atom.value(sizes)) ** power for atom, power in m) for m in monomials]
+        for sizes in grid
+    ]
+    return np.array(values).reshape(len(grid), len(monomials)) @ weights
 
 
 def _undominated(rivals: tuple[Polynomial, ...]) -> list[Polynomial]:

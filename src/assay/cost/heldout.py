@@ -12,13 +12,7 @@ from assay.cost.law import Laws
 from assay.cost.samples import STEPS, Samples, put
 
 _FAR = (70, 1000)  # values up from the low corner: beyond `if n > 64`, and beyond what costs little
-_TOGETHER = (
-    128,
-    256,
-    512,
-    1024,
-    20_011,
-)  # values of all sizes at once: those that code has a liking for
+_TOGETHER = (128, 256, 512, 1024, 20_011)  # all sizes at once: values that code has a liking for
 _RESIDUES = 8  # of floors with a period up to this every residue is tried far away
 _AFFORDABLE = 15_000  # steps that a far probe may take
 _REAL = 128  # largest size of a probe that is run for real
@@ -98,10 +92,20 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
     at = laws.inside((*samples.base[:count], *low[count:]))
     if affordable(at, 4):
         yield at
-        for i in range(count):
-            for beside in (at[i] - laws.all[i].span.step, at[i] + laws.all[i].span.step):
-                if beside in laws.all[i].span and samples.runs(put(at, i, beside)):
-                    yield put(at, i, beside)
+        yield from _beside(at, laws, samples)
+
+
+def _beside(point: Point, laws: Laws, samples: Samples) -> Iterator[Point]:
+    """All sizes a step less and a step more at once, or one by one where the model does not run there."""
+    count = laws.sizes
+    for sign in (-1, 1):
+        moved = [
+            put(point, i, point[i] + sign * law.span.step)
+            for i, law in enumerate(laws.all[:count])
+            if point[i] + sign * law.span.step in law.span
+        ]
+        at_once = tuple(next((m[i] for m in moved if m[i] != x), x) for i, x in enumerate(point))
+        yield from [at_once] if samples.runs(at_once) else filter(samples.runs, moved)
 
 
 def _pointed_at(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point]:
@@ -109,5 +113,5 @@ def _pointed_at(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterat
     top = max((axis.nodes[-1] for axis in found.axes[: laws.sizes]), default=0)
     model = samples.probe.model
     assert model is not None
-    for x in thresholds(samples.probe.constants, model, min(top, 6)):
+    for x in thresholds(samples.probe.constants, model, min(top, 6), samples.base):
         yield laws.inside((*(x for _ in range(laws.sizes)), *laws.low[laws.sizes :]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dis
 import functools
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -23,17 +23,19 @@ _BOUNDING = {"min", "max", "range", "divmod", "islice", "arange", "clamp", "clip
 _BOUNDING |= {"split", "chunk", "tensor_split", "unfold", "pad"}
 
 
-def constants(roots: Iterable[Any], model: nn.Module) -> set[int]:
+def constants(roots: Iterable[Any], model: nn.Module, sizes: Container[str] = ()) -> set[int]:
     """The integers that a model's code compares with, divides by, or bounds something by.
 
     Args:
         roots: The builder, the loss: functions that may lead to more.
         model: The model; every method of the classes of its modules counts.
+        sizes: Parameters of the roots whose defaults tell nothing: they are the sizes in use.
 
     Returns:
         The integers. Code of torch and of the standard library is not looked at.
     """
-    waiting: list[Any] = [*roots]
+    given = list(roots)
+    waiting = list(given)
     # of an installed library only the files that define the model: not its caches and downloads
     own = {_file_of(type(module)) for module in model.modules()}
 
@@ -65,8 +67,8 @@ def constants(roots: Iterable[Any], model: nn.Module) -> set[int]:
                 found |= set(_compared(code))
                 near = (thing.__globals__.get(name) for name in code.co_names)
                 waiting += [v for v in near if isinstance(v, FunctionType | type | int)]
-            waiting += [*_enclosed(thing), *(thing.__defaults__ or ())]
-            waiting += (thing.__kwdefaults__ or {}).values()
+            waiting += _enclosed(thing)
+            waiting += _defaults(thing, sizes if any(thing is root for root in given) else ())
         elif callable(thing) and not isinstance(thing, FunctionType):
             waiting.append(type(thing))
     return found
@@ -83,12 +85,20 @@ def _enclosed(function: FunctionType) -> Iterator[Any]:
             yield value
 
 
+def _defaults(function: FunctionType, left_out: Container[str]) -> Iterator[Any]:
+    """Default values of parameters, but for some."""
+    parameters = inspect.signature(function).parameters
+    yield from (p.default for p in parameters.values() if p.name not in left_out)
+
+
 def _is_library(filename: str) -> bool:
     """Whether code is torch's, assay's or Python's own; what was typed or generated is the user's."""
     return is_plumbing(filename) and (not filename.startswith("<") or "frozen" in filename)
 
 
-def thresholds(found: set[int], model: nn.Module, above: int) -> list[int]:
+def thresholds(
+    found: set[int], model: nn.Module, above: int, base: Container[int] = ()
+) -> list[int]:
     """Sizes at which a cost may turn, smallest first: where to look twice.
 
     Args:
@@ -96,6 +106,7 @@ def thresholds(found: set[int], model: nn.Module, above: int) -> list[int]:
         model: The model; integer attributes of modules of the user's own classes count too, and sizes
             there and just above are told.
         above: Only integers above this are looked at.
+        base: Values of the sizes in use: an attribute of one of these is likely that size.
 
     Returns:
         Sizes.
@@ -109,7 +120,7 @@ def thresholds(found: set[int], model: nn.Module, above: int) -> list[int]:
                     own.setdefault((type(module), name), set()).add(value)
     # what differs from layer to layer is a layer's number, not a threshold
     steady = {v for values in own.values() if len(values) <= 2 for v in values}
-    new = sorted(v for v in steady - code if above < v <= _LARGEST)[:_ATTRIBUTES]
+    new = sorted(v for v in steady - code if above < v <= _LARGEST and v not in base)[:_ATTRIBUTES]
     beside = {x for v in (*code, *new) for x in (v, v + 1)}
     return sorted(beside | {x for c in code for x in (3 * c, 5 * c + 1)})
 

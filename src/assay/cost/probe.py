@@ -133,7 +133,8 @@ class Probe:
     def constants(self) -> set[int]:
         """Integers that the code of the builder, the model and the loss compares with."""
         assert self.model is not None
-        return constants((self.build.function, self.loss), self.model)
+        roots = self.build.function, self.loss, *self.build.arguments.values()
+        return constants(roots, self.model, self.build.sizes)
 
     @contextmanager
     def _prepared(self, sizes: Mapping[str, int], depths: Mapping[str, int]) -> Iterator[Subject]:
