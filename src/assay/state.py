@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -111,12 +112,38 @@ def unfused() -> Iterator[None]:
     torch._C._set_mkldnn_enabled(False)  # `mkldnn.flags` would warn of TF32 on every call
     torch.backends.cudnn.enabled = False
     try:
-        with sdpa_kernel(SDPBackend.MATH):
+        with sdpa_kernel(SDPBackend.MATH), _dense_flex_attention():
             yield
     finally:
         torch.backends.cudnn.enabled = cudnn
         torch._C._set_mkldnn_enabled(mkldnn)
         torch.backends.mha.set_fastpath_enabled(fast)
+
+
+@contextmanager
+def _dense_flex_attention() -> Iterator[None]:
+    """Have `flex_attention` compute all scores, differentiably, instead of compiling a kernel."""
+    flex = sys.modules.get("torch.nn.attention.flex_attention")
+    replaced = {
+        "flex_attention_hop": _all_scores,
+        "_validate_device": lambda query, key, value: None,
+        "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG": True,
+    }
+    if flex is None or not all(hasattr(flex, name) for name in replaced):
+        yield
+        return
+    before = {name: getattr(flex, name) for name in replaced}
+    vars(flex).update(replaced)
+    try:
+        yield
+    finally:
+        vars(flex).update(before)
+
+
+def _all_scores(*args: Any) -> Any:
+    from torch._higher_order_ops.flex_attention import math_attention
+
+    return math_attention(*args)
 
 
 @contextmanager
