@@ -8,7 +8,7 @@ period can be guessed, from the integers in the code.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from itertools import combinations, pairwise
 from math import gcd
 from typing import TypeVar
@@ -19,6 +19,7 @@ K = TypeVar("K", bound=Hashable)
 _LONGEST = 256  # the longest period looked for: five strides of two in front of a window of eight
 _TRIED = (0, 1, 2, 5, 19, 39, 70, 101, 143, 200, 267, 331)
 _ROUNDS = 40
+_ODD = 4  # of these, so many may have another number of tensors
 _COMPARED = 64  # floors compared with each other at a time
 _SHORT = 8  # periods for which every offset is taken along
 
@@ -36,13 +37,21 @@ def floors_in_shapes(
 
     Returns:
         The floors, shortest period first; `()` where every dimension is affine in the size; None where
-        the number of dimensions changes, or a dimension is no affine function of one floor.
+        the number of dimensions changes again and again, or a dimension is no affine function of one floor.
     """
     known: dict[int, tuple[int, ...]] = {}
-    for x in (low + step * k for k in _TRIED):  # a loop shows at the first, which cost least
+    odd: set[int] = set()  # where nothing is padded, there may be fewer tensors
+    for x in (low + step * k for k in _TRIED):
         known[x] = shapes(x)
-        if len(known[x]) != len(known[low]):
+        lengths = Counter(len(dimensions) for dimensions in known.values())
+        if len(lengths) > 2:  # a loop, which shows at the first values: they cost least
             return None
+    usual = lengths.most_common(1)[0][0]
+    if lengths[usual] < len(known) - _ODD:
+        return None
+    odd |= {x for x, dimensions in known.items() if len(dimensions) != usual}
+    for x in odd:
+        del known[x]
     candidates: list[list[Atom]] = []
     for _ in range(_ROUNDS):
         xs = sorted(known)
@@ -52,12 +61,14 @@ def floors_in_shapes(
         if not all(candidates):
             return None
         doubtful = [(a, c) for a, c in zip(candidates, curved, strict=True) if len(a) > 1]
-        telling = _telling(doubtful, xs, step)
+        telling = _telling(doubtful, xs, step, odd)
         if telling is None:
             break
-        known[telling] = shapes(telling)
-        if len(known[telling]) != len(known[low]):
-            return None
+        dimensions = shapes(telling)
+        if len(dimensions) == usual:
+            known[telling] = dimensions
+        else:
+            odd.add(telling)
     atoms = {min(group, key=lambda a: (a.period, a.offset)) for group in candidates}
     return tuple(sorted(atoms, key=lambda a: (a.period, a.offset)))
 
@@ -152,7 +163,10 @@ def _affine(inner: Sequence[int], xs: Sequence[int], column: Sequence[int]) -> b
 
 
 def _telling(
-    doubtful: Sequence[tuple[Sequence[Atom], Sequence[int]]], xs: Sequence[int], step: int
+    doubtful: Sequence[tuple[Sequence[Atom], Sequence[int]]],
+    xs: Sequence[int],
+    step: int,
+    odd: Container[int],
 ) -> int | None:
     """A value at which floors that are still possible foretell unlike dimensions, if there is one nearby.
 
@@ -160,6 +174,7 @@ def _telling(
         doubtful: Floors that are possible for a dimension, and the dimension at `xs`.
         xs: The values known.
         step: The distance of values.
+        odd: Values that tell nothing.
 
     Returns:
         The first value that leaves no more than three in four of the floors, or the one that leaves least.
@@ -169,7 +184,7 @@ def _telling(
         lines = [_foretelling(atom, xs, column) for atom in some]
         best, least = None, len(some)
         for x in range(xs[0], xs[0] + 4 * _LONGEST * step, step):
-            if x not in xs:
+            if x not in xs and x not in odd:
                 left = max(Counter(line(x) for line in lines).values())
                 if left < least:
                     best, least = x, left

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 from itertools import combinations_with_replacement
 
-from assay.cost.polynomial import Atom, Polynomial
+from assay.cost.polynomial import Atom, Mark, Polynomial
 
 
 class Axis:
@@ -61,13 +61,36 @@ class Axis:
 
     @classmethod
     def floors(
-        cls, size: str, values: Iterable[int], atoms: Iterable[Atom], *, mixed: bool
+        cls,
+        size: str,
+        values: Iterable[int],
+        atoms: Iterable[Atom],
+        *,
+        degree: int = 2,
+        mixed: bool = False,
+        marks: Iterable[Mark] = (),
     ) -> Axis:
-        """The size and floors of it: their squares, and with `mixed` also products of two."""
+        """The size and floors of it.
+
+        Args:
+            size: The name of the size.
+            values: Values that may become nodes.
+            atoms: The floors.
+            degree: 2 to have their squares too.
+            mixed: Whether to have products of two different ones.
+            marks: Residues at which costs are others.
+
+        Returns:
+            The axis.
+        """
         gains = [Polynomial.of(size), *(Polynomial.of(a.size, a.offset, a.period) for a in atoms)]
         pairs = combinations_with_replacement(gains, 2)
-        products = [a * b for a, b in pairs if mixed or a is b]
-        return cls(size, values, [Polynomial.constant(1), *gains, *products], adaptive=False)
+        products = [a * b for a, b in pairs if degree > 1 and (mixed or a is b)]
+        powers = [Polynomial.constant(1), gains[0], gains[0] * gains[0]][: degree + 1]
+        marked = [mark.indicator(size) * power for mark in marks for power in powers]
+        return cls(
+            size, values, [Polynomial.constant(1), *gains, *products, *marked], adaptive=False
+        )
 
     def weight(self, order: int, value: int) -> Fraction:
         """`h_order` at `value`."""

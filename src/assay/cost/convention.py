@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import flop_registry
 
+from assay.cost.kernels import KERNELS
+
 PRODUCT, CONVOLUTION, ELEMENTWISE = "matrix product", "convolution", "elementwise"
 REDUCTION, NORMALISATION, INDEXING = "reduction", "normalisation", "indexing"
 CLASSES = (PRODUCT, CONVOLUTION, ELEMENTWISE, REDUCTION, NORMALISATION, INDEXING)
@@ -127,6 +129,8 @@ class Rule:
         elif packet in flop_registry:
             self.flops = flop_registry[packet]
             self.kind = CONVOLUTION if "convolution" in name else PRODUCT
+        elif qualified in KERNELS:
+            self.kind, self.flops = PRODUCT, KERNELS[qualified]
         elif func.is_view or name in _SILENT or qualified.startswith("prim::"):
             self.per_element, self.moves = 0, False
         else:

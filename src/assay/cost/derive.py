@@ -16,7 +16,7 @@ from itertools import combinations
 from assay.cost.axis import Axis
 from assay.cost.count import BYTES, FORWARD, PEAK, SAVED, Key, Tally
 from assay.cost.fit import Box, Fit, Sizes
-from assay.cost.floors import with_floors
+from assay.cost.floors import unexplained, with_floors
 from assay.cost.heldout import far, near
 from assay.cost.interpolate import Interpolant, Point
 from assay.cost.law import Law, Laws
@@ -29,6 +29,7 @@ from assay.progress import Progress, silent
 _BOXES = 8  # more laws than this are no formula that a reader could use
 _FURTHER = 4  # steps up from the low corner, where the smallest sizes hide which tensors weigh most
 _LARGE, _MIDDLING = 72, 20  # another size, where one is 1
+_LATER = (0, 1, 2)  # of the least values, so many may be left out
 _STEPS = 4000  # more operators than this make a size large enough
 _PEAK = 0.01  # what the peak may be off by
 
@@ -89,6 +90,7 @@ class _Search:
                 f"two runs at the same sizes ({samples.say(laws.low)}) cost different amounts: the model "
                 f"draws random numbers, or remembers earlier runs"
             )
+        laws = self._begun(laws)
         try:
             boxes = self._boxes(laws)
         except _Refused:
@@ -187,6 +189,30 @@ class _Search:
 
     def _holds(self, found: Interpolant[Key], point: Point) -> bool:
         return self._samples.runs(point) and equal(found.at(point), self._samples.counts(point))
+
+    def _begun(self, laws: Laws) -> Laws:
+        """Without the least values of a size where they alone take a path of their own.
+
+        A width of 4 for four heads is one number a head. Who asks for such a size?
+
+        Returns:
+            The laws, some of them from a little further up.
+        """
+        samples = self._samples
+        for i, name in enumerate(samples.names):
+            law = laws.all[i]
+            for skipped in _LATER:
+                later = replace(law, span=replace(law.span, low=law.value(skipped)))
+                if law.span.high is not None or samples.base[i] < later.span.low:
+                    break
+                axis, tried = later.axis(name), [later.value(k) for k in (5, 6, 9)]
+                try:
+                    if not unexplained(i, axis, tried, laws, samples):
+                        laws = laws.having(i, later)
+                        break
+                except Fails:
+                    break
+        return laws
 
     def _turn(self, i: int, bad: int, laws: Laws) -> int | None:
         """The first value along a size at which the law of the low corner no longer holds."""

@@ -6,12 +6,15 @@ from dataclasses import replace
 
 from assay.cost.atoms import floors_in_shapes, guessed_floors
 from assay.cost.axis import Axis
+from assay.cost.count import Key
 from assay.cost.hints import periods
 from assay.cost.interpolate import Interpolant
 from assay.cost.law import Law, Laws
+from assay.cost.polynomial import Mark
 from assay.cost.samples import Fails, Samples, equal, put
 
 _SKIPPED = (0, 1, 4, 16)  # the smallest sizes may take a path of their own
+_NEIGHBOURS = 16  # values in a row that a law is tried on
 
 
 def with_floors(i: int, laws: Laws, samples: Samples, *, guess: bool) -> Law | None:
@@ -30,7 +33,7 @@ def with_floors(i: int, laws: Laws, samples: Samples, *, guess: bool) -> Law | N
     if i >= laws.sizes or law.span.high is not None or law.mixed:
         return None
     if law.atoms:
-        return replace(law, mixed=True)
+        return replace(law, degree=2, mixed=True)
     name, step = samples.names[i], law.span.step
     try:
         for skipped in _SKIPPED:
@@ -40,29 +43,86 @@ def with_floors(i: int, laws: Laws, samples: Samples, *, guess: bool) -> Law | N
             )
             if atoms is not None:
                 break
-        guessed = not atoms and guess and step == 1
-        if guessed:
+        if atoms:
+            plain = replace(law, atoms=atoms, span=replace(law.span, low=start))
+            better = _simplest(i, plain, laws, samples)
+        elif guess and step == 1:
             model = samples.probe.model
             assert model is not None
             hints = periods(samples.probe.constants, model, samples.base[i])
             atoms = guessed_floors(
                 name, hints, lambda x: samples.counts(put(low, i, x)), law.span.low
             )
+            better = replace(law, atoms=atoms or (), mixed=True, guessed=True)
+            better = replace(better, span=replace(law.span, low=law.value(2 * better.period)))
     except Fails:
         return None
-    if not atoms:
-        return None
-    better = replace(law, atoms=atoms, mixed=guessed, guessed=guessed)
-    start = law.value(2 * better.period) if guessed else start
-    return _downward(i, replace(better, span=replace(law.span, low=start)), laws, samples)
+    return _downward(i, better, laws, samples) if atoms else None
+
+
+def _simplest(i: int, law: Law, laws: Laws, samples: Samples) -> Law:
+    """The law with squares of floors, and with residues that are marked, only where they are needed.
+
+    Where a floor steps up, and just before, nothing may have to be padded; then other operators run.
+
+    Args:
+        i: Which size.
+        law: Its floors and where they begin.
+        laws: The laws of the others.
+        samples: Counts at points.
+
+    Returns:
+        The first that explains the counts along this size; that with squares where none does.
+    """
+    values = [law.value(k) for k in range(12 * law.period + 12)]
+    for degree in (1, 2):
+        form = replace(law, degree=degree)
+        for before in (1, 0):
+            marks = [Mark(a.period, (-a.offset - before) % a.period) for a in law.atoms]
+            later = [[x for x in values if x >= law.value(law.period) and x in m] for m in marks]
+            tried = {*values[:_NEIGHBOURS], *(x for xs in later for x in xs[:2])}
+            usual = [x for x in values if not any(x in mark for mark in marks)]
+            if not usual:
+                continue
+            axis = Axis.floors(samples.names[i], usual, law.atoms, degree=degree)
+            bad = unexplained(i, axis, sorted(tried), laws, samples)
+            needed = tuple(dict.fromkeys(m for m in marks if any(x in m for x in bad)))
+            if all(any(x in mark for mark in needed) for x in bad):
+                return replace(form, marks=needed)
+    return law
+
+
+def unexplained(i: int, axis: Axis, xs: list[int], laws: Laws, samples: Samples) -> list[int]:
+    """Values of one size at which a law does not explain the counts, where all others are least.
+
+    Args:
+        i: Which size.
+        axis: The law, as nodes and functions.
+        xs: Values to try.
+        laws: The laws of the others.
+        samples: Counts at points.
+
+    Returns:
+        Those of the values.
+    """
+    found = _along(i, axis, laws, samples)
+    points = [(x, put(laws.low, i, x)) for x in xs]
+    return [
+        x for x, at in points if not samples.runs(at) or not equal(found.at(at), samples.counts(at))
+    ]
+
+
+def _along(i: int, axis: Axis, laws: Laws, samples: Samples) -> Interpolant[Key]:
+    names = (*samples.names, *samples.stacks)
+    axes = [Axis.powers(name, [x], 0) for name, x in zip(names, laws.low, strict=True)]
+    axes[i] = axis
+    return Interpolant(samples.counts, axes)
 
 
 def _downward(i: int, law: Law, laws: Laws, samples: Samples) -> Law:
     """The law from the least value on at which it holds."""
-    low, names = laws.low, (*samples.names, *samples.stacks)
-    axes = [Axis.powers(name, [x], 0) for name, x in zip(names, low, strict=True)]
-    axes[i] = law.axis(names[i])
-    found, x = Interpolant(samples.counts, axes), law.span.low
+    low = laws.low
+    found, x = _along(i, law.axis(samples.names[i]), laws, samples), law.span.low
     while x > laws.all[i].span.low:
         point = put(low, i, x - law.span.step)
         if not samples.runs(point) or not equal(found.at(point), samples.counts(point)):

@@ -36,6 +36,9 @@ def near(found: Interpolant[Key], laws: Laws) -> Iterator[Point]:
     for i, (top, law) in enumerate(zip(tops, laws.all, strict=True)):
         yield put(low, i, top + law.span.step)
         yield put(low, i, law.nearest(top + 4 * law.span.step))
+        for mark in law.marks:
+            period = range(mark.period * law.span.step)
+            yield from (put(low, i, x) for k in period if (x := top + 1 + k) in mark)
         if law.guessed:  # every residue
             for k in range(2 * law.period):
                 yield put(low, i, law.value(k + 3 * law.period))

@@ -60,7 +60,7 @@ class Interpolant(Generic[K]):
         return total
 
     def widen(self) -> bool:
-        """Add every neighbour of the set, alive or not: for functions whose low differences vanish.
+        """Add every next power, alive or not: for functions whose low differences vanish.
 
         Returns:
             False where every axis is used up.
@@ -70,7 +70,8 @@ class Interpolant(Generic[K]):
             for index in self.coefficients
             for above in self._above(index)
             if above not in self.coefficients
-            and all(below in self.coefficients for below in _below(above))
+            and all(below in self.coefficients for below in self._below(above))
+            and all(k == 0 for k, axis in zip(above, self.axes, strict=True) if not axis.adaptive)
         }
         if ring:
             self._grow(ring)
@@ -159,24 +160,23 @@ class Interpolant(Generic[K]):
             }
 
     def _wanted(self, index: Index) -> bool:
-        """Whether everything below is there, and alive along axes where that tells something.
+        """Whether everything below is there and alive."""
+        return all(self.coefficients.get(below) for below in self._below(index))
 
-        Along floors any function may be zero and the next one not, so there a whole line counts as
-        alive when its first function is.
+    def _below(self, index: Index) -> list[Index]:
+        """The indices that must be alive for this one to be measured.
+
+        Below a power is the power before it. Along floors any function may be zero and the next one not,
+        so below each of them is the constant.
 
         Returns:
-            True where it should be measured.
+            The indices, one for each size that the function depends on.
         """
-        for i, order in enumerate(index):
-            if order:
-                below = (*index[:i], order - 1, *index[i + 1 :])
-                if below not in self.coefficients:
-                    return False
-                first = below if self.axes[i].adaptive else (*index[:i], 0, *index[i + 1 :])
-                line = tuple(k * a.adaptive for k, a in zip(first, self.axes, strict=True))
-                if not self.coefficients[line]:
-                    return False
-        return True
+        return [
+            (*index[:i], order - 1 if axis.adaptive else 0, *index[i + 1 :])
+            for i, (order, axis) in enumerate(zip(index, self.axes, strict=True))
+            if order
+        ]
 
     def _add(self, index: Index) -> None:
         """Measure at the node of `index` and keep what the indices below do not explain."""
@@ -189,15 +189,15 @@ class Interpolant(Generic[K]):
         }
 
     def _above(self, index: Index) -> list[Index]:
-        return [
-            (*index[:i], order + 1, *index[i + 1 :])
-            for i, order in enumerate(index)
-            if order + 1 < len(self.axes[i].nodes)
-        ]
-
-
-def _below(index: Index) -> list[Index]:
-    return [(*index[:i], k - 1, *index[i + 1 :]) for i, k in enumerate(index) if k]
+        """The indices that this one is below, along one axis."""
+        found: list[Index] = []
+        for i, (order, axis) in enumerate(zip(index, self.axes, strict=True)):
+            if axis.adaptive:
+                higher = range(order + 1, min(order + 2, len(axis.nodes)))
+            else:
+                higher = range(1, len(axis.nodes) if order == 0 else 0)
+            found += [(*index[:i], k, *index[i + 1 :]) for k in higher]
+        return found
 
 
 def _whole(value: int | Fraction) -> int | Fraction:

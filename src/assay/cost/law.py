@@ -8,7 +8,7 @@ from typing import NamedTuple
 from assay.cost.axis import Axis
 from assay.cost.interpolate import Point
 from assay.cost.piece import Range
-from assay.cost.polynomial import Atom
+from assay.cost.polynomial import Atom, Mark
 
 
 @dataclass(frozen=True)
@@ -18,14 +18,18 @@ class Law:
     Args:
         span: Its range.
         atoms: The floors of it.
+        degree: The highest power of a floor.
         mixed: Whether products of two different floors occur.
+        marks: Residues at which costs are others.
         guessed: Whether the floors were guessed, and not read off shapes: then they are held against
             whole periods.
     """
 
     span: Range
     atoms: tuple[Atom, ...] = ()
+    degree: int = 2
     mixed: bool = False
+    marks: tuple[Mark, ...] = ()
     guessed: bool = False
 
     def value(self, k: int) -> int:
@@ -41,7 +45,14 @@ class Law:
         """Nodes and functions for interpolation."""
         values = (x for x in map(self.value, range(12 * self.period + 12)) if x in self.span)
         if self.atoms:
-            return Axis.floors(name, values, self.atoms, mixed=self.mixed)
+            return Axis.floors(
+                name,
+                values,
+                self.atoms,
+                degree=self.degree,
+                mixed=self.mixed,
+                marks=self.marks,
+            )
         return Axis.powers(name, values)
 
     def nearest(self, value: int) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import combinations
 from math import gcd, lcm
-from typing import Any
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True, order=True)
@@ -192,6 +192,28 @@ class Polynomial:
             }
             for monomial, coefficient in _sorted(self.terms)
         ]
+
+
+class Mark(NamedTuple):
+    """A residue of a size: where padding is none, or a window just fits, other operators may run.
+
+    Example:
+        >>> indicator = Mark(7, 0).indicator("h")
+        >>> [indicator({"h": h}) for h in (6, 7, 8, 14)]
+        [0, 1, 0, 1]
+    """
+
+    period: int
+    residue: int
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, int) and value % self.period == self.residue
+
+    def indicator(self, size: str) -> Polynomial:
+        """What is 1 at the residue and 0 elsewhere, as a difference of two floors."""
+        before = Polynomial.of(size, (-self.residue - 1) % self.period, self.period)
+        up_to = Polynomial.of(size, -self.residue % self.period, self.period)
+        return up_to - before + Polynomial.constant(int(self.residue == 0))
 
 
 def add(polynomials: Iterable[Polynomial]) -> Polynomial:
