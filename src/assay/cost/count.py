@@ -109,18 +109,20 @@ class _Watch(TorchDispatchMode):
     one, as loops and layers make them, is answered from memory.
     """
 
-    def __init__(self, modules: Modules, live: Live, memory: Memory | None) -> None:
+    def __init__(
+        self, modules: Modules, live: Live, weights: Mapping[int, str], memory: Memory | None
+    ) -> None:
         super().__init__()
         self.counts: Counter[Key] = Counter()
         self.peak = live.bytes
-        self.first: dict[Key, int] = {}
-        self.last: dict[Key, int] = {}
+        self.alive: dict[Key, dict[str, int]] = {}
         self.uncounted: dict[str, Location | None] = {}
         self.phase = FORWARD
         self.shapes: list[int] = []
         self.steps = 0
         self._done: dict[tuple[str, bool, Place, Rule], list[int]] = {}
-        self._modules, self._live = modules, live
+        self._modules, self._live, self._weights = modules, live, weights
+        self._weight = self._before = ""  # whose product was the last, and the operator before
         self._remember = memory is not None
         memory = memory if memory is not None else Memory()
         self._seen, self._rules = memory.seen, memory.rules
@@ -152,8 +154,15 @@ class _Watch(TorchDispatchMode):
         self.steps += 1
         if self.phase == FORWARD:
             self.shapes += seen.shapes
+        if rule.flops is not None:
+            self._weight = next(
+                (w for t in tensors_of(args) if (w := self._owner(t))), self._weight
+            )
         self._add(rule, seen, place, out)
         return out
+
+    def _owner(self, tensor: Tensor) -> str:
+        return self._weights.get(id(tensor.untyped_storage()), "")
 
     def _count(self, rule: Rule, func: Any, args: Any, kwargs: Any, out: Any) -> _Seen:
         flops = operations = 0
@@ -204,15 +213,24 @@ class _Watch(TorchDispatchMode):
         """Note how much is alive after an operator.
 
         A line of code runs many times, in loops and layers. What is alive changes steadily from one
-        time to the next, so it is largest the first time or the last: these are kept apart.
+        time to the next, but for the ends of a loop. So it is largest the first or second time, or the
+        last or last but one, and these are kept apart. Operators of one line, as those of nn.LSTM, are
+        told apart by the operator before and by the weight used last.
         """
         for tensor in made:
             self._live.see(tensor)
         now = self._live.bytes
         self.peak = max(self.peak, now)
-        which = Key(PEAK, self.phase, place.module, f"{name} {place.line}")
-        self.first.setdefault(which, now)
-        self.last[which] = now
+        step = f"{self._before}, {name} {place.line} {self._weight}"
+        self._before = name
+        which = Key(PEAK, self.phase, place.module, step)
+        alive = self.alive.get(which)
+        if alive is None:
+            self.alive[which] = {"first": now}
+        elif "second" not in alive:
+            alive["second"] = alive["last"] = now
+        else:
+            alive["last but one"], alive["last"] = alive["last"], now
 
 
 def _signature(args: Any, kwargs: Mapping[str, Any]) -> Any:
@@ -317,10 +335,10 @@ def count(
     if names is None:
         names = {module: name for name, module in model.named_modules()}
     given = [*parameters, *model.buffers(), *tensors([subject.inputs, subject.kwargs])]
-    own = {id(p.untyped_storage()) for p in parameters}
+    own = _weights(model, names)
     kept, live = Live(), Live(given)
     modules = Modules(names)
-    watch = _Watch(modules, live, memory)
+    watch = _Watch(modules, live, own, memory)
     with modules, watch, _Causal(watch, modules):
 
         def keep(tensor: Tensor) -> Tensor:
@@ -344,8 +362,8 @@ def count(
         for quantity, value in zip((FLOPS, OPERATIONS, BYTES), amount, strict=False):
             watch.counts[Key(quantity, part.phase, part.module, part.kind)] += value
     found = {key: value for key, value in watch.counts.items() if value}
-    for order, alive in (("first", watch.first), ("last", watch.last)):
-        found |= {key._replace(kind=f"{key.kind} {order}"): v for key, v in alive.items()}
+    for key, alive in watch.alive.items():
+        found |= {key._replace(kind=f"{key.kind} {order}"): now for order, now in alive.items()}
     found |= _parameters(model, names)
     shapes = tuple(watch.shapes)
     return Tally(found, watch.peak, watch.uncounted, shapes, watch.steps, parts)
@@ -368,6 +386,15 @@ def _from_the_end(heads: list[Tensor]) -> list[torch.autograd.graph.Node]:
                 found[id(node)] = node
                 waiting.append(node)
     return sorted(found.values(), key=lambda node: node._sequence_nr())
+
+
+def _weights(model: nn.Module, names: Mapping[nn.Module, str]) -> dict[int, str]:
+    """Names of parameters, by their storages: those of equal layers alike."""
+    return {
+        id(parameter.untyped_storage()): f"{names.get(module, owner)}.{name}"
+        for owner, module in model.named_modules()
+        for name, parameter in module.named_parameters(recurse=False)
+    }
 
 
 def _parameters(model: nn.Module, names: Mapping[nn.Module, str]) -> Counter[Key]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from fractions import Fraction
 from itertools import combinations
 
 from assay.cost.axis import Axis
@@ -31,6 +32,7 @@ _FURTHER = 4  # steps up from the low corner, where the smallest sizes hide whic
 _LARGE, _MIDDLING = 72, 20  # another size, where one is 1
 _LATER = (0, 1, 2)  # of the least values, so many may be left out
 _STEPS = 4000  # more operators than this make a size large enough
+_BESIDE = 5  # times its value in use: a size that is large beside the others
 _PEAK = 0.01  # what the peak may be off by
 
 
@@ -279,6 +281,7 @@ class _Search:
         Returns:
             The box, or None where there are none.
         """
+        self._look_around(box)
         honest = self._honest(box, box.peaks)
         if honest is not None:
             return replace(box, peaks=honest)
@@ -293,13 +296,31 @@ class _Search:
             axes.append(law.axis(axis.size))
         peaks = box.found.replayed(self._samples.peaks, axes)
         honest = self._honest(replace(box, spans=spans), peaks)
-        return None if honest is None else replace(box, peaks=honest, peak_spans=spans)
+        if honest is None:
+            return None
+        for name, span in box.spans.items():  # as far down as nothing contradicts them
+            for low in range(span.low, spans[name].low, span.step):
+                lower = {**spans, name: replace(span, low=low)}
+                kept = self._honest(replace(box, spans=lower), honest)
+                if kept is not None and kept.keys == honest.keys:
+                    spans = lower
+                    break
+        return replace(box, peaks=honest, peak_spans=spans)
+
+    def _look_around(self, box: Box) -> None:
+        """Run the model where one size is large beside the others in use: there another line may peak."""
+        base, spans = self._samples.base, tuple(box.spans.values())
+        for i, span in enumerate(spans):
+            point = put(base, i, Law(span).nearest(_BESIDE * base[i]))
+            few = box.found.at(point).get(Key(STEPS, FORWARD), 0) <= _STEPS
+            if few and all(x in s for x, s in zip(point, spans, strict=False)):
+                self._samples.runs(point)
 
     def _honest(self, box: Box, peaks: Interpolant[Key]) -> Interpolant[Key] | None:
         """The peaks that claim no more than was alive at any point of the box where the model ran.
 
         What is alive after the operators of a line may itself be the larger of two laws. Such a peak
-        claims too much somewhere, and is left out.
+        is wrong somewhere, and left out if it can be spared; it must be if it claims too much.
 
         Returns:
             The peaks, or None where what is left does not reach what was alive.
@@ -312,13 +333,20 @@ class _Search:
         ]
         nodes = [tally for point, tally in known if point in peaks.points]
         keys = {k for k in peaks.keys if all(k in tally.counts for tally in nodes)}
-        claims = [(peaks.at(point), tally.peak) for point, tally in known]
-        for claimed, peak in claims:
-            keys -= {k for k in keys if float(claimed.get(k, 0)) > (1 + _PEAK) * peak}
-        for claimed, peak in claims:
-            if all(float(claimed.get(k, 0)) < (1 - _PEAK) * peak for k in keys):
-                return None
-        return peaks.only(keys)
+        claims = [(peaks.at(point), tally) for point, tally in known]
+        exact = {k for k in keys if all(_is(claimed, tally, k) for claimed, tally in claims)}
+        modest = {
+            k
+            for k in keys
+            if all(claimed.get(k, 0) <= (1 + _PEAK) * tally.peak for claimed, tally in claims)
+        }
+        for chosen in (exact & modest, modest):
+            if all(
+                any(claimed.get(k, 0) >= (1 - _PEAK) * tally.peak for k in chosen)
+                for claimed, tally in claims
+            ):
+                return peaks.only(chosen)
+        return None
 
     def _ones(self, laws: Laws, boxes: list[Box], one: Mapping[str, frozenset[str]]) -> list[Box]:
         """Boxes of their own for sizes that are 1 in use, where 1 takes another path than 2."""
@@ -387,6 +415,11 @@ class _Search:
             if abs(claimed - peak) > _PEAK * peak:
                 wrong.add(PEAK)
         return wrong
+
+
+def _is(claimed: Mapping[Key, int | Fraction], tally: Tally, key: Key) -> bool:
+    """Whether a claim is what was counted, or nothing was counted."""
+    return key not in tally.counts or claimed.get(key, 0) == tally.counts[key]
 
 
 def _from_two(box: Box, name: str) -> bool:

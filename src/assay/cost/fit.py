@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 from math import prod
+from random import Random
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,19 +152,14 @@ def _upper(
 ) -> tuple[Polynomial, tuple[Polynomial, ...]]:
     """A few of the rivals of which the largest is the peak, to a quarter of a percent.
 
-    They are chosen on a grid of sizes, by factors of two.
+    They are chosen on sizes a factor of two apart.
 
     Returns:
         The commonest of them, and the others.
     """
-    grids: list[Sizes] = [{}]
-    for name, span in spans.items():
-        doublings = range(0, 20, 1 if len(spans) < 3 else 3)
-        values = {span.low + span.step * (2**k - 1) for k in doublings}
-        kept = sorted(v for v in values if v in span)
-        grids = [{**grid, name: value} for grid in grids for value in kept]
+    grid = _doublings(spans)
     alive = _undominated(rivals)
-    table = _table(alive, grids[:_GRID])
+    table = _table(alive, grid)
     tops = table.max(axis=1)
     chosen: list[int] = []
     while True:
@@ -174,6 +171,20 @@ def _upper(
         rows = short if short.any() else ~short
         wins = (table[rows] >= _CLOSE * tops[rows, None]).sum(axis=0)
         chosen.append(int(wins.argmax()))
+
+
+def _doublings(spans: Mapping[str, Range]) -> list[Sizes]:
+    """Sizes in these ranges, each about twice the one before: all combinations, or some drawn at random."""
+    values = []
+    for span in spans.values():
+        steps = dict.fromkeys(span.low + span.step * int(2**k - 1) for k in np.arange(0, 19, 0.5))
+        values.append([v for v in steps if v in span])
+    if prod(map(len, values)) <= _GRID:
+        combinations = list(product(*values))
+    else:
+        random = Random(0)
+        combinations = [tuple(random.choice(v) for v in values) for _ in range(_GRID)]
+    return [dict(zip(spans, point, strict=True)) for point in combinations]
 
 
 def _table(polynomials: list[Polynomial], grid: list[Sizes]) -> NDArray[np.float64]:
