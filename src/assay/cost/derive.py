@@ -149,7 +149,13 @@ class _Search:
             if better.span.low == span.low:
                 return self._boxes(above, left)
             below = replace(law, span=replace(span, high=better.span.low - step))
-            return [*self._boxes(laws.having(i, below), 1), *self._boxes(above, left - 1)]
+            try:
+                lower = self._boxes(laws.having(i, below), 2)
+            except _Refused:  # the smallest sizes may go without
+                if self._samples.base[i] in below.span:
+                    raise
+                lower = []
+            return [*lower, *self._boxes(above, left - 1)]
         turn = self._turn(i, point[i], laws)
         if (
             left <= 1 or turn is None or i >= laws.sizes
@@ -312,7 +318,7 @@ class _Search:
         base, spans = self._samples.base, tuple(box.spans.values())
         for i, span in enumerate(spans):
             point = put(base, i, Law(span).nearest(_BESIDE * base[i]))
-            few = box.found.at(point).get(Key(STEPS, FORWARD), 0) <= _STEPS
+            few = box.found.at(point).get(Key(STEPS, FORWARD), 0) <= 2 * _STEPS
             if few and all(x in s for x, s in zip(point, spans, strict=False)):
                 self._samples.runs(point)
 
