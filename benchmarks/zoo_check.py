@@ -25,7 +25,7 @@ from assay.subject import Subject
 
 WANTED = 3  # sizes that a formula is held against, beyond those it was derived from
 _PATIENCE = 40.0  # seconds after which no further size is counted
-_WAYS = ("fake", "meta", "traced", "moved", "real")
+_QUICK, _SLOW = ["meta", "traced", "fake"], ["moved", "real"]
 _AFFORDED = 600  # the largest size at which tensors have data
 _REAL = {"b": 3, "n": 21, "m": 9}  # sizes at which tensors have data
 Sizes = dict[str, int]
@@ -81,7 +81,7 @@ def _built_small(name: str) -> tuple[Builder, dict[str, Any]]:
     for level, side in attempts(name):
         try:
             build = assay.load(f"hf:{name}", arguments=arguments(name, level), sizes=side)
-            _counted(build, build.sizes, _WAYS if level < 2 else _WAYS[:3])
+            _counted(build, build.sizes, _QUICK + (_SLOW if level < 2 else []))
             return build, {"level": LEVELS[level], "arguments": build.arguments}
         except (UsageError, ImportError):
             raise
@@ -113,6 +113,7 @@ def _verified(build: Builder, cost: Cost) -> dict[str, Any]:
     start, known = time.process_time(), [dict(at) for at in cost.checked]
     checked: list[dict[str, Any]] = []
     silent: list[Sizes] = []
+    ways = ["fake", "meta", "traced", *_SLOW]
     pace = 0.0  # seconds that a count takes for each unit of a size: loops take more steps
     for at in _candidates(build, cost):
         spent = time.process_time() - start
@@ -123,7 +124,7 @@ def _verified(build: Builder, cost: Cost) -> dict[str, Any]:
         if pace * sum(at.values()) > _PATIENCE / 4:
             continue
         began = time.process_time()
-        true = counted(build, at)
+        true = counted(build, at, ways)
         pace = pace or (time.process_time() - began) / sum(at.values())
         if true is None:
             silent.append(at)
@@ -188,27 +189,37 @@ def _step(cost: Cost, name: str) -> tuple[int, int]:
     return 1, 1
 
 
-def counted(build: Builder, sizes: Mapping[str, int]) -> Counts | None:
+def counted(build: Builder, sizes: Mapping[str, int], ways: list[str]) -> Counts | None:
     """Flops of forward and backward by FlopCounterMode, without data where that can be.
+
+    Args:
+        build: The builder.
+        sizes: Where to count.
+        ways: The ways to try; the one that works is put first.
 
     Returns:
         With the products that it leaves out, and without; None where the model does not run.
     """
     try:
-        return _counted(build, sizes, _WAYS if max(sizes.values()) <= _AFFORDED else _WAYS[:-1])
+        return _counted(build, sizes, ways)
     except Exception:
         return None
 
 
-def _counted(build: Builder, sizes: Mapping[str, int], ways: tuple[str, ...]) -> Counts:
+def _counted(build: Builder, sizes: Mapping[str, int], ways: list[str]) -> Counts:
     """As `counted`; raises what was raised in the first way."""
     first: Exception | None = None
-    for way in ways:
+    for way in tuple(ways):
+        if way == "real" and max(sizes.values()) > _AFFORDED:
+            continue
         try:
             with unfused(), _without_data(way):
-                return _flops(_moved(build(**sizes)) if way == "moved" else build(**sizes))
+                found = _flops(_moved(build(**sizes)) if way == "moved" else build(**sizes))
         except Exception as error:
             first = first or error
+        else:
+            ways.sort(key=lambda other: other != way)
+            return found
     assert first is not None
     raise first
 

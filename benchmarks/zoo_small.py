@@ -33,6 +33,7 @@ _EXPERTS = re.compile(r"(num|n)_(\w+_)?experts|moe_num_experts")
 _CHOSEN = re.compile(r"(num|n)_experts_per_to(k|ken)|moe_top_?k|top_k_experts|moe_k|router_top_k")
 _TAPPED = ("backbone_out_indices", "vision_feature_layer", "deepstack_visual_indexes", "deepstack_layer_map",
            "skip_layer_ids")  # fmt: skip
+_STAGES = ["stage2", "stage3", "stage4"]
 _ORDER = ("layer_types", "layers_block_type", "mlp_layer_types", "block_types", "attention_layers")
 
 
@@ -59,6 +60,10 @@ def _steady(config: Any) -> dict[str, Any]:
             found[name] = False
         if name in ("mask_time_prob", "mask_feature_prob") and value:
             found[name] = 0.0
+        if name == "backbone_config" and "Timm" in type(value).__name__:  # another library's
+            found[name] = {"model_type": "resnet", "depths": [1, 1, 1, 1], "out_features": _STAGES}
+            if config.model_type != "deformable_detr":
+                found[name]["out_features"] = _STAGES[-1:]
         if name == "prediction_length" and value is None:  # has no default
             found[name] = 4
     return found
@@ -74,14 +79,15 @@ def _changes(config: Any, level: int, tokens: dict[int, int]) -> dict[str, Any]:
             isinstance(value, PretrainedConfig) and name != "backbone_config"
         ):  # it counts its layers
             inner = _steady(value) | _changes(value, level, tokens)
-            changed[name] = {"model_type": value.model_type, **inner} if value.model_type else inner
-            if not changed[name]:
-                del changed[name]
+            if inner:
+                changed[name] = inner
     integers = {k: v for k, v in values.items() if isinstance(v, int) and not isinstance(v, bool)}
     changed |= _depths(values, integers)
     if level <= 1:
         changed |= _vocabulary(integers, tokens)
-    if level == 0:
+    rotated = values.get("rope_parameters") or values.get("rope_scaling")
+    fixed = "mrope_section" in str(rotated) or "neck_hidden_sizes" in values  # made for one width
+    if level == 0 and not fixed:
         changed |= _widths(integers)
     return changed
 
@@ -170,11 +176,11 @@ def attempts(name: str) -> Iterator[tuple[int, dict[str, int]]]:
     sees = _sees(CONFIG_MAPPING[name]())
     for level in range(len(LEVELS)):
         if sees and level < 2:
-            yield from ((level, {"h": side}) for side in _SIDES[level:])
+            yield from ((level, {"h": side}) for side in _SIDES[2 * level :])
         yield level, {}
 
 
-_SIDES = (64, 224)
+_SIDES = (64, 256, 224)
 
 
 def _sees(config: Any) -> bool:

@@ -15,9 +15,9 @@ import torch
 
 from assay.builder import Builder
 from assay.errors import UsageError, UserCodeError, verbatim
-from assay.extra.examples.given import Sizes
+from assay.extra.examples.given import Sizes, differing, main_input
 from assay.extra.examples.images import of_side
-from assay.extra.examples.inputs import example_inputs, main_input
+from assay.extra.examples.inputs import example_inputs
 from assay.subject import Subject
 
 # Heads in the order in which a model type is asked for one: the task it is trained on comes first.
@@ -98,6 +98,12 @@ def from_config(
     def build_sound(b: int = 2, n: int = 4000, **values: Any) -> Subject:
         return made(values, b, n)
 
+    def build_series(b: int = 2, n: int = 128, **values: Any) -> Subject:
+        return made(values, b, n)
+
+    def build_speech(b: int = 2, n: int = 4000, m: int = 12, **values: Any) -> Subject:
+        return made(values, b, n, m)
+
     def build_pair(b: int = 2, n: int = 16, m: int = 12, **values: Any) -> Subject:
         return made(values, b, n, m)
 
@@ -107,9 +113,18 @@ def from_config(
     build: Callable[..., Subject]
     main = main_input(base, model_class(base))
     if getattr(base, "is_encoder_decoder", False):
-        build = build_from_spectrogram if main == "input_features" else build_pair
+        pairs: dict[str, Callable[..., Subject]] = {
+            "input_features": build_from_spectrogram,
+            "input_values": build_speech,
+        }
+        build = pairs.get(main, build_pair)
     else:
-        build = {"pixel_values": build_image, "input_values": build_sound}.get(main, build_sequence)
+        alone: dict[str, Callable[..., Subject]] = {
+            "pixel_values": build_image,
+            "input_values": build_sound,
+        }
+        alone |= dict.fromkeys(("input_features", "past_values", "hidden_states"), build_series)
+        build = alone.get(main, build_sequence)
     return Builder(build, name=f"hf:{text}", arguments=arguments, sizes=sizes)
 
 
@@ -174,6 +189,16 @@ def _with(base: Any, written: Mapping[str, Any], values: Mapping[str, Any]) -> A
     changed = {name: value for name, value in values.items() if name not in _SIZES}
     if not changed:
         return copy.deepcopy(base)
+    for name, value in changed.items():  # a configuration inside keeps what is not mentioned
+        inner = getattr(base, name, None)
+        kind = getattr(inner, "model_type", "")
+        if (
+            isinstance(value, Mapping)
+            and value.get("model_type", kind) == kind
+            and inner is not None
+        ):
+            told = {"model_type": kind} if kind else {}
+            changed[name] = {**_independent(inner, differing(inner)), **told, **value}
     return type(base).from_dict({**_independent(base, written), **changed})
 
 
@@ -252,6 +277,8 @@ def _fits(config: Any, head: str) -> bool:
     """Whether the head is one for this configuration: no cross-attention without an encoder."""
     if "ImageClassification" in head:  # CLIP and its like have a text tower beside the image's
         return not hasattr(config, "text_config")
+    if "CTC" in head:  # its letters come from a file, and may be missing
+        return getattr(config, "vocab_size", None) is not None
     return "Seq2Seq" not in head or bool(getattr(config, "is_encoder_decoder", False))
 
 

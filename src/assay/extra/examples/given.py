@@ -58,12 +58,14 @@ class Given:
         return hasattr(self.text, "vocab_size")
 
     @property
+    def main(self) -> str:
+        """The name of the parameter that is as long as `n`."""
+        return main_input(self.config, type(self.model))
+
+    @property
     def kind(self) -> str:
-        """The model type; of a tower that of the whole."""
-        kind = str(self.config.model_type)
-        for tower in ("_encoder", "_audio", "_vision", "_model"):
-            kind = kind.removesuffix(tower)
-        return kind
+        """The model type."""
+        return str(self.config.model_type)
 
     def takes(self, *names: str) -> bool:
         """Whether the model's forward has a parameter of one of these names."""
@@ -88,3 +90,39 @@ class Given:
                 if value is not None:
                     return value
         return default
+
+
+def main_input(config: Any, model_class: Any) -> str:
+    """What tells how long the input is: the tokens where there are any, else images or sound.
+
+    Args:
+        config: A configuration.
+        model_class: The class of its model.
+
+    Returns:
+        The name of a parameter of the model's forward.
+    """
+    main = model_class.main_input_name
+    main = main if isinstance(main, str) else main[0]
+    takes = inspect.signature(model_class.forward).parameters
+    if "input_ids" in takes and main == "pixel_values" and Given(None, config).reads:
+        return "input_ids"
+    if main in takes and main != "pixel_values_videos":
+        return main
+    for name in ("pixel_values", "pixel_values_videos", "grid_thw", "input_features"):
+        if name in takes:
+            return "input_features" if name == "input_features" else "pixel_values"
+    return "input_ids"
+
+
+def differing(config: Any) -> dict[str, Any]:
+    """The values of a configuration that its type does not have by itself.
+
+    Args:
+        config: A configuration.
+
+    Returns:
+        What makes the same configuration from the type's own.
+    """
+    own = type(config)().to_dict()
+    return {k: v for k, v in config.to_dict().items() if k not in own or own[k] != v}

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from assay.extra.examples.given import SEEING, Given
+from assay.extra.examples.sound import spectrogram
+from assay.extra.examples.text import embedded
 
 # dimensions between the batch and the image's own: several images, tiles, or crops
 _MANY: Mapping[str, tuple[int, ...]] = {
@@ -22,13 +24,15 @@ _MANY: Mapping[str, tuple[int, ...]] = {
     "llava_next": (3,),
     "llava_next_video": (3,),
     "llava_onevision": (3,),
-    "granite4": (3,),
+    "granite4_vision": (3,),
     "mllama": (1, 4),
+    "mllama_vision_model": (1, 4),
     "lightglue": (2,),
     "efficientloftr": (2,),
     "superglue": (2,),
     "perception_lm": (1,),
 }
+_CUT = ("kimi_k25", "kimi_k25_vision", "paddleocr_vl")  # patches are small images
 _VIDEOS = ("vivit", "timesformer", "videomae", "xclip", "tvp", "videomt")
 
 
@@ -47,13 +51,12 @@ def of_side(config: Any, values: Mapping[str, Any], h: int) -> dict[str, Any]:
     for name in ("image_size", "img_size") if h else ():
         if hasattr(config, name) and name not in values:
             changed[name] = h if isinstance(getattr(config, name), int) else [h, h]
-    for part in SEEING if h else ():
+    for part in (*SEEING, "prompt_encoder_config", "mask_decoder_config") if h else ():
         inner, given = getattr(config, part, None), changed.get(part) or {}
         if inner is not None and hasattr(inner, "to_dict") and isinstance(given, Mapping):
             more = of_side(inner, given, h)
             if more != dict(given):
-                kind = {"model_type": inner.model_type} if inner.model_type else {}
-                changed[part] = {**kind, **more}
+                changed[part] = more
     return changed
 
 
@@ -71,6 +74,8 @@ def image(given: Given) -> Tensor:
         rows, columns, size = _shape(given)
         return torch.randn(given.at.b, rows * columns, size)
     frames = given.of(("num_frames",), 0, SEEING)
+    if given.kind == "xclip_vision_model":  # the frames of all rows one after the other
+        return torch.randn(given.at.b * frames, _channels(given), height, width)
     more = (frames,) if given.kind in _VIDEOS and frames else _MANY.get(given.kind, ())
     return torch.randn(given.at.b, *more, _channels(given), height, width)
 
@@ -86,8 +91,36 @@ def video(given: Given) -> Tensor:
 def patches(given: Given) -> Tensor:
     """Images cut into patches, of all rows one after the other, as `grid_thw` tells apart."""
     rows, columns, patch = _grid(given)
+    count = given.at.b * rows * columns
+    if given.kind in _CUT:
+        return torch.randn(count, _channels(given), patch, patch)
     frames = given.of(("temporal_patch_size",), 1, SEEING)
-    return torch.randn(given.at.b * rows * columns, _channels(given) * frames * patch * patch)
+    return torch.randn(count, _channels(given) * frames * patch * patch)
+
+
+def states(given: Given) -> Tensor:
+    """What a tower without embeddings of its own reads: patches, frames, an image or embedded tokens."""
+    if given.takes("grid_thw"):
+        return patches(given)
+    if given.kind.startswith("granite_speech"):
+        return spectrogram(given)
+    return image(given) if given.kind == "florence_vision" else embedded(given)
+
+
+def flattened(given: Given) -> Tensor:
+    """Patches with their row and column before them `[b, n, 2 + channels * patch**2]`."""
+    patch = given.of(("patch_size",), 16, SEEING)
+    return torch.ones(given.at.b, given.at.n or 16, 2 + _channels(given) * patch * patch)
+
+
+def features(given: Given) -> Tensor:
+    """What a detector found in each image, for LXMERT `[b, 10, width]`."""
+    return torch.randn(given.at.b, 10, given.config.visual_feat_dim)
+
+
+def places(given: Given) -> Tensor:
+    """Where it was found `[b, 10, 4]`."""
+    return torch.rand(given.at.b, 10, 4)
 
 
 def grids(given: Given) -> Tensor:
@@ -101,8 +134,10 @@ def merges(given: Given) -> Tensor:
     return torch.tensor([2] * given.at.b)
 
 
-def image_sizes(given: Given) -> Tensor:
-    """Height and width of each image `[b, 2]`."""
+def image_sizes(given: Given) -> Tensor | None:
+    """Height and width of each image `[b, 2]`, for models that read images of any size."""
+    if given.kind == "llava":
+        return None
     return torch.tensor([list(_side(given))] * given.at.b)
 
 

@@ -25,8 +25,14 @@ _EXAMPLES: Mapping[str, Callable[[Given], Any]] = {
     "pixel_values_videos": images.video,
     "image_grid_thw": images.grids,
     "grid_thw": images.grids,
-    "hidden_states": images.patches,
+    "hidden_states": images.states,
+    "flattened_patches": images.flattened,
+    "visual_feats": images.features,
+    "visual_pos": images.places,
+    "prompt_pixel_values": images.image,
+    "prompt_masks": images.image,
     "merge_sizes": images.merges,
+    "image_merge_sizes": images.merges,
     "image_sizes": images.image_sizes,
     "spatial_shapes": images.shapes,
     "pixel_attention_mask": images.patch_mask,
@@ -41,6 +47,8 @@ _EXAMPLES: Mapping[str, Callable[[Given], Any]] = {
     "audio_mel": sound.spectrogram,
     "audio_mel_mask": sound.frames_padding,
     "past_values": series.series,
+    "past_values_padding": series.padding,
+    "freq": series.rates,
     "past_observed_mask": series.observed,
     "past_time_features": series.past_features,
     "future_values": series.future,
@@ -55,6 +63,7 @@ _EXAMPLES: Mapping[str, Callable[[Given], Any]] = {
 _WITH: Mapping[str, tuple[str, ...]] = {
     "pixel_values": (
         "image_grid_thw",
+        "image_merge_sizes",
         "image_sizes",
         "spatial_shapes",
         "pixel_attention_mask",
@@ -65,7 +74,7 @@ _WITH: Mapping[str, tuple[str, ...]] = {
     ),
     "states": ("actions", "rewards", "returns_to_go", "timesteps"),
     "past_values": ("future_values", "future_time_features"),
-    "input_ids": ("bbox",),
+    "input_ids": ("bbox", "visual_feats", "visual_pos", "flattened_patches"),
     "input_features": ("input_features_mask", "feature_attention_mask"),
 }
 # what stands among the tokens, who makes its features, and the token that marks their places
@@ -108,29 +117,11 @@ def example_inputs(model: Any, config: Any, at: Sizes) -> dict[str, Any]:
             "Write a builder of your own that returns (model, inputs).",
         )
     if "input_ids" in found:
-        found["input_ids"] = _with_markers(given, found)
+        found["input_ids"] = ids = _with_markers(given, found)
+        marker = given.of(("image_token_id", "image_token_index"), None)
+        if "mm_token_type_ids" in takes and "pixel_values" in found and marker is not None:
+            found["mm_token_type_ids"] = (ids == marker).int()
     return found
-
-
-def main_input(config: Any, model_class: Any) -> str:
-    """What tells how long the input is: the tokens where there are any, else images or sound.
-
-    Args:
-        config: A configuration.
-        model_class: The class of its model.
-
-    Returns:
-        The name of a parameter of the model's forward.
-    """
-    main = model_class.main_input_name
-    main = main if isinstance(main, str) else main[0]
-    takes = inspect.signature(model_class.forward).parameters
-    if "input_ids" in takes and main == "pixel_values" and Given(None, config).reads:
-        return "input_ids"
-    seen = ("pixel_values", "pixel_values_videos", "grid_thw")
-    if main not in takes or main == "pixel_values_videos":
-        return "pixel_values" if any(name in takes for name in seen) else "input_ids"
-    return main
 
 
 def _named(parameter: inspect.Parameter) -> bool:

@@ -21,6 +21,16 @@ def series(given: Given) -> Tensor:
     return torch.randn(*shape, channels) if several else torch.randn(*shape)
 
 
+def padding(given: Given) -> Tensor:
+    """Which of the measurements are padding: none `[b, n]`."""
+    return torch.zeros(given.at.b, given.at.n, dtype=torch.long)
+
+
+def rates(given: Given) -> Tensor:
+    """How often was measured, as a class `[b, 1]`."""
+    return torch.zeros(given.at.b, 1, dtype=torch.long)
+
+
 def observed(given: Given) -> Tensor:
     """Which of the measurements are there: all."""
     return torch.ones_like(series(given))

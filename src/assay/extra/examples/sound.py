@@ -7,7 +7,7 @@ from torch import Tensor
 
 from assay.extra.examples.given import LISTENING, Given
 
-_FRAMES = 128  # of a spectrogram, where no size says so
+_FRAMES, _SAMPLES = 200, 4000  # where no size says how many
 _BINS = (
     "num_mel_bins",
     "feature_size",
@@ -31,6 +31,7 @@ _BINS_FIRST = {
     "glmasr",
     "musicflamingo",
     "moss_transcribe_diarize",
+    "moss_transcribe_diarize_audio",
     "qwen3_asr",
     "vibevoice_asr",
     "clvp",
@@ -47,7 +48,8 @@ _CHANNELS = (
     "pe_audio",
     "higgs_audio",
 )
-_STACKED = {"granite_speech5_ctc": 4, "granite_speech5": 4}  # frames that are read as one
+_FINE = ("gemma4", "nemotron3_5_transcribe", "nemo_speechlm")  # 128 bins, and nothing says so
+_STACKED = {"granite_speech5_ctc": 4, "granite_speech5_encoder": 4}  # frames that are read as one
 
 
 def sound(given: Given) -> Tensor:
@@ -56,7 +58,7 @@ def sound(given: Given) -> Tensor:
     Returns:
         `[b, n]`, or with channels between.
     """
-    b, n = given.at.b, given.at.n
+    b, n = given.at.b, given.at.n if given.main == "input_values" else _SAMPLES
     if given.kind == "audio-spectrogram-transformer":
         return torch.randn(b, given.config.max_length, given.config.num_mel_bins)
     if given.kind.startswith(_CHANNELS):
@@ -70,14 +72,15 @@ def spectrogram(given: Given) -> Tensor:
     Returns:
         `[b, n, bins]` or `[b, bins, n]`; of Whisper and its kin, which read one length only, of that.
     """
-    b, n, config = given.at.b, given.at.n or _FRAMES, given.config
+    b, config = given.at.b, given.config
+    n = given.at.n if given.main != "input_ids" and given.at.n else _FRAMES
     if given.kind.startswith("clap"):
         audio = getattr(config, "audio_config", config)
         wide = audio.spec_size * (audio.spec_size // audio.num_mel_bins)
         return torch.randn(b, 1, wide, audio.num_mel_bins)
     if given.kind == "pop2piano":
         return torch.randn(b, n, config.d_model)
-    if given.kind in _BINS_FIRST:
+    if _bins_first(given):
         positions = given.of(("max_source_positions",), 0, ("audio_config", "encoder_config"))
         return torch.randn(b, _bins(given), 2 * positions or n)  # whisper's stem halves them
     return torch.randn(b, n, _bins(given))
@@ -85,7 +88,7 @@ def spectrogram(given: Given) -> Tensor:
 
 def frames_mask(given: Given) -> Tensor:
     """Which frames are no padding: all `[b, frames]`."""
-    frames = spectrogram(given).shape[-1 if given.kind in _BINS_FIRST else -2]
+    frames = spectrogram(given).shape[-1 if _bins_first(given) else -2]
     return torch.ones(given.at.b, frames, dtype=torch.long)
 
 
@@ -94,9 +97,13 @@ def frames_padding(given: Given) -> Tensor:
     return torch.zeros(given.at.b, spectrogram(given).shape[-2], dtype=torch.bool)
 
 
+def _bins_first(given: Given) -> bool:
+    return given.kind.removesuffix("_encoder") in _BINS_FIRST
+
+
 def _bins(given: Given) -> int:
     if hasattr(given.config, "input_feat_per_channel"):
         return int(given.config.input_feat_per_channel * given.config.input_channels)
     stacked = given.of(("num_stacked_frames",), _STACKED.get(given.kind, 1), LISTENING)
-    default = 128 if given.kind.startswith("gemma4") else 80
+    default = 128 if given.kind.startswith(_FINE) else 80
     return int(given.of(_BINS, default, LISTENING) * stacked)

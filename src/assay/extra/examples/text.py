@@ -9,6 +9,8 @@ from torch import Tensor
 
 from assay.extra.examples.given import Given
 
+_CODEBOOKS = ("musicgen_decoder", "musicgen_melody_decoder")  # a row of tokens for each
+
 
 def tokens(config: Any, b: int, n: int) -> Tensor:
     """Random token ids `[b, n]`; ids from 3 on, as the first few are often padding and markers.
@@ -30,7 +32,13 @@ def text(given: Given) -> Tensor:
     Returns:
         Ids `[b, n]`.
     """
-    ids = tokens(given.text, given.at.b, given.at.n)
+    if given.kind == "dia_decoder":
+        channels = [
+            tokens(given.text, given.at.b, given.at.n) for _ in range(given.text.num_channels)
+        ]
+        return torch.stack(channels, -1)
+    rows = given.at.b * (given.config.num_codebooks if given.kind in _CODEBOOKS else 1)
+    ids = tokens(given.text, rows, given.at.n)
     for name, value in vars(given.config).items():
         if name.endswith(("_token_id", "_token_index")) and isinstance(value, int):
             ids = torch.where(ids == value, torch.full_like(ids, 3), ids)
