@@ -1,0 +1,79 @@
+"""Example inputs of `hf:` targets: what a model is for, at the sizes that were asked for."""
+
+import pytest
+import torch
+
+import assay
+from assay.errors import UsageError
+
+pytest.importorskip("transformers")
+
+WIDTHS = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+}
+TEXT = {**WIDTHS, "vocab_size": 60}
+SOUND = {**WIDTHS, "layerdrop": 0.0, "apply_spec_augment": False, "vocab_size": 12}
+CASES = [
+    ("vit", WIDTHS, {"b": 3, "h": 48}, {"pixel_values": (3, 3, 48, 48)}),
+    ("resnet", {"depths": [1, 1], "hidden_sizes": [8, 16], "embedding_size": 8}, {"h": 33},
+     {"pixel_values": (2, 3, 33, 33)}),
+    ("clip", {"text_config": TEXT, "vision_config": WIDTHS}, {"h": 64, "n": 7},
+     {"pixel_values": (2, 3, 64, 64), "input_ids": (2, 7)}),
+    ("wav2vec2", SOUND, {"n": 800}, {"input_values": (2, 800)}),
+    ("decision_transformer", {"hidden_size": 16, "n_layer": 1, "n_head": 1}, {"n": 5},
+     {"states": (2, 5, 17), "actions": (2, 5, 4), "timesteps": (2, 5)}),
+    ("timesfm", {**WIDTHS, "head_dim": 8}, {"n": 64}, {"past_values": (2, 64)}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "values", "sizes", "shapes"), CASES)
+def test_inputs_are_as_large_as_was_asked(kind, values, sizes, shapes):
+    subject = assay.load(f"hf:{kind}", arguments=values, sizes=sizes)()
+    given = {name: tuple(subject.kwargs[name].shape) for name in shapes}
+    assert given == shapes
+    assert subject.backward(subject.forward()).shape == ()
+
+
+LLAVA = {
+    "text_config": TEXT,
+    "vision_config": {**WIDTHS, "patch_size": 16},
+    "image_token_id": 59,
+    "image_token_index": 59,
+}
+
+
+def test_an_image_has_its_place_among_the_tokens():
+    subject = assay.load("hf:llava", arguments=LLAVA, sizes={"h": 64, "n": 5})()
+    ids = subject.kwargs["input_ids"]
+    assert type(subject.model).__name__ == "LlavaForConditionalGeneration"
+    assert ids.shape == (2, 5 + 16)  # 64 / 16 patches along each side
+    assert (ids == 59).sum(1).tolist() == [16, 16]
+    assert subject.forward().logits.shape == (2, 21, 60)
+
+
+def test_an_inner_configuration_keeps_what_is_not_mentioned():
+    build = assay.load("hf:llava", arguments={"vision_config": {"num_hidden_layers": 1}})
+    with torch.device("meta"):
+        inner = build(b=1, n=4).model.config.vision_config
+    assert (inner.num_hidden_layers, inner.image_size, inner.hidden_size) == (1, 336, 1024)
+
+
+def test_a_tower_has_a_model_although_no_task_lists_it():
+    arguments = {**WIDTHS, "vocab_size": 60}
+    subject = assay.load("hf:siglip_text_model", arguments=arguments, sizes={"n": 6})()
+    assert type(subject.model).__name__ == "SiglipTextModel"
+    assert subject.forward()[0].shape == (2, 6, 16)
+
+
+def test_no_letters_no_letters_head():
+    with torch.device("meta"):
+        model = assay.load("hf:wav2vec2-bert", arguments=WIDTHS)().model
+    assert not type(model).__name__.endswith("CTC")
+
+
+def test_what_has_no_example_is_said():
+    with pytest.raises(UsageError, match="Write a builder of your own"):
+        assay.load("hf:sam3_video")()
