@@ -1,8 +1,8 @@
 """Which floors of a size a cost is made of: strides, patches, windows.
 
 They show in the shapes of the tensors: along one size, every dimension that is not affine in it should be
-affine in one floor `(size + offset) // period`. Where loops change the number of tensors, only the
-period can be guessed, from the integers in the code.
+affine in one floor `(size + offset) // period`, or in its square. Where loops change the number of
+tensors, only the period can be guessed, from the integers in the code.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from itertools import combinations, pairwise
-from math import gcd
+from math import gcd, isqrt
 from typing import TypeVar
 
 from assay.cost.polynomial import Atom
@@ -21,6 +21,7 @@ _TRIED = (0, 1, 2, 5, 19, 39, 70, 101, 143, 200, 267, 331)
 _ROUNDS = 40
 _ODD = 4  # of these, so many may have another number of tensors
 _COMPARED = 64  # floors compared with each other at a time
+_MORE = 17  # tokens beside the patches, of two images with eight each
 _SHORT = 8  # periods for which every offset is taken along
 
 
@@ -56,10 +57,16 @@ def floors_in_shapes(
     for _ in range(_ROUNDS):
         xs = sorted(known)
         columns = set(zip(*(known[x] for x in xs), strict=True))
-        curved = [c for c in columns if not _affine(xs, xs, c)]
-        candidates = [_candidates(size, xs, column) for column in curved]
-        if not all(candidates):
-            return None
+        curved = [c for c in columns if not _affine(xs, xs, c) and len(set(c)) > 1]
+        candidates = []
+        for k, column in enumerate(curved):
+            found = _candidates(size, xs, column)
+            if not found:
+                curved[k] = _roots(column)
+                found = _candidates(size, xs, curved[k]) if curved[k] else []
+            if not found:
+                return None
+            candidates.append(found)
         doubtful = [(a, c) for a, c in zip(candidates, curved, strict=True) if len(a) > 1]
         telling = _telling(doubtful, xs, step, odd)
         if telling is None:
@@ -120,6 +127,31 @@ def _turns(run: Sequence[Mapping[K, int]]) -> set[int]:
             else:
                 k += 1
     return turns
+
+
+def _roots(column: Sequence[int]) -> tuple[int, ...]:
+    """The square roots of a dimension that is a square of something and a few more.
+
+    An image in patches has as many tokens as there are on a side, squared, and some for the class.
+
+    Returns:
+        The roots, up to a factor; `()` where it is no such dimension.
+    """
+    for more in range(_MORE):
+        squares = [value - more for value in column]
+        if min(squares) > 0:
+            factor = _squarefree(gcd(*squares))
+            roots = tuple(isqrt(value // factor) for value in squares)
+            if all(r * r * factor == value for r, value in zip(roots, squares, strict=True)):
+                return roots
+    return ()
+
+
+def _squarefree(value: int) -> int:
+    for p in range(2, isqrt(value) + 1):
+        while value % (p * p) == 0:
+            value //= p * p
+    return value
 
 
 def _candidates(size: str, xs: Sequence[int], column: Sequence[int]) -> list[Atom]:

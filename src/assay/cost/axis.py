@@ -76,7 +76,8 @@ class Axis:
             size: The name of the size.
             values: Values that may become nodes.
             atoms: The floors.
-            degree: 2 to have their squares too.
+            degree: The highest power of a floor: patches of an image are its square, attention among
+                them its fourth power. Of the size itself there is no more than the square.
             mixed: Whether to have products of two different ones.
             marks: Residues at which costs are others.
 
@@ -87,6 +88,11 @@ class Axis:
         pairs = combinations_with_replacement(gains, 2)
         products = [a * b for a, b in pairs if degree > 1 and (mixed or a is b)]
         powers = [Polynomial.constant(1), gains[0], gains[0] * gains[0]][: degree + 1]
+        for gain in gains[1:]:
+            power = gain * gain
+            for _ in range(2, degree):
+                power = power * gain
+                products.append(power)
         marked = [mark.indicator(size) * power for mark in marks for power in powers]
         return cls(
             size, values, [Polynomial.constant(1), *gains, *products, *marked], adaptive=False

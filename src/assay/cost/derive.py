@@ -30,7 +30,7 @@ from assay.progress import Progress, silent
 _BOXES = 8  # more laws than this are no formula that a reader could use
 _FURTHER = 4  # steps up from the low corner, where the smallest sizes hide which tensors weigh most
 _LARGE, _MIDDLING = 72, 20  # another size, where one is 1
-_LATER = (0, 1, 2)  # of the least values, so many may be left out
+_LATER = (1, 2)  # of the least values, so many may be left out
 _STEPS = 4000  # more operators than this make a size large enough
 _BESIDE = 5  # times its value in use: a size that is large beside the others
 _PEAK = 0.01  # what the peak may be off by
@@ -125,6 +125,44 @@ class _Search:
                 laws = laws.having(i, Law(replace(laws.all[i].span, low=base[i])))
         return laws
 
+    def _begun(self, laws: Laws) -> Laws:
+        """Floors of a size, and where its law begins, as far as its own line tells: that costs least.
+
+        Returns:
+            The laws, some of them with floors or from a little further up.
+        """
+        for i in range(laws.sizes):
+            if laws.all[i].span.high is None and not self._straight(i, laws.all[i], laws):
+                better = with_floors(i, laws, self._samples, guess=False)
+                if better is not None and better.span.low == laws.all[i].span.low:
+                    laws = laws.having(i, better)
+                else:
+                    laws = laws.having(i, self._later(i, laws))
+        return laws
+
+    def _later(self, i: int, laws: Laws) -> Law:
+        """The law without the least values of a size, where they alone take a path of their own.
+
+        A width of 4 for four heads is one number a head. Who asks for such a size?
+
+        Returns:
+            The law, or the one that there was.
+        """
+        law = laws.all[i]
+        for skipped in _LATER:
+            later = replace(law, span=replace(law.span, low=law.value(skipped)))
+            if self._samples.base[i] >= later.span.low and self._straight(i, later, laws):
+                return later
+        return law
+
+    def _straight(self, i: int, law: Law, laws: Laws) -> bool:
+        """Whether a law of powers explains the counts along one size near its least values."""
+        axis, tried = law.axis(self._samples.names[i]), [law.value(k) for k in (5, 6, 9)]
+        try:
+            return not unexplained(i, axis, tried, laws, self._samples)
+        except Fails:
+            return False
+
     # Boxes --------------------------------------------------------------------------------------------
 
     def _boxes(self, laws: Laws, left: int = _BOXES) -> list[Box]:
@@ -197,30 +235,6 @@ class _Search:
 
     def _holds(self, found: Interpolant[Key], point: Point) -> bool:
         return self._samples.runs(point) and equal(found.at(point), self._samples.counts(point))
-
-    def _begun(self, laws: Laws) -> Laws:
-        """Without the least values of a size where they alone take a path of their own.
-
-        A width of 4 for four heads is one number a head. Who asks for such a size?
-
-        Returns:
-            The laws, some of them from a little further up.
-        """
-        samples = self._samples
-        for i, name in enumerate(samples.names):
-            law = laws.all[i]
-            for skipped in _LATER:
-                later = replace(law, span=replace(law.span, low=law.value(skipped)))
-                if law.span.high is not None or samples.base[i] < later.span.low:
-                    break
-                axis, tried = later.axis(name), [later.value(k) for k in (5, 6, 9)]
-                try:
-                    if not unexplained(i, axis, tried, laws, samples):
-                        laws = laws.having(i, later)
-                        break
-                except Fails:
-                    break
-        return laws
 
     def _turn(self, i: int, bad: int, laws: Laws) -> int | None:
         """The first value along a size at which the law of the low corner no longer holds."""

@@ -14,6 +14,8 @@ from assay.cost.polynomial import Mark
 from assay.cost.samples import Fails, Samples, equal, put
 
 _SKIPPED = (0, 1, 4, 16)  # the smallest sizes may take a path of their own
+_DEGREES = (1, 2, 4)  # of floors: windows, strides of an image, attention among its patches
+_TICKS = 8  # of the longest period: more than the highest degree has nodes
 _NEIGHBOURS = 16  # values in a row that a law is tried on
 
 
@@ -33,7 +35,7 @@ def with_floors(i: int, laws: Laws, samples: Samples, *, guess: bool) -> Law | N
     if i >= laws.sizes or law.span.high is not None or law.mixed:
         return None
     if law.atoms:
-        return replace(law, degree=2, mixed=True)
+        return replace(law, degree=max(law.degree, 2), mixed=True)
     name, step = samples.names[i], law.span.step
     try:
         for skipped in _SKIPPED:
@@ -44,8 +46,13 @@ def with_floors(i: int, laws: Laws, samples: Samples, *, guess: bool) -> Law | N
             if atoms is not None:
                 break
         if atoms:
-            plain = replace(law, atoms=atoms, span=replace(law.span, low=start))
-            better = _simplest(i, plain, laws, samples)
+            better = replace(law, atoms=atoms, span=replace(law.span, low=start))
+            for begin in (start, better.value(better.period)):  # one patch alone is a special case
+                plain = replace(better, span=replace(law.span, low=begin))
+                simplest = _simplest(i, plain, laws, samples)
+                if simplest is not None:
+                    better = simplest
+                    break
         elif guess and step == 1:
             model = samples.probe.model
             assert model is not None
@@ -60,7 +67,7 @@ def with_floors(i: int, laws: Laws, samples: Samples, *, guess: bool) -> Law | N
     return _downward(i, better, laws, samples) if atoms else None
 
 
-def _simplest(i: int, law: Law, laws: Laws, samples: Samples) -> Law:
+def _simplest(i: int, law: Law, laws: Laws, samples: Samples) -> Law | None:
     """The law with squares of floors, and with residues that are marked, only where they are needed.
 
     Where a floor steps up, and just before, nothing may have to be padded; then other operators run.
@@ -72,15 +79,16 @@ def _simplest(i: int, law: Law, laws: Laws, samples: Samples) -> Law:
         samples: Counts at points.
 
     Returns:
-        The first that explains the counts along this size; that with squares where none does.
+        The first that explains the counts along this size; None where none does.
     """
     values = [law.value(k) for k in range(12 * law.period + 12)]
-    for degree in (1, 2):
+    for degree in _DEGREES:
         form = replace(law, degree=degree)
         for before in (1, 0):
             marks = [Mark(a.period, (-a.offset - before) % a.period) for a in law.atoms]
             later = [[x for x in values if x >= law.value(law.period) and x in m] for m in marks]
-            tried = {*values[:_NEIGHBOURS], *(x for xs in later for x in xs[:2])}
+            ticks = {law.value(law.period * k + 3 * k % law.period) for k in range(_TICKS)}
+            tried = {*values[:_NEIGHBOURS], *ticks, *(x for xs in later for x in xs[:1])}
             usual = [x for x in values if not any(x in mark for mark in marks)]
             if not usual:
                 continue
@@ -89,7 +97,7 @@ def _simplest(i: int, law: Law, laws: Laws, samples: Samples) -> Law:
             needed = tuple(dict.fromkeys(m for m in marks if any(x in m for x in bad)))
             if all(any(x in mark for mark in needed) for x in bad):
                 return replace(form, marks=needed)
-    return law
+    return None
 
 
 def unexplained(i: int, axis: Axis, xs: list[int], laws: Laws, samples: Samples) -> list[int]:

@@ -13,7 +13,10 @@ from assay.cost.samples import STEPS, Samples, put
 
 _FAR = (70, 1000)  # values up from the low corner: beyond `if n > 64`, and beyond what costs little
 _TOGETHER = (128, 256, 512, 1024, 20_011)  # all sizes at once: values that code has a liking for
-_RESIDUES = 8  # of floors with a period up to this every residue is tried far away
+_RESIDUES, _SOME = (
+    8,
+    3,
+)  # of floors with a period up to this every residue is tried far away, or some
 _AFFORDABLE = 15_000  # steps that a far probe may take
 _REAL = 128  # largest size of a probe that is run for real
 
@@ -80,7 +83,8 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
             point = put(low, i, law.value(steps))
             if steps == _FAR[0] or affordable(point):
                 yield point
-        for steps in range(_FAR[1] + 1, _FAR[1] + min(law.period, _RESIDUES)):
+        residues = law.period if law.period <= _RESIDUES else _SOME
+        for steps in range(_FAR[1] + 1, _FAR[1] + residues):
             if affordable(put(low, i, law.value(steps))):
                 yield put(low, i, law.value(steps))
     for x in _TOGETHER:
