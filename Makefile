@@ -11,10 +11,10 @@ demo: $(READY)
 	code=$$?; test $$code -le 1 || exit $$code  # 1 says that something was found, which is the point
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
 
 check: lint types docs
-	$(BIN)/python -m pytest --cov --cov-report=term
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --cov --cov-report=term
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from fractions import Fraction
 from itertools import combinations
 
 from assay.cost.axis import Axis
@@ -21,6 +20,7 @@ from assay.cost.floors import unexplained, with_floors
 from assay.cost.heldout import far, near
 from assay.cost.interpolate import Interpolant, Point
 from assay.cost.law import Law, Laws
+from assay.cost.peaks import CLOSE, with_peaks
 from assay.cost.piece import Range
 from assay.cost.probe import ModulesChanged, Probe
 from assay.cost.reach import reach
@@ -28,12 +28,9 @@ from assay.cost.samples import STEPS, Fails, Samples, differing, equal, put
 from assay.progress import Progress, silent
 
 _BOXES = 8  # more laws than this are no formula that a reader could use
-_FURTHER = 4  # steps up from the low corner, where the smallest sizes hide which tensors weigh most
 _LARGE, _MIDDLING = 72, 20  # another size, where one is 1
 _LATER = (1, 2)  # of the least values, so many may be left out
 _STEPS = 4000  # more operators than this make a size large enough
-_BESIDE = 5  # times its value in use: a size that is large beside the others
-_PEAK = 0.01  # what the peak may be off by
 
 
 class _Unexplained(Exception):
@@ -101,10 +98,10 @@ class _Search:
         one = self._from_one(boxes)
         boxes += self._ones(laws, boxes, one)
         refused = dict.fromkeys(samples.dropped, "its counts are no polynomial in the sizes")
-        with_peaks = [self._peak(box) for box in boxes]
-        if None in with_peaks:
+        peaked = [with_peaks(box, samples) for box in boxes]
+        if None in peaked:
             refused[PEAK] = "no maximum of polynomials is within 1 % of what was alive"
-        boxes = [peak or box for peak, box in zip(with_peaks, boxes, strict=True)]
+        boxes = [peak or box for peak, box in zip(peaked, boxes, strict=True)]
         return Fit(samples.names, tuple(boxes), tuple(self._checked), refused, one)
 
     def _ranges(self) -> Laws:
@@ -295,79 +292,6 @@ class _Search:
         spans = {name: law.span for name, law in zip(samples.names, laws.all, strict=False)}
         return Box(spans, found, found.replayed(samples.peaks), samples.depths)
 
-    def _peak(self, box: Box) -> Box | None:
-        """The box with peaks that nothing contradicts, fitted at the nodes or a little further up.
-
-        Returns:
-            The box, or None where there are none.
-        """
-        self._look_around(box)
-        honest = self._honest(box, box.peaks)
-        if honest is not None:
-            return replace(box, peaks=honest)
-        axes, spans = [], dict(box.spans)
-        for axis in box.found.axes:
-            span = spans.get(axis.size)
-            if span is None or span.high is not None or not axis.adaptive:
-                axes.append(axis)
-                continue
-            spans[axis.size] = replace(span, low=span.low + _FURTHER * span.step)
-            law = Law(spans[axis.size])
-            axes.append(law.axis(axis.size))
-        peaks = box.found.replayed(self._samples.peaks, axes)
-        honest = self._honest(replace(box, spans=spans), peaks)
-        if honest is None:
-            return None
-        for name, span in box.spans.items():  # as far down as nothing contradicts them
-            for low in range(span.low, spans[name].low, span.step):
-                lower = {**spans, name: replace(span, low=low)}
-                kept = self._honest(replace(box, spans=lower), honest)
-                if kept is not None and kept.keys == honest.keys:
-                    spans = lower
-                    break
-        return replace(box, peaks=honest, peak_spans=spans)
-
-    def _look_around(self, box: Box) -> None:
-        """Run the model where one size is large beside the others in use: there another line may peak."""
-        base, spans = self._samples.base, tuple(box.spans.values())
-        for i, span in enumerate(spans):
-            point = put(base, i, Law(span).nearest(_BESIDE * base[i]))
-            few = box.found.at(point).get(Key(STEPS, FORWARD), 0) <= 2 * _STEPS
-            if few and all(x in s for x, s in zip(point, spans, strict=False)):
-                self._samples.runs(point)
-
-    def _honest(self, box: Box, peaks: Interpolant[Key]) -> Interpolant[Key] | None:
-        """The peaks that claim no more than was alive at any point of the box where the model ran.
-
-        What is alive after the operators of a line may itself be the larger of two laws. Such a peak
-        is wrong somewhere, and left out if it can be spared; it must be if it claims too much.
-
-        Returns:
-            The peaks, or None where what is left does not reach what was alive.
-        """
-        spans = tuple(box.spans.values())
-        known = [
-            (point, tally)
-            for point, tally in self._samples.known
-            if all(x in span for x, span in zip(point, spans, strict=False))
-        ]
-        nodes = [tally for point, tally in known if point in peaks.points]
-        keys = {k for k in peaks.keys if all(k in tally.counts for tally in nodes)}
-        claims = [(peaks.at(point), tally) for point, tally in known]
-        exact = {k for k in keys if all(_is(claimed, tally, k) for claimed, tally in claims)}
-        modest = {
-            k
-            for k in keys
-            if all(claimed.get(k, 0) <= (1 + _PEAK) * tally.peak for claimed, tally in claims)
-        }
-        for chosen in (exact & modest, modest):
-            if all(
-                any(claimed.get(k, 0) >= (1 - _PEAK) * tally.peak for k in chosen)
-                for claimed, tally in claims
-            ):
-                return peaks.only(chosen)
-        return None
-
     def _ones(self, laws: Laws, boxes: list[Box], one: Mapping[str, frozenset[str]]) -> list[Box]:
         """Boxes of their own for sizes that are 1 in use, where 1 takes another path than 2."""
         names, quantities = self._samples.names, {k.quantity for b in boxes for k in b.polynomials}
@@ -432,14 +356,9 @@ class _Search:
             wrong |= differing(box.found.at(point), samples.counts(point))
             peak = samples.tally(point).peak
             claimed = max(map(float, box.peaks.at(point).values()), default=0.0)
-            if abs(claimed - peak) > _PEAK * peak:
+            if abs(claimed - peak) > CLOSE * peak:
                 wrong.add(PEAK)
         return wrong
-
-
-def _is(claimed: Mapping[Key, int | Fraction], tally: Tally, key: Key) -> bool:
-    """Whether a claim is what was counted, or nothing was counted."""
-    return key not in tally.counts or claimed.get(key, 0) == tally.counts[key]
 
 
 def _from_two(box: Box, name: str) -> bool:

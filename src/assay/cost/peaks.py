@@ -1,0 +1,103 @@
+"""Where most bytes are alive: laws for the operators after which a peak may stand, and which to believe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from fractions import Fraction
+
+from assay.cost.count import FORWARD, Key, Tally
+from assay.cost.fit import Box
+from assay.cost.interpolate import Interpolant
+from assay.cost.law import Law
+from assay.cost.samples import STEPS, Samples, put
+
+CLOSE = 0.01  # what the peak may be off by
+_FURTHER = 4  # steps up from the low corner, where the smallest sizes hide which tensors weigh most
+_BESIDE = 5  # times its value in use: a size that is large beside the others
+_STEPS = 8000  # more operators than this are not run for a peak alone
+
+
+def with_peaks(box: Box, samples: Samples) -> Box | None:
+    """The box with peaks that nothing contradicts, fitted at the nodes or a little further up.
+
+    Args:
+        box: What was fitted.
+        samples: What was alive at points.
+
+    Returns:
+        The box, or None where there are none.
+    """
+    _look_around(box, samples)
+    honest = _honest(box, box.peaks, samples)
+    if honest is not None:
+        return replace(box, peaks=honest)
+    axes, spans = [], dict(box.spans)
+    for axis in box.found.axes:
+        span = spans.get(axis.size)
+        if span is None or span.high is not None or not axis.adaptive:
+            axes.append(axis)
+            continue
+        spans[axis.size] = replace(span, low=span.low + _FURTHER * span.step)
+        law = Law(spans[axis.size])
+        axes.append(law.axis(axis.size))
+    peaks = box.found.replayed(samples.peaks, axes)
+    honest = _honest(replace(box, spans=spans), peaks, samples)
+    if honest is None:
+        return None
+    for name, span in box.spans.items():  # as far down as nothing contradicts them
+        for low in range(span.low, spans[name].low, span.step):
+            lower = {**spans, name: replace(span, low=low)}
+            kept = _honest(replace(box, spans=lower), honest, samples)
+            if kept is not None and kept.keys == honest.keys:
+                spans = lower
+                break
+    return replace(box, peaks=honest, peak_spans=spans)
+
+
+def _look_around(box: Box, samples: Samples) -> None:
+    """Run the model where one size is large beside the others in use: there another line may peak."""
+    base, spans = samples.base, tuple(box.spans.values())
+    for i, span in enumerate(spans):
+        point = put(base, i, Law(span).nearest(_BESIDE * base[i]))
+        few = box.found.at(point).get(Key(STEPS, FORWARD), 0) <= _STEPS
+        if few and all(x in s for x, s in zip(point, spans, strict=False)):
+            samples.runs(point)
+
+
+def _honest(box: Box, peaks: Interpolant[Key], samples: Samples) -> Interpolant[Key] | None:
+    """The peaks that claim no more than was alive at any point of the box where the model ran.
+
+    What is alive after the operators of a line may itself be the larger of two laws. Such a peak
+    is wrong somewhere, and left out if it can be spared; it must be if it claims too much.
+
+    Returns:
+        The peaks, or None where what is left does not reach what was alive.
+    """
+    spans = tuple(box.spans.values())
+    known = [
+        (point, tally)
+        for point, tally in samples.known
+        if all(x in span for x, span in zip(point, spans, strict=False))
+    ]
+    nodes = [tally for point, tally in known if point in peaks.points]
+    keys = {k for k in peaks.keys if all(k in tally.counts for tally in nodes)}
+    claims = [(peaks.at(point), tally) for point, tally in known]
+    exact = {k for k in keys if all(_is(claimed, tally, k) for claimed, tally in claims)}
+    modest = {
+        k
+        for k in keys
+        if all(claimed.get(k, 0) <= (1 + CLOSE) * tally.peak for claimed, tally in claims)
+    }
+    for chosen in (exact & modest, modest):
+        if all(
+            any(claimed.get(k, 0) >= (1 - CLOSE) * tally.peak for k in chosen)
+            for claimed, tally in claims
+        ):
+            return peaks.only(chosen)
+    return None
+
+
+def _is(claimed: Mapping[Key, int | Fraction], tally: Tally, key: Key) -> bool:
+    """Whether a claim is what was counted, or nothing was counted."""
+    return key not in tally.counts or claimed.get(key, 0) == tally.counts[key]
