@@ -21,6 +21,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
+from zoo_images import resnet50
+from zoo_sequences import gru_seq2seq, gru_seq2seq_attention
 
 import assay
 from assay.builder import Builder
@@ -54,33 +56,53 @@ def lstm(b: int = 8, n: int = 64, d: int = 32) -> tuple[nn.Module, torch.Tensor]
     return nn.LSTM(d, d, 2, bidirectional=True, batch_first=True), torch.randn(b, n, d)
 
 
-def transformer(b: int = 4, n: int = 32, m: int = 24) -> tuple[nn.Module, Any]:
-    """nn.Transformer, encoder and decoder."""
-    model = nn.Transformer(64, 4, 6, 6, 256, batch_first=True)
-    return model, (torch.randn(b, n, 64), torch.randn(b, m, 64))
+def transformer(b: int = 4, n: int = 64, m: int = 48) -> tuple[nn.Module, Any]:
+    """nn.Transformer, encoder and decoder, as large as torch makes it by default."""
+    model = nn.Transformer(batch_first=True)
+    return model, (torch.randn(b, n, 512), torch.randn(b, m, 512))
 
 
-def hf(name: str, **arguments: Any) -> Callable[[], Builder]:
-    """A transformers model from its default configuration."""
-    return lambda: assay.load(f"hf:{name}").with_(arguments=arguments)
+def hf(name: str, m: int | None = None, **arguments: Any) -> Callable[[], Builder]:
+    """A transformers model from its default configuration, at 128 tokens."""
+    sizes = {"n": 128} | ({} if m is None else {"m": m})
+    return lambda: assay.load(f"hf:{name}").with_(sizes=sizes, arguments=arguments)
 
 
-_LLAMA_70B = {
+def zoo(build: Callable[..., Any], sizes: Mapping[str, int], **arguments: Any) -> Builder:
+    """A model of the zoo at sizes that somebody would use."""
+    return Builder(build, sizes=sizes, arguments=arguments)
+
+
+_LLAMA_70B: dict[str, Any] = {
     "hidden_size": 8192,
     "num_hidden_layers": 80,
     "num_attention_heads": 64,
     "num_key_value_heads": 8,
     "intermediate_size": 28672,
 }
+_TRANSLATION = {"b": 8, "n": 64, "m": 64, "d": 64}
+_MIXTRAL_SMALL: dict[str, Any] = {
+    "hidden_size": 512,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "intermediate_size": 1792,
+    # FlopCounterMode knows no grouped_mm and counts 0 for it; this way experts are batched products
+    "experts_implementation": "batched_mm",
+}
 MODELS: Mapping[str, Callable[[], Builder]] = {
     "g2p plain": lambda: assay.load("examples/g2p.py:plain"),
     "g2p attention": lambda: assay.load("examples/g2p.py:attention"),
+    "GRU seq2seq": lambda: zoo(gru_seq2seq, _TRANSLATION),
+    "GRU attention": lambda: zoo(gru_seq2seq_attention, _TRANSLATION),
     "nn.LSTM": lambda: Builder(lstm),
     "nn.Transformer": lambda: Builder(transformer),
     "ResNet-18": lambda: Builder(resnet18),
+    "ResNet-50": lambda: zoo(resnet50, {"b": 2, "h": 224}, c=64),
     "BERT": hf("bert"),
     "GPT-2": hf("gpt2"),
-    "T5-small": hf("t5"),
+    "T5-small": hf("t5", m=64),
+    "Mixtral, small": hf("mixtral", **_MIXTRAL_SMALL),
     "Llama-7B": hf("llama"),
     "Llama-70B": hf("llama", **_LLAMA_70B),
 }
