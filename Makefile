@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+# tests run on all cores, one thread each; sets of parameters must be in one order in every process
+PARALLEL := OMP_NUM_THREADS=1 PYTHONHASHSEED=0
 
 .PHONY: demo test check lint types docs format clean
 
@@ -11,10 +13,10 @@ demo: $(READY)
 	code=$$?; test $$code -le 1 || exit $$code  # 1 says that something was found, which is the point
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
+	$(PARALLEL) $(BIN)/python -m pytest --numprocesses auto
 
 check: lint types docs
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --cov --cov-report=term
+	$(PARALLEL) $(BIN)/python -m pytest --numprocesses auto --cov --cov-report=term
 
 lint: $(READY)
 	$(BIN)/ruff check .
