@@ -21,6 +21,7 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._pytree import tree_map
 
 from assay.builder import Builder
+from assay.cost.caches import fresh_caches
 from assay.cost.count import Memory, Tally, count
 from assay.cost.hints import constants
 from assay.cost.repeats import Stack, find_stacks
@@ -124,7 +125,8 @@ class Probe:
             names = self._cut(subject.model, depths or {})
             before = _host_state(self.way)
             without_data = self.way in ("meta", "traced", "moved")
-            tally = count(subject, names, self._memory if without_data else None)
+            with fresh_caches(subject.model):
+                tally = count(subject, names, self._memory if without_data else None)
             self.draws = self.draws or before != _host_state(self.way)
         self.uncounted = {**tally.uncounted, **self.uncounted}
         return tally

@@ -1,0 +1,50 @@
+"""Functions that remember their results remember nothing from one pass to the next.
+
+A table of positions under `functools.lru_cache` is computed once for each size. Then the second pass at a
+size costs less than the first, and what it remembers are tensors without data, which would come back in
+the user's next real run.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from torch import nn
+
+_Cached = functools._lru_cache_wrapper
+
+
+@contextmanager
+def fresh_caches(model: nn.Module) -> Iterator[None]:
+    """Give every cached function around a model an empty cache of its own, and the old ones back on exit.
+
+    Looked at are the modules that define the classes of the model, and these classes; not torch's.
+
+    Args:
+        model: The model.
+
+    Yields:
+        Nothing.
+    """
+    classes = {base for module in model.modules() for base in type(module).__mro__}
+    own = [c for c in classes if c.__module__.partition(".")[0] not in ("torch", "builtins")]
+    files = {id(f): f for c in own if (f := sys.modules.get(c.__module__)) is not None}
+    made: dict[int, Any] = {}  # a function that two files import keeps one cache
+    with ExitStack() as before:
+        for owner in (*files.values(), *own):
+            for name, value in list(vars(owner).items()):
+                cached = value.__func__ if isinstance(value, staticmethod) else value
+                if isinstance(cached, _Cached):
+                    fresh = made.setdefault(id(cached), _emptied(cached))
+                    setattr(owner, name, staticmethod(fresh) if cached is not value else fresh)
+                    before.callback(setattr, owner, name, value)
+        yield
+
+
+def _emptied(function: Any) -> Any:
+    """The same function with an empty cache of the same kind."""
+    return functools.lru_cache(**function.cache_parameters())(function.__wrapped__)

@@ -1,0 +1,93 @@
+"""A cached function costs the same in every pass, and its own cache never sees a tensor without data."""
+
+import functools
+
+import pytest
+import torch
+from torch import nn
+
+from assay import derive_cost
+from assay.cost.caches import fresh_caches
+
+
+@functools.lru_cache(maxsize=32)
+def table(n, device):
+    return torch.arange(n, device=device).float().sin() * 2
+
+
+class Positions(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lin = nn.Linear(4, 4)
+
+    @staticmethod
+    @functools.cache
+    def scale(n, device):
+        return torch.ones(n, device=device).cos()
+
+    @functools.lru_cache(maxsize=4)  # noqa: B019 – what users write
+    def shift(self, n, device):
+        return torch.ones(n, device=device).exp()
+
+    def forward(self, x):
+        n, device = x.shape[1], x.device
+        every = table(n, device) + self.scale(n, device) + self.shift(n, device)
+        return self.lin(x) + every[:, None]
+
+
+def net(b: int = 2, n: int = 16):
+    return Positions(), torch.randn(b, n, 4)
+
+
+@pytest.fixture(autouse=True)
+def empty():
+    for cached in (table, Positions.scale, vars(Positions)["shift"]):
+        cached.cache_clear()
+
+
+class Plain(Positions):
+    """The same without caches: the twin."""
+
+    def forward(self, x):
+        n, device = x.shape[1], x.device
+        every = table.__wrapped__(n, device) + torch.ones(n, device=device).cos()
+        every = every + torch.ones(n, device=device).exp()
+        return self.lin(x) + every[:, None]
+
+
+def test_the_cost_is_that_of_a_first_run_at_every_size():
+    def plain(b: int = 2, n: int = 16):
+        return Plain(), torch.randn(b, n, 4)
+
+    cached, twin = derive_cost(net), derive_cost(plain)
+    assert cached.status == twin.status == "exact"
+    for quantity in ("flops", "operations", "bytes"):
+        for phase in ("forward", "backward"):
+            said, true = (getattr(getattr(c, quantity), phase) for c in (cached, twin))
+            assert str(said) == str(true)
+
+
+def test_the_users_caches_are_theirs_and_hold_nothing_without_data():
+    mine = table(16, torch.device("cpu"))
+    function, static = table, vars(Positions)["scale"]
+    derive_cost(net)
+    assert globals()["table"] is function
+    assert vars(Positions)["scale"] is static
+    assert table.cache_info().currsize == 1
+    assert Positions.scale.cache_info().currsize == 0
+    assert table(16, torch.device("cpu")) is mine
+
+
+def test_within_a_pass_it_is_computed_once_and_an_exception_brings_all_back():
+    function = table
+
+    def fails():
+        with fresh_caches(Positions()):
+            assert table is not function
+            assert table(3, torch.device("cpu")) is table(3, torch.device("cpu"))
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fails()
+    assert table is function
+    assert table.cache_info().currsize == 0
