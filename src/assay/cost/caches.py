@@ -11,6 +11,7 @@ import functools
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from types import CellType, FunctionType
 from typing import Any
 
 from torch import nn
@@ -22,7 +23,8 @@ _Cached = functools._lru_cache_wrapper
 def fresh_caches(model: nn.Module) -> Iterator[None]:
     """Give every cached function around a model an empty cache of its own, and the old ones back on exit.
 
-    Looked at are the modules that define the classes of the model, and these classes; not torch's.
+    Looked at are the modules that define the classes of the model, and these classes; not torch's. A
+    decorator of one's own keeps the cached function in its closure: that is looked into as well.
 
     Args:
         model: The model.
@@ -37,12 +39,26 @@ def fresh_caches(model: nn.Module) -> Iterator[None]:
     with ExitStack() as before:
         for owner in (*files.values(), *own):
             for name, value in list(vars(owner).items()):
-                cached = value.__func__ if isinstance(value, staticmethod) else value
-                if isinstance(cached, _Cached):
-                    fresh = made.setdefault(id(cached), _emptied(cached))
-                    setattr(owner, name, staticmethod(fresh) if cached is not value else fresh)
+                function = value.__func__ if isinstance(value, staticmethod) else value
+                if isinstance(function, _Cached):
+                    fresh = made.setdefault(id(function), _emptied(function))
+                    setattr(owner, name, fresh if function is value else staticmethod(fresh))
                     before.callback(setattr, owner, name, value)
+                elif isinstance(function, FunctionType):
+                    for cell, cached in _enclosed(function):
+                        cell.cell_contents = made.setdefault(id(cached), _emptied(cached))
+                        before.callback(setattr, cell, "cell_contents", cached)
         yield
+
+
+def _enclosed(function: FunctionType) -> Iterator[tuple[CellType, Any]]:
+    """The cells of a function's closure that hold a cached function, each with that function."""
+    for cell in function.__closure__ or ():
+        try:
+            if isinstance(cell.cell_contents, _Cached):
+                yield cell, cell.cell_contents
+        except ValueError:  # not filled yet
+            continue
 
 
 def _emptied(function: Any) -> Any:
