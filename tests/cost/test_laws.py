@@ -4,6 +4,7 @@ import random
 
 import pytest
 import torch
+from cost_twins import flops
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -129,3 +130,19 @@ def test_a_size_that_is_1_in_use_gets_a_law_of_its_own():
 
     formula = derive_cost(one).flops.forward
     assert (formula(b=1, n=5), formula(b=2, n=5)) == (2 * 32 * 5, 32 * 2 * 5)
+
+
+def test_the_stem_of_a_speech_model_which_strides_by_320():
+    layers = [(10, 5), (3, 2), (3, 2), (3, 2), (3, 2), (2, 2), (2, 2)]
+
+    def stem(b: int = 2, n: int = 4000):
+        widths = [1, *[4] * len(layers)]
+        convolutions = [nn.Conv1d(w, 4, k, s) for w, (k, s) in zip(widths, layers, strict=False)]
+        return nn.Sequential(*convolutions), torch.randn(b, 1, n)
+
+    cost = derive_cost(stem)
+    assert cost.status == "exact on residues"
+    for n in (401, 719, 720, 721, 4001, 16385, 400_000):
+        assert (cost.flops.forward(b=3, n=n), cost.flops.backward(b=3, n=n)) == flops(
+            stem, b=3, n=n
+        )

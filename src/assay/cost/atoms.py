@@ -16,7 +16,7 @@ from typing import TypeVar
 from assay.cost.polynomial import Atom
 
 K = TypeVar("K", bound=Hashable)
-_LONGEST = 256  # the longest period looked for: five strides of two in front of a window of eight
+_LONGEST = 512  # the longest period looked for: the stem of a speech model strides by 320
 _TRIED = (0, 1, 2, 5, 19, 39, 70, 101, 143, 200, 267, 331)
 _ROUNDS = 40
 _ODD = 4  # of these, so many may have another number of tensors
