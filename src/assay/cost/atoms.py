@@ -2,7 +2,8 @@
 
 They show in the shapes of the tensors: along one size, every dimension that is not affine in it should be
 affine in one floor `(size + offset) // period`, or in its square. Where loops change the number of
-tensors, only the period can be guessed, from the integers in the code.
+tensors, the number of calls from each line should be affine in a floor. Where that changes too, only the
+period can be guessed, from the integers in the code.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Se
 from itertools import combinations, pairwise
 from math import gcd, isqrt
 from typing import TypeVar
+
+import numpy as np
 
 from assay.cost.polynomial import Atom
 
@@ -26,15 +29,22 @@ _SHORT = 8  # periods for which every offset is taken along
 
 
 def floors_in_shapes(
-    size: str, shapes: Callable[[int], tuple[int, ...]], low: int, step: int
+    size: str,
+    shapes: Callable[[int], tuple[int, ...]],
+    low: int,
+    step: int,
+    *,
+    every: bool = True,
 ) -> tuple[Atom, ...] | None:
     """The floors that every dimension is affine in, from shapes at a few values of the size.
 
     Args:
         size: Its name.
-        shapes: The dimensions of all tensors at one value of the size, in order.
+        shapes: The dimensions of all tensors at one value of the size, in order; or other numbers of which
+            some should be affine in a floor.
         low: The least value.
         step: The distance of values.
+        every: Whether each must be affine in some floor; otherwise those that are not tell nothing.
 
     Returns:
         The floors, shortest period first; `()` where every dimension is affine in the size; None where
@@ -58,16 +68,19 @@ def floors_in_shapes(
         xs = sorted(known)
         columns = set(zip(*(known[x] for x in xs), strict=True))
         curved = [c for c in columns if not _affine(xs, xs, c) and len(set(c)) > 1]
-        candidates = []
-        for k, column in enumerate(curved):
-            found = _candidates(size, xs, column)
-            if not found:
-                curved[k] = _roots(column)
-                found = _candidates(size, xs, curved[k]) if curved[k] else []
-            if not found:
+        candidates, explained = [], []
+        for column in curved:
+            root = column
+            found = _candidates(size, xs, root)
+            if not found and every:
+                root = _roots(column)
+                found = _candidates(size, xs, root) if root else []
+            if found:
+                candidates.append(found)
+                explained.append(root)
+            elif every:
                 return None
-            candidates.append(found)
-        doubtful = [(a, c) for a, c in zip(candidates, curved, strict=True) if len(a) > 1]
+        doubtful = [(a, c) for a, c in zip(candidates, explained, strict=True) if len(a) > 1]
         telling = _telling(doubtful, xs, step, odd)
         if telling is None:
             break
@@ -161,12 +174,12 @@ def _candidates(size: str, xs: Sequence[int], column: Sequence[int]) -> list[Ato
     # one tick of the floor adds what all differences are multiples of, or a part of it
     tick = gcd(*(value - column[0] for value in column))
     periods = sorted({p for part in range(1, 5) for p in _fitting(xs, column, tick, part)})
-    return [
-        Atom(size, offset, period)
-        for period in periods
-        for offset in range(period)
-        if _affine([(x + offset) // period for x in xs], xs, column)
-    ]
+    found = np.array([(p, offset) for p in periods for offset in range(p)], dtype=np.int64)
+    period, offset = found.reshape(-1, 2).T[:, :, None]
+    inner = (np.array(xs) + offset) // period  # [floors, xs]
+    run, rise = inner[:, -1:] - inner[:, :1], np.array(column) - column[0]
+    fits = ((inner - inner[:, :1]) * rise[-1] == run * rise).all(axis=1) & (run[:, 0] > 0)
+    return [Atom(size, int(offset), int(period)) for period, offset in found[fits]]
 
 
 def _fitting(xs: Sequence[int], column: Sequence[int], tick: int, part: int) -> range:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from assay.cost.atoms import floors_in_shapes, guessed_floors
 from assay.cost.axis import Axis
-from assay.cost.count import Key
+from assay.cost.count import FORWARD, Key, Tally
 from assay.cost.hints import periods
 from assay.cost.interpolate import Interpolant
 from assay.cost.law import Law, Laws
@@ -45,6 +45,11 @@ def with_floors(i: int, laws: Laws, samples: Samples, *, guess: bool) -> Law | N
             )
             if atoms is not None:
                 break
+        else:
+            start = law.span.low
+            atoms = floors_in_shapes(
+                name, lambda x: _calls(samples.tally(put(low, i, x))), start, step, every=False
+            )
         if atoms:
             better = replace(law, atoms=atoms, span=replace(law.span, low=start))
             for begin in (start, better.value(better.period)):  # one patch alone is a special case
@@ -65,6 +70,12 @@ def with_floors(i: int, laws: Laws, samples: Samples, *, guess: bool) -> Law | N
     except Fails:
         return None
     return _downward(i, better, laws, samples) if atoms else None
+
+
+def _calls(tally: Tally) -> tuple[int, ...]:
+    """How often each line called each operator in the forward pass, and how much it moved."""
+    forward = [amount for part, amount in tally.parts.items() if part.phase == FORWARD]
+    return tuple(value for amount in forward for value in (amount.calls, amount.moved))
 
 
 def _simplest(i: int, law: Law, laws: Laws, samples: Samples) -> Law | None:

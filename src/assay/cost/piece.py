@@ -39,6 +39,15 @@ class Range:
         low = next(x for x in range(start, start + step) if self._grid(x) and other._grid(x))
         return None if high is not None and low > high else Range(low, high, step)
 
+    def values(self) -> range:
+        """All its sizes; of a range without an end there is no such list.
+
+        Returns:
+            The sizes.
+        """
+        assert self.high is not None
+        return range(self.low, self.high + 1, self.step)
+
     def _grid(self, size: int) -> bool:
         return (size - self.low) % self.step == 0
 
@@ -96,7 +105,7 @@ class Piece:
         Returns:
             One piece, or None where they are not of one law.
         """
-        if (self.polynomial, self.rivals) != (other.polynomial, other.rivals):
+        if self.rivals != other.rivals:
             return None
         pairs = zip(self.where, other.where, strict=True)
         differing = [(name, a, b) for (name, a), (_, b) in pairs if a != b]
@@ -105,9 +114,16 @@ class Piece:
         name, a, b = differing[0]
         if a.high is None or a.high + a.step != b.low or a.step != b.step:
             return None
+        difference = self.polynomial - other.polynomial
+        if difference.vanishes(name, a.values()):  # where the upper law holds below its range too
+            law = other
+        elif b.high is not None and difference.vanishes(name, b.values()):
+            law = self
+        else:
+            return None
         span = Range(a.low, b.high, a.step)
         where = tuple((n, span if n == name else s) for n, s in self.where)
-        return Piece(where, self.polynomial, self.rivals)
+        return Piece(where, law.polynomial, law.rivals)
 
     def includes(self, other: Piece) -> bool:
         """Whether every size of another piece is one of this."""

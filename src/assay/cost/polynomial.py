@@ -39,6 +39,8 @@ class Atom:
 Monomial = tuple[tuple[Atom, int], ...]  # sorted by atom, powers of at least 1
 Terms = dict[Monomial, Fraction]
 
+_PATIENCE = 20_000  # values at which a difference of two laws is looked at
+
 
 @dataclass(frozen=True)
 class Polynomial:
@@ -93,6 +95,35 @@ class Polynomial:
                 product *= atom.value(sizes) ** power
             total += coefficient * product
         return total
+
+    def vanishes(self, name: str, values: range) -> bool:
+        """Whether it is zero at all these values of one size, whatever the other sizes are.
+
+        Between the steps of its floors it is a polynomial in the size: as many zeros as its degree and
+        one more, in every residue class, are enough.
+
+        Args:
+            name: The size.
+            values: Its values.
+
+        Returns:
+            True only if it is zero at every one of them.
+        """
+        if not self.terms:
+            return True
+        rest: dict[Monomial, list[tuple[Monomial, Fraction]]] = {}
+        period = degree = 1
+        for monomial, coefficient in self.terms.items():
+            mine = tuple((atom, power) for atom, power in monomial if atom.size == name)
+            others = tuple((atom, power) for atom, power in monomial if atom.size != name)
+            rest.setdefault(others, []).append((mine, coefficient))
+            period = lcm(period, *(atom.period for atom, _ in mine))
+            degree = max(degree, sum(power for _, power in mine))
+        needed = values[: (degree + 1) * period]
+        if len(needed) > _PATIENCE:
+            return False
+        parts = [Polynomial(dict(terms)) for terms in rest.values()]
+        return all(part.fraction({name: x}) == 0 for x in needed for part in parts)
 
     def __add__(self, other: Polynomial) -> Polynomial:
         return add((self, other))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import random
 import re
 from collections.abc import Iterator, Mapping
@@ -116,6 +117,7 @@ class Probe:
         """
         self.runs += 1
         with (
+            _garbage_of_its_own(),
             preserved_random_state(seed),
             unfused(),
             unlogged(),
@@ -217,6 +219,23 @@ class Probe:
             operator = str(cause).splitlines()[0]
         if operator and cause is not None:
             self.looks_at_values = (operator, raised_at(cause))
+
+
+@contextmanager
+def _garbage_of_its_own() -> Iterator[None]:
+    """Collect what a pass leaves behind at its end: in the middle it would count as long-lived.
+
+    Then Python looks through everything that there is, again and again.
+    """
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.collect(1)
+        gc.enable()
 
 
 def _held(subject: Subject) -> list[Tensor]:
