@@ -57,6 +57,7 @@ class Cost(Result):
         way: How the model was run: "meta", "traced", "fake", "moved" or "real".
         modules: Flops by module; layers of a stack of equal ones are taken together, as `layers.*`.
         where: Where each uncounted operator first ran.
+        masks: Operators whose masks were taken to select `load` entries, with where they first ran.
         parts: What was counted, for `breakdown`.
         by: What the view is broken down by, as for `breakdown`; "" for classes and modules, in short.
     """
@@ -78,6 +79,7 @@ class Cost(Result):
     way: str
     modules: Mapping[str, Phases]
     where: Mapping[str, Location | None]
+    masks: Mapping[str, Location | None] = field(default_factory=dict)
     parts: Parts | None = field(default=None, repr=False, compare=False)
     by: str = ""
 
@@ -254,6 +256,7 @@ def _cost(builder: Builder, found: Fit, probe: Recording) -> Cost:
         way=probe.way,
         modules={place: phases(FLOPS, module=place) for place in places},
         where=dict(probe.uncounted),
+        masks=dict(probe.assumed),
         parts=Parts(found, builder.sizes, probe.parts, {s.path: s.depth for s in probe.stacks}),
     )
     object.__setattr__(cost, "findings", judge(cost))

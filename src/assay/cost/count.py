@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from assay.cost.convention import ELEMENTWISE, PRODUCT, Rule, first_elements, moved_bytes
+from assay.cost.known import Known
 from assay.cost.live import Live, tensors_of
 from assay.cost.places import NOWHERE, Modules, Place
 from assay.subject import Subject, tensors
@@ -110,7 +111,12 @@ class _Watch(TorchDispatchMode):
     """
 
     def __init__(
-        self, modules: Modules, live: Live, weights: Mapping[int, str], memory: Memory | None
+        self,
+        modules: Modules,
+        live: Live,
+        weights: Mapping[int, str],
+        memory: Memory | None,
+        known: Known,
     ) -> None:
         super().__init__()
         self.counts: Counter[Key] = Counter()
@@ -122,6 +128,7 @@ class _Watch(TorchDispatchMode):
         self.steps = 0
         self._done: dict[tuple[str, bool, Place, Rule], list[int]] = {}
         self._modules, self._live, self._weights = modules, live, weights
+        self._known = known
         self._weight = self._before = ""  # whose product was the last, and the operator before
         self._remember = memory is not None
         memory = memory if memory is not None else Memory()
@@ -141,16 +148,19 @@ class _Watch(TorchDispatchMode):
             # under inference mode composites arrive whole; what they are made of is what counts
             with self:
                 return func.decompose(*args, **kwargs)
-        remember = self._remember and (rule.functional or rule.in_place)
+        known = self._known
+        args = known.indexed(func, args)
+        remember = self._remember and (rule.functional or rule.in_place) and not known.depends(func)
         key = (func, _signature(args, kwargs)) if remember else None
         seen = self._seen.get(key) if key is not None else None
         if seen is None:
-            out = func(*args, **kwargs)
+            out = known.run(func, args, kwargs)
             seen = self._count(rule, func, args, kwargs, out)
             if key is not None and _repeatable(rule, key, args, kwargs, out, seen):
                 self._seen[key] = seen
         else:
             out = args[0] if rule.in_place else _remade(seen.made)
+        known.note(func, args, kwargs, out)
         self.steps += 1
         if self.phase == FORWARD:
             self.shapes += seen.shapes
@@ -316,7 +326,10 @@ def _is_causal(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
 
 
 def count(
-    subject: Subject, names: Mapping[nn.Module, str] | None = None, memory: Memory | None = None
+    subject: Subject,
+    names: Mapping[nn.Module, str] | None = None,
+    memory: Memory | None = None,
+    known: Known | None = None,
 ) -> Tally:
     """Count one forward and one backward pass of `subject`; best on the meta device.
 
@@ -324,6 +337,7 @@ def count(
         subject: A fresh subject; its gradients are set.
         names: What to call its modules; by default their dotted paths.
         memory: Shared by passes in which all tensors are on the meta device; None where any has data.
+        known: What can be said of tensors without data.
 
     Returns:
         The tally. Without anything to differentiate there is no backward phase in it.
@@ -337,8 +351,8 @@ def count(
     given = [*parameters, *model.buffers(), *tensors([subject.inputs, subject.kwargs])]
     own = _weights(model, names)
     kept, live = Live(), Live(given)
-    modules = Modules(names)
-    watch = _Watch(modules, live, own, memory)
+    modules, known = Modules(names), known or Known()
+    watch = _Watch(modules, live, own, memory, known)
     with modules, watch, _Causal(watch, modules):
 
         def keep(tensor: Tensor) -> Tensor:
@@ -351,7 +365,7 @@ def count(
             output = subject.forward()
             objective = subject.objective(output)
         if objective.requires_grad:
-            watch.phase, modules.backward = BACKWARD, True
+            watch.phase, modules.backward, known.backward = BACKWARD, True, True
             objective.backward()
     graph = _from_the_end([objective, *tensors(output)])
     del output, objective

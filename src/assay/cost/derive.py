@@ -19,6 +19,7 @@ from assay.cost.fit import Box, Fit, Sizes
 from assay.cost.floors import unexplained, with_floors
 from assay.cost.heldout import far, near
 from assay.cost.interpolate import Interpolant, Point
+from assay.cost.known import LOAD, selects
 from assay.cost.law import Law, Laws
 from assay.cost.peaks import CLOSE, with_peaks
 from assay.cost.piece import Range
@@ -87,7 +88,7 @@ class _Search:
         if not samples.repeats(laws.low):
             raise _Refused(
                 f"two runs at the same sizes ({samples.say(laws.low)}) cost different amounts: the model "
-                f"draws random numbers, or remembers earlier runs"
+                f"draws random numbers, or remembers earlier runs{self._values()}"
             )
         laws = self._begun(laws)
         try:
@@ -217,12 +218,17 @@ class _Search:
             f"no polynomial, with floors or without, explains the counts at "
             f"{self._samples.say(point)}: the model takes another path there, or a loop halves"
         )
-        if self._samples.probe.looks_at_values:
-            operator, where = self._samples.probe.looks_at_values
-            reason += (
-                f"; its work depends on values: {operator}{f' at {where.short}' if where else ''}"
-            )
-        return _Refused(reason)
+        return _Refused(reason + self._values())
+
+    def _values(self) -> str:
+        """Where the model looked at values, as the end of a reason."""
+        looks = self._samples.probe.looks_at_values
+        if looks is None:
+            return ""
+        operator, where = looks
+        at = f" at {where.short}" if where else ""
+        remedy = f"; if it is a mask that selects, a size of the builder named {LOAD} says how many entries"
+        return f"; its work depends on values: {operator}{at}{remedy if selects(operator) else ''}"
 
     def _explained(self, point: Point, laws: Laws) -> bool:
         try:

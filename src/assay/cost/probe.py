@@ -17,14 +17,15 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
-    FakeTensorMode,
 )
 from torch.utils._pytree import tree_map
 
 from assay.builder import Builder
 from assay.cost.caches import fresh_caches
 from assay.cost.count import Memory, Tally, count
+from assay.cost.fake import fake_tensors
 from assay.cost.hints import constants
+from assay.cost.known import LOAD, Known
 from assay.cost.repeats import Stack, find_stacks
 from assay.cost.skeleton import Skeletons
 from assay.errors import AssayError, CannotMeasure, UsageError, verbatim
@@ -64,6 +65,7 @@ class Probe:
         self.loss: Any = None
         self.uncounted: dict[str, Location | None] = {}
         self.looks_at_values: tuple[str, Location | None] | None = None
+        self.assumed: dict[str, Location | None] = {}
         self.draws = False
         self.together = False
         self._memory = Memory()
@@ -86,7 +88,9 @@ class Probe:
         """
         error: AssayError | None = None
         # a ready module has its tensors already
-        for way in _WAYS[3:] if self.build.shared_model else _WAYS:
+        ways = _WAYS[3:] if self.build.shared_model else _WAYS
+        # with data a mask selects what it selects, whatever the load
+        for way in [w for w in ways if w != "real" or LOAD not in sizes]:
             self.way = way
             try:
                 return self(sizes)
@@ -116,6 +120,7 @@ class Probe:
             ModulesChanged: If there are other modules than before.
         """
         self.runs += 1
+        known = Known(sizes.get(LOAD) if self.way != "real" else None)
         with (
             _garbage_of_its_own(),
             preserved_random_state(seed),
@@ -128,7 +133,8 @@ class Probe:
             before = _host_state(self.way)
             without_data = self.way in ("meta", "traced", "moved")
             with fresh_caches(subject.model):
-                tally = count(subject, names, self._memory if without_data else None)
+                tally = count(subject, names, self._memory if without_data else None, known)
+            self.assumed |= known.assumed
             self.draws = self.draws or before != _host_state(self.way)
         self.uncounted = {**tally.uncounted, **self.uncounted}
         return tally
@@ -151,7 +157,7 @@ class Probe:
                     )
                 yield subject
         elif self.way == "fake":
-            with FakeTensorMode(allow_non_fake_inputs=True):
+            with fake_tensors():
                 yield self._built(sizes, depths)
         elif self.way == "moved":
             subject = self._built(sizes, depths)

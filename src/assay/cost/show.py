@@ -195,6 +195,11 @@ def _notes(cost: Cost) -> tuple[str, ...]:
     for name, formula in (("saved bytes", cost.saved_bytes), ("peak bytes", cost.peak_bytes)):
         if formula.reason:
             notes.append(f"No formula for {name}: {formula.reason}.")
+    if cost.masks:
+        at = [
+            f"{name}{f' at {where.short}' if where else ''}" for name, where in cost.masks.items()
+        ]
+        notes.append(f"Every mask was taken to select `load` entries: {'; '.join(at)}.")
     if cost.uncounted:
         notes.append(f"Not counted: {', '.join(cost.uncounted)}.")
     return tuple(notes)

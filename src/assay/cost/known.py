@@ -1,0 +1,218 @@
+"""What can be said of tensors without data: that numbers are finite, and how many a mask selects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import isinf
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
+
+from assay.cost.fake import computed, remember_made, value_of
+from assay.where import Location, here
+
+LOAD = "load"  # the size of a builder that says how many entries a mask selects
+_aten = torch.ops.aten
+_NONZERO, _SELECT = _aten.nonzero.default, _aten.masked_select.default
+_SCALAR = _aten._local_scalar_dense.default
+_INDEXED = {
+    _aten.index.Tensor,
+    _aten.index_put.default,
+    _aten.index_put_.default,
+    _aten._unsafe_index.Tensor,
+    _aten._unsafe_index_put.default,
+    _aten._index_put_impl_.default,
+}
+_MAKERS = {
+    _aten.arange.default,
+    _aten.arange.start,
+    _aten.arange.start_step,
+    _aten.full.default,
+    _aten.ones.default,
+    _aten.zeros.default,
+}
+_UNIFORM = (
+    "_assay_uniform"  # the attribute of a tensor of which every entry is True, or every one False
+)
+
+
+class Known:
+    """Answers what a tensor without data cannot, where the answer does not depend on the data.
+
+    1. A model that asks whether its numbers are finite is told that they are.
+    2. Where the builder has a size named `load`, a mask selects so many entries, and `mask.any()` is true.
+    3. Small tensors of integers that code spells out keep their values (see `fake_tensors`).
+
+    Args:
+        load: How many entries a mask selects; None where the builder has no such size.
+
+    Attributes:
+        assumed: Where the load was taken in the forward pass, by operator.
+        backward: Whether the backward pass has begun.
+    """
+
+    def __init__(self, load: int | None = None) -> None:
+        self.load = load
+        self.assumed: dict[str, Location | None] = {}
+        self.backward = False
+
+    def depends(self, func: Any) -> bool:
+        """Whether an outcome depends on more than shapes, and must not be remembered by them."""
+        return func is _NONZERO or func is _SELECT or func is _SCALAR
+
+    def indexed(self, func: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Arguments in which masks became as many indices as they select.
+
+        Args:
+            func: The operator.
+            args: Its arguments.
+
+        Returns:
+            The arguments, or those that were given.
+        """
+        if func not in _INDEXED or not any(_is_mask(i) for i in args[1] or ()):
+            return args
+        indices: list[Any] = []
+        for index in args[1]:
+            if not _is_mask(index):
+                indices.append(index)
+            elif (value := value_of(index)) is not None:
+                indices += [i.to(index.device) for i in value.nonzero().unbind(1)]
+            elif self.load is not None:
+                self._assume(func)
+                indices += [self._rows(index, ()) for _ in range(index.dim())]
+            else:
+                return args
+        return args[0], indices, *args[2:]
+
+    def run(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """The outcome of an operator, as far as it can be known.
+
+        Args:
+            func: The operator.
+            args: Its arguments.
+            kwargs: Its keyword arguments.
+
+        Returns:
+            The outcome.
+
+        Raises:
+            DynamicOutputShapeException: Where a shape depends on data that are not known.
+            DataDependentOutputException: Where a number does.
+        """
+        if self.depends(func):
+            if func is _SCALAR:
+                answer = getattr(args[0], _UNIFORM, None)
+                if answer is not None:
+                    return answer
+            elif self.load is not None and value_of(args[0]) is None:
+                self._assume(func)
+                if func is _SELECT:
+                    return torch.empty(self.load, dtype=args[0].dtype, device=args[0].device)
+                return self._rows(args[0], (args[0].dim(),))
+        try:
+            return func(*args, **kwargs)
+        except (DynamicOutputShapeException, DataDependentOutputException):
+            out = computed(func, args, kwargs)
+            if out is None:
+                raise
+            return out
+
+    def note(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any) -> None:
+        """Follow integers that are spelled out, and whether all entries of a boolean tensor are alike."""
+        if func in _MAKERS:
+            remember_made(func, args, kwargs, out)
+        rule = _RULES.get(func)
+        if rule is not None and isinstance(out, Tensor):
+            uniform = rule(*args[:2])
+            if uniform is None and self.load is not None and func is _aten.any.default:
+                uniform = True
+            if uniform is not None:
+                setattr(out, _UNIFORM, uniform)
+
+    def _rows(self, mask: Tensor, more: tuple[int, ...]) -> Tensor:
+        assert self.load is not None
+        return torch.empty(self.load, *more, dtype=torch.int64, device=mask.device)
+
+    def _assume(self, func: Any) -> None:
+        if not self.backward:
+            self.assumed.setdefault(str(func), here(4))
+
+
+def selects(operator: str) -> bool:
+    """Whether an operator, as it is named in an error, may have to do with a mask."""
+    named = ("nonzero", "masked_select", "aten.index", "item()", "_local_scalar_dense")
+    return any(name in operator for name in named)
+
+
+def _is_mask(index: Any) -> bool:
+    return isinstance(index, Tensor) and index.dtype in (torch.bool, torch.uint8)
+
+
+def _of(tensor: Any) -> bool | None:
+    found: bool | None = getattr(tensor, _UNIFORM, None)
+    return found
+
+
+def _same(one: Any, other: Any) -> bool | None:
+    """`x == x`: true of every number but NaN; `x == inf` of none."""
+    if one is other:
+        return True
+    return False if isinstance(other, float) and isinf(other) else None
+
+
+def _unlike(one: Any, other: Any) -> bool | None:
+    same = _same(one, other)
+    return None if same is None else not same
+
+
+def _both(one: Any, other: Any) -> bool | None:
+    a, b = _of(one), _of(other)
+    if a is False or b is False:
+        return False
+    return None if a is None or b is None else True
+
+
+def _either(one: Any, other: Any) -> bool | None:
+    a, b = _of(one), _of(other)
+    if a is True or b is True:
+        return True
+    return None if a is None or b is None else False
+
+
+def _not(one: Any, *_: Any) -> bool | None:
+    a = _of(one)
+    return None if a is None else not a
+
+
+def _kept(one: Any, *_: Any) -> bool | None:
+    return _of(one)
+
+
+def _never(*_: Any) -> bool:
+    return False
+
+
+_RULES: Mapping[Any, Callable[..., bool | None]] = {
+    _aten.eq.Tensor: _same,
+    _aten.eq.Scalar: _same,
+    _aten.ne.Tensor: _unlike,
+    _aten.ne.Scalar: _unlike,
+    _aten.isnan.default: _never,
+    _aten.isinf.default: _never,
+    _aten.mul.Tensor: _both,
+    _aten.logical_and.default: _both,
+    _aten.bitwise_and.Tensor: _both,
+    _aten.logical_or.default: _either,
+    _aten.bitwise_or.Tensor: _either,
+    _aten.logical_not.default: _not,
+    _aten.bitwise_not.default: _not,
+    _aten.all.default: _kept,
+    _aten.all.dim: _kept,
+    _aten.any.default: _kept,
+    _aten.any.dim: _kept,
+    _aten.clone.default: _kept,
+    _aten.view.default: _kept,
+}
