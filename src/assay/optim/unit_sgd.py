@@ -1,0 +1,268 @@
+"""SGD that depends on no units (Theory U5, U8)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import Parameter
+
+from assay.errors import UsageError, verbatim
+from assay.optim.base import Job, UnitOptimizer
+from assay.optim.distributed import Group, local, total
+from assay.optim.embedding import geometric, measure_tokens, step_plainly, step_tokens
+from assay.optim.plan import Slot
+from assay.optim.refuse import check_number
+from assay.optim.rows import gradient_norms, step_rows, weight_norms
+from assay.optim.whiten import Known
+
+KEEP = 0.99  # how much of the mean squares of gradients a step keeps
+FASTEST = 0.1  # rates from here on were seen to end in NaN
+
+
+class UnitSGD(UnitOptimizer):
+    """SGD in white units: no unit of the data, of hidden layers, of the loss or of the targets matters.
+
+    With `μ`, `s` of each input (`s² = E d⁴ / E d²`, `d = x − μ`), `G = ∂loss/∂W`, `g_b = ∂loss/∂b` and
+    momentum m over both, the step of output i is
+
+        Ĝ = (m_G − m_b μᵀ) / s,      ΔW[i] = −lr ‖W[i] s‖ / γ[i] · Ĝ[i] / s,
+        Δb[i] = −lr ‖W[i] s‖ / γ[i] · m_b[i] − ΔW[i] μ,
+
+    with γ[i] the root mean square over steps of the norm of the whitened gradient of output i. `lr` has no unit: it is the
+    change of a row of weights in one step, as a share of its size. Measured in any other units, `ΔW x + Δb`
+    is the same function.
+
+    Args:
+        model: The model: its layers' inputs are watched by forward hooks, in training mode only.
+        lr: Rate without a unit, below 0.1; for `rule="sheet"` any, in the unit weight² / loss of white inputs.
+        momentum: Share of the running gradient that a step keeps; by default 0.9, and 0 for the sheet's rule.
+        weight_decay: Decoupled: weights shrink by `lr · weight_decay`, and biases take up what that shifts.
+        rule: "unit", or "sheet" for exactly `W[i,j] ← W[i,j] − (η / σ[j]²) g[i] x[j]`.
+        sigma: For the sheet's rule: σ of the inputs of a weight over the training distribution, by the
+            weight's name, `[inputs]`; running ones where not given.
+        zero_rows: What a row of weights that are all 0 counts as having for a size, in the unit of its
+            output: it has none of its own. "raise" to refuse such rows.
+        params: What to train, as any torch optimizer takes it; by default all that requires gradients.
+        process_group: Over which ranks statistics are merged: None for all of them, False for none.
+
+    Raises:
+        UsageError: If an option is impossible, or `model` is not a module.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 1))
+        >>> optimizer = UnitSGD(net)
+        >>> x = torch.randn(16, 3) * torch.tensor([1e-6, 1.0, 1e6])
+        >>> net(x).square().mean().backward()
+        >>> optimizer.step()
+        >>> print(optimizer.rules[0])
+        0.weight: linear
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        lr: float | Tensor = 0.01,
+        momentum: float | None = None,
+        weight_decay: float = 0.0,
+        *,
+        rule: Literal["unit", "sheet"] = "unit",
+        sigma: Mapping[str, Tensor] | None = None,
+        zero_rows: float | Literal["raise"] = 1.0,
+        params: Iterable[Any] | None = None,
+        process_group: Group = None,
+    ) -> None:
+        if rule not in ("unit", "sheet"):
+            raise UsageError("rule", rule, '"unit" or "sheet"', "Leave it out for the unit rule.")
+        if sigma is not None and rule != "sheet":
+            raise UsageError(
+                "sigma", verbatim("given"), 'rule="sheet" beside it', "Leave sigma out, or name the rule."
+            )
+        if momentum is None:
+            momentum = 0.9 if rule == "unit" else 0.0
+        self.rule = rule
+        self._sigma = {} if sigma is None else dict(sigma)
+        self._zero_rows = _checked_zero_rows(zero_rows)
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+        super().__init__(model, params, defaults, process_group)
+        self._check_sigma()
+
+    # checks -------------------------------------------------------------------------------------------
+
+    def _check_group(self, group: dict[str, Any]) -> None:
+        if self.rule == "unit":
+            expected, remedy = "a number from 0 to below 0.1", "Give lr=0.01; it has no unit."
+            check_number("lr", group["lr"], 0.0, FASTEST, expected, remedy)
+        else:
+            check_number("lr", group["lr"], 0.0, math.inf, "a finite number of at least 0", "Give lr=0.01.")
+        for name in ("momentum", "weight_decay"):
+            top = 1.0 if name == "momentum" else math.inf
+            expected = "a number from 0 to below 1" if name == "momentum" else "a number of at least 0"
+            check_number(name, group[name], 0.0, top, expected, f"Give {name}=0.")
+
+    def _check_sigma(self) -> None:
+        known = {slot.name: slot for slot in self._slots if slot.ports}
+        for name, value in self._sigma.items():
+            if name not in known:
+                listed = ", ".join(known) or "no weight at all"
+                raise UsageError("sigma", name, f"the name of a weight with inputs ({listed})", "Rename it.")
+            shape = (len(known[name].ports), known[name].ports[0].width)
+            sigma = torch.as_tensor(value, dtype=torch.float64)
+            if sigma.numel() != shape[0] * shape[1] or not bool((sigma >= 0).all()):
+                raise UsageError(
+                    f"sigma[{name!r}]", value, f"{shape[0] * shape[1]} numbers of at least 0", "Give x.std(0)."
+                )
+            self._sigma[name] = sigma.reshape(shape)
+
+    # what is measured ---------------------------------------------------------------------------------
+
+    def _scales(self, slot: Slot, known: Known) -> Tensor:
+        given = self._sigma.get(slot.name)
+        return known.scales() if given is None else given.to(known.mean.device)
+
+    def _measure(self, job: Job) -> None:
+        slot, state = job.slot, self._state_of(job.slot)
+        step = int(state.get("step", 0)) + 1
+        if slot.kind == "embedding" and self.rule == "unit":
+            weight = local(slot.weight.detach())
+            assert job.table is not None
+            job.more = measure_tokens(job.table, weight, slot.weight, state, step, KEEP)
+            job.check = job.more["row"].sum()
+            self._give_start(job, state)
+            return
+        if job.table is not None:
+            job.check = job.table._values().sum() if job.table.is_sparse else job.table.sum()
+            return
+        squares = gradient_norms(job.white, job.gradient, job.bias_gradient)
+        if slot.kind == "whole":
+            squares = total(squares, slot.weight)
+        job.check = squares.sum()
+        if self.rule == "unit":
+            old = state.get("row", torch.zeros_like(squares))
+            job.more["row"] = torch.lerp(old, squares, 1 / geometric(step, KEEP))
+            sizes = weight_norms(job.white, slot.view(local(slot.weight.detach())), job.dtype)
+            if slot.kind == "whole":
+                sizes = total(sizes.square(), slot.weight).sqrt()
+            job.more["size"] = sizes
+            self._give_start(job, state)
+
+    def _give_start(self, job: Job, state: Mapping[str, Any]) -> None:
+        """Rows of zeros have no size that a step could be a share of: give them one, and say so."""
+        size, row = job.more["size"], job.more["row"]
+        start = state.get("start")
+        if start is not None:
+            size = torch.maximum(size, start)
+        stuck = (size == 0) & (row > 0)
+        if bool(stuck.any()):
+            slot = job.slot
+            if self._zero_rows == "raise":
+                raise UsageError(
+                    f"parameter {slot.name}",
+                    verbatim(f"zeros in {int(stuck.sum())} of {stuck.numel()} rows"),
+                    "rows with a size, because a step is a share of it",
+                    "Initialise them, or say what they count as having: zero_rows=1.0.",
+                )
+            start = torch.where(stuck, float(self._zero_rows), 0.0 if start is None else start)
+            size = torch.maximum(size, start)
+            self._tell(
+                [slot],
+                f"rows of zeros in {{}} have no size; they count as {float(self._zero_rows):g} in the unit "
+                "of their output, which training therefore depends on",
+            )
+        if start is not None:
+            job.more["start"] = start
+        job.more["size"] = size
+
+    # what is written ----------------------------------------------------------------------------------
+
+    def _move(self, job: Job) -> None:
+        slot = job.slot
+        anchor = self._anchor(slot)
+        lr, decay = self._option(slot.weight, "lr"), self._option(slot.weight, "weight_decay")
+        momentum, step = self._option(anchor, "momentum"), int(self.state[anchor]["step"])
+        if job.table is not None:
+            self._move_table(job, lr, lr * decay, momentum, step)
+            return
+        trained = slot.weight if id(slot.weight) in self._groups else None
+        running = self._running(trained, job.gradient, momentum)
+        of_bias = self._running(slot.bias, job.bias_gradient, momentum)
+        if self.rule == "sheet":
+            ones = torch.ones(1, 1, 1, 1, dtype=job.dtype, device=slot.weight.device)
+            rate, bias_rate = ones * lr, ones * self._option(slot.bias, "lr")
+        else:
+            row = job.more["row"]
+            whole_rate = torch.where(row > 0, job.more["size"] / row.sqrt(), 0.0)
+            whole_rate = (whole_rate * gain(momentum, step))[:, :, None, None]
+            rate = (whole_rate * lr).to(job.dtype)
+            bias_rate = (whole_rate * self._option(slot.bias, "lr")).to(job.dtype)
+        weight = None if trained is None else slot.view(local(trained.detach()))
+        shift = step_rows(job.white, weight, running, of_bias, rate, bias_rate, lr * decay)
+        if slot.bias is not None and shift is not None:
+            bias = local(slot.bias.detach())
+            bias.copy_(bias.to(shift.dtype) + shift.view_as(bias))
+
+    def _running(self, p: Parameter | None, gradient: Tensor | None, keep: float) -> Tensor | None:
+        """The running mean of a gradient, in its shape; the gradient itself where there is no momentum."""
+        if p is None or gradient is None or keep == 0:
+            return gradient
+        state = self.state[p]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(local(p), dtype=gradient.dtype)
+        buffer = state["momentum_buffer"]
+        view = self._views.get(id(p))  # None for a bias
+        seen = buffer.view(gradient.shape) if view is None else view(buffer)
+        if self.rule == "sheet":  # torch.optim.SGD's convention: the sum
+            seen.mul_(keep).add_(gradient)
+        else:
+            seen.lerp_(gradient, 1 - keep)
+        return seen
+
+    def _move_table(self, job: Job, lr: float, decay: float, momentum: float, step: int) -> None:
+        slot, table = job.slot, job.table
+        assert table is not None
+        weight = local(slot.weight.detach())
+        index = table.indices()[0] if table.is_sparse else None
+        values = table.values() if table.is_sparse else table
+        if decay:
+            weight.mul_(1 - decay)
+        if self.rule == "sheet":
+            step_plainly(weight, values, index, lr)
+            return
+        if index is None:
+            running = self._running(slot.weight, slot.view(table), momentum)
+            assert running is not None
+            step_tokens(weight, running[0, :, :, 0].t(), None, job.more, lr * gain(momentum, step))
+        else:  # rows that are not touched have no momentum, so the whole of it is taken at once
+            step_tokens(weight, values, index, job.more, lr * gain(momentum, 0))
+
+
+def gain(momentum: float, step: int) -> float:
+    """What makes a running mean of noise as large as the noise: a step is then `lr` of a row's size.
+
+    Args:
+        momentum: Share that is kept.
+        step: Steps taken, from 1; 0 where the mean is complete.
+
+    Returns:
+        `√((1 + β) / (1 − β))`, over the weight `1 − β^step` of a mean that has just begun.
+
+    Example:
+        >>> round(gain(0.9, 0), 3), gain(0.0, 1)
+        (4.359, 1.0)
+    """
+    begun = 1.0 if step == 0 or momentum == 0 else 1 - momentum**step
+    return math.sqrt((1 + momentum) / (1 - momentum)) / begun
+
+
+def _checked_zero_rows(value: Any) -> float | Literal["raise"]:
+    if value == "raise":
+        return "raise"
+    check_number(
+        "zero_rows", value, 0.0, math.inf, 'a positive number or "raise"', "Give zero_rows=1.0."
+    )
+    if float(value) == 0.0:
+        raise UsageError("zero_rows", value, 'a positive number or "raise"', "Give zero_rows=1.0.")
+    return float(value)

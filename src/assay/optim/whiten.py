@@ -1,0 +1,106 @@
+"""What is known of a weight's inputs, and gradients in the units in which they are white (Theory U5, U8 a)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from assay.optim.moments import Moments, merge, spread
+
+HORIZON = 0.99  # how much of what is known of inputs a step keeps
+
+
+@dataclass(frozen=True)
+class Known:
+    """Running moments of a slot's inputs; float64, one row a port.
+
+    Args:
+        count: Rows that count, `[p]`.
+        mean: μ, `[p, d]`.
+        second: E (x − μ)², `[p, d]`.
+        fourth: E (x − μ)⁴, `[p, d]`.
+    """
+
+    count: Tensor
+    mean: Tensor
+    second: Tensor
+    fourth: Tensor
+
+    @classmethod
+    def nothing(cls, ports: int, width: int, device: torch.device) -> Known:
+        """Before the first batch."""
+        zeros = torch.zeros(ports, width, dtype=torch.float64, device=device)
+        count = torch.zeros(ports, dtype=torch.float64, device=device)
+        return cls(count, zeros, zeros.clone(), zeros.clone())
+
+    def after(self, batches: list[Moments | None], keep: float = HORIZON) -> Known:
+        """With one more step's inputs counted.
+
+        Args:
+            batches: Of each port; None where it saw nothing.
+            keep: How much of what was known stays.
+
+        Returns:
+            New moments.
+        """
+        rows = []
+        for i, batch in enumerate(batches):
+            old = self.count[i], self.mean[i], self.second[i], self.fourth[i]
+            rows.append(old if batch is None else _mixed(*old, batch, keep))
+        count, mean, second, fourth = zip(*rows, strict=True)
+        return Known(*(torch.stack(c) for c in (count, mean, second, fourth)))
+
+    def scales(self) -> Tensor:
+        """s of every feature, `[p, d]`; 0 for a constant one."""
+        return spread(self.second, self.fourth, self.mean)
+
+
+def _mixed(
+    count: Tensor, mean: Tensor, second: Tensor, fourth: Tensor, batch: Moments, keep: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    old = float(count) * keep
+    if old == 0:
+        return count.new_tensor(batch.n), batch.mean, batch.second, batch.fourth
+    # the third moment of what is known is not kept: it only matters where the mean moves
+    before = Moments(old, mean, second, torch.zeros_like(mean), fourth)
+    both = merge((before, batch), (old, batch.n))
+    return count.new_tensor(old + batch.n), both.mean, both.second, both.fourth
+
+
+@dataclass(frozen=True)
+class Whitening:
+    """From a weight's own units to those in which its inputs have mean 0 and scale 1, and back.
+
+    Args:
+        scale: s, `[g, 1, i, 1]`; 0 for a constant feature.
+        inverse: 1 / s, and 0 for a constant feature.
+        offset: μ / s, likewise; None where nothing takes a shift up.
+    """
+
+    scale: Tensor
+    inverse: Tensor
+    offset: Tensor | None
+
+    @classmethod
+    def of(cls, scale: Tensor, mean: Tensor | None, dtype: torch.dtype) -> Whitening:
+        """From s and μ, both float64 `[g, 1, i, 1]`."""
+        inverse = torch.where(scale > 0, 1 / scale, 0.0)
+        offset = None if mean is None else (mean * inverse).to(dtype)
+        return cls(scale.to(dtype), inverse.to(dtype), offset)
+
+    def gradient(self, of_weight: Tensor, of_bias: Tensor | None) -> Tensor:
+        """∂loss/∂W in white units: `(G − g_b μᵀ) / s`.
+
+        Args:
+            of_weight: G, `[g, o, i, k]`.
+            of_bias: g_b, `[g, o, 1, 1]`.
+
+        Returns:
+            A new tensor like G.
+        """
+        white = of_weight * self.inverse
+        if self.offset is not None and of_bias is not None:
+            white.addcmul_(of_bias, self.offset, value=-1)
+        return white
