@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from assay._version import __version__
 
 if TYPE_CHECKING:
-    from assay import init
+    from assay import init, optim
     from assay.builder import Builder
     from assay.certificate.bounds import Bounds, bound
     from assay.certificate.certify import Certificate, certify
@@ -68,6 +68,8 @@ _HOME = {
     "verify": "certificate.verify",
 }
 
+_ROOMS = ("init", "optim")
+
 __all__ = [
     "AssayError",
     "Bounds",
@@ -103,14 +105,15 @@ __all__ = [
     "load",
     "measure_scale",
     "measure_seconds",
+    "optim",
     "report",
     "verify",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "init":
-        return import_module("assay.init")
+    if name in _ROOMS:
+        return import_module(f"assay.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'assay' has no attribute {name!r}")
     return getattr(import_module(f"assay.{_HOME[name]}"), name)

@@ -1,4 +1,4 @@
-"""What the unit-free optimizers share: torch.optim's conventions, and the statistics of every layer's inputs."""
+"""What the unit-free optimizers share: torch.optim's conventions, and statistics of layers' inputs."""
 
 from __future__ import annotations
 
@@ -79,6 +79,8 @@ class UnitOptimizer(Optimizer):
         defaults: Options of a group.
         process_group: Over which ranks statistics are merged; None for all, False for none.
     """
+
+    _centre_all = False  # whether σ is wanted also where no bias takes a shift up
 
     def __init__(
         self,
@@ -195,7 +197,7 @@ class UnitOptimizer(Optimizer):
                 )
         before = {port.name: port for port in self._ports()}
         self._watch.close()
-        self._slots = plan(self._model, set(trained))
+        self._slots = plan(self._model, set(trained), centre_all=self._centre_all)
         strangers = [p for i, p in trained.items() if i not in names]
         self._slots += [whole(f"(no name, {list(p.shape)})", p) for p in strangers]
         for port in self._ports():
@@ -239,12 +241,12 @@ class UnitOptimizer(Optimizer):
             for port in slot.ports:
                 if port.bad is not None or (port.pending is not None and port.pending.bad().any()):
                     raise self._bad_input(port)
-        jobs: list[Job] = []
         fresh: dict[int, Known] = {}
-        for slot in active:
-            jobs.append(self._job(slot, fresh))
+        jobs = [self._job(slot, fresh) for slot in active]
         sums = [job.check for job in jobs]
-        if sums and not bool(torch.isfinite(torch.stack([s.to(sums[0].device) for s in sums])).all()):
+        if sums and not bool(
+            torch.isfinite(torch.stack([s.to(sums[0].device) for s in sums])).all()
+        ):
             raise self._bad_gradient(jobs)
         return jobs
 
@@ -286,7 +288,9 @@ class UnitOptimizer(Optimizer):
             for key in _KNOWN:
                 state[key] = getattr(job.known, key)
         state["step"] = state.get("step", torch.zeros((), dtype=torch.float64)) + 1
-        state.update({key: value for key, value in job.more.items() if key not in self._passing(job)})
+        state.update(
+            {key: value for key, value in job.more.items() if key not in self._passing(job)}
+        )
 
     def _known(self, slot: Slot) -> Known | None:
         if not slot.ports:
@@ -305,12 +309,14 @@ class UnitOptimizer(Optimizer):
         dtype: torch.dtype,
     ) -> Whitening:
         g, _, i, _ = shape
-        centred = bool(slot.ports) and slot.ports[0].centred
+        centred = bool(slot.ports) and slot.ports[0].centred and not self._centre_all
         if known is not None and bool((known.count > 0).all()):
             mean = known.mean.reshape(g, 1, i, 1) if centred else None
             return Whitening.of(self._scales(slot, known).reshape(g, 1, i, 1), mean, dtype)
         if known is not None:
-            self._tell([slot], "the inputs of {} were never seen (the layer is not called as a module)")
+            self._tell(
+                [slot], "the inputs of {} were never seen (the layer is not called as a module)"
+            )
             slot.fallback, slot.note = True, f"{slot.note}: its inputs were never seen"
         source = slot.source
         if source is not None:
@@ -367,6 +373,9 @@ def _of_values(source: Slot, known: Known, centred: bool, dtype: torch.dtype) ->
 
     Weights of attention sum to one, so the mean of an average is that of the values, `W_v μ + b_v`. Their
     scale is bounded by that of a value, `‖(W_v s)[d]‖` for each coordinate d.
+
+    Returns:
+        The units of its inputs.
     """
     weights = source.view(source.weight.detach())[-1, :, :, 0].double()
     scale = (weights * known.scales()[-1]).square().sum(1).sqrt().view(1, 1, -1, 1)

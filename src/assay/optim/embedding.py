@@ -1,4 +1,4 @@
-"""The arithmetic of an embedding: every token has a running size of its own, every coordinate a unit of its own.
+"""The arithmetic of an embedding: each token has a running size of its own, each coordinate a unit.
 
 A coordinate d of all embeddings can be rescaled against the weights that read it, so its step is a share of
 the root mean square `τ[d]` of the coordinate over tokens, and gradients count in units of theirs, `q[d]`.
@@ -21,7 +21,12 @@ REFRESH = 64  # steps after which the size of a sparsely stepped table is measur
 
 
 def measure_tokens(
-    grad: Tensor, weight: Tensor, parameter: Tensor, state: Mapping[str, Any], step: int, keep: float
+    grad: Tensor,
+    weight: Tensor,
+    parameter: Tensor,
+    state: Mapping[str, Any],
+    step: int,
+    keep: float,
 ) -> dict[str, Tensor]:
     """New running sizes of coordinates and tokens.
 
@@ -71,7 +76,11 @@ def measure_tokens(
 
 
 def step_tokens(
-    weight: Tensor, running: Tensor, index: Tensor | None, measured: Mapping[str, Tensor], rate: float
+    weight: Tensor,
+    running: Tensor,
+    index: Tensor | None,
+    measured: Mapping[str, Tensor],
+    rate: float,
 ) -> None:
     """Step the table in place.
 

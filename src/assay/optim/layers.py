@@ -25,7 +25,7 @@ class Reading:
         weight: Name within the module.
         bias: Likewise, or None.
         kind: What arithmetic applies.
-        view: The weight `[groups, outputs, inputs, taps]`, as a view; the bias has `groups · outputs` entries.
+        view: The weight `[groups, outputs, inputs, taps]`, as a view; the bias has one entry an output.
         inputs: Where its inputs are found, one finder a port: each gives `[..., d]`. Empty: no statistics.
         widths: Features of each port.
         note: What a reader of the listing should know.

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 MOST_ROWS = 1024  # of a batch that are looked at; of more, evenly spread ones
-ROUND_OFF = 64 * torch.finfo(torch.float64).eps  # of |mean|: a smaller spread is rounding, not variance
+ROUND_OFF = (
+    64 * torch.finfo(torch.float64).eps
+)  # of |mean|: a smaller spread is rounding, not variance
 
 
 @dataclass(frozen=True)
@@ -123,10 +125,11 @@ def power_of_two(size: Tensor) -> Tensor:
     return torch.where((size > 0) & torch.isfinite(size), power, 1.0)
 
 
-def spread(second: Tensor, fourth: Tensor, mean: Tensor) -> Tensor:
-    """The scale of a feature: s with s² = E d⁴ / E d².
+def scale_of(second: Tensor, fourth: Tensor, mean: Tensor) -> Tensor:
+    """The scale of a feature: `s = (E d⁴)^¼`, d = x − μ.
 
-    For a Gaussian s = √3 σ; for a rare one-hot feature 1, where σ would go to 0 and the step to infinity.
+    For a Gaussian `s = 1.32 σ`. With σ itself a feature that is seldom other than usual (one-hot, with
+    probability p) would take steps 1/p times as long as a common one; with s they are 1/√p times as long.
 
     Args:
         second: E d².
@@ -137,10 +140,10 @@ def spread(second: Tensor, fourth: Tensor, mean: Tensor) -> Tensor:
         s, and 0 for a constant feature.
     """
     constant = second <= (ROUND_OFF * mean) ** 2
-    return torch.where(constant, 0.0, (fourth / second).sqrt())
+    return torch.where(constant, 0.0, fourth.sqrt().sqrt())
 
 
-def spread_of_rows(rows: Tensor, most: int = MOST_ROWS) -> Tensor:
+def sample_rows(rows: Tensor, most: int = MOST_ROWS) -> Tensor:
     """At most `most` evenly spread rows of `[..., d]`.
 
     Args:
@@ -154,7 +157,9 @@ def spread_of_rows(rows: Tensor, most: int = MOST_ROWS) -> Tensor:
     if len(flat) <= most:
         return flat
     step = -(-len(flat) // most)
-    inner = math.prod(rows.shape[1:-1])  # a step that shares a factor with it would meet few positions
+    inner = math.prod(
+        rows.shape[1:-1]
+    )  # a step that shares a factor with it would meet few positions
     while math.gcd(step, inner) > 1:
         step += 1
     return flat[::step]

@@ -65,12 +65,13 @@ class Use:
         return f"{self.path}.{name}" if self.path else name
 
 
-def plan(model: nn.Module, trained: set[int]) -> list[Slot]:
+def plan(model: nn.Module, trained: set[int], *, centre_all: bool = False) -> list[Slot]:
     """Give every trained parameter a rule.
 
     Args:
         model: The model.
         trained: `id` of the parameters that the optimizer has.
+        centre_all: Take moments about the mean also where no bias takes a shift up.
 
     Returns:
         Slots; together they have every trained parameter of the model once.
@@ -78,9 +79,13 @@ def plan(model: nn.Module, trained: set[int]) -> list[Slot]:
     by_weight: dict[int, list[Use]] = {}
     for use in _uses(model):
         by_weight.setdefault(id(use.weight), []).append(use)
-    slots = [_slot(uses, trained) for uses in by_weight.values()]
-    slots = [s for s in slots if id(s.weight) in trained or (s.bias is not None and id(s.bias) in trained)]
-    _one_slot_a_bias(slots)
+    slots = [_slot(uses, trained, centre_all) for uses in by_weight.values()]
+    slots = [
+        s
+        for s in slots
+        if id(s.weight) in trained or (s.bias is not None and id(s.bias) in trained)
+    ]
+    _one_slot_a_bias(slots, centre_all)
     by_id = {id(s.weight): s for s in slots}
     for slot in slots:
         if slot.reading.source is not None:
@@ -145,7 +150,7 @@ def _parameter(module: nn.Module, name: str | None) -> Parameter | None:
     return found if isinstance(found, Parameter) else None
 
 
-def _slot(uses: list[Use], trained: set[int]) -> Slot:
+def _slot(uses: list[Use], trained: set[int], centre_all: bool) -> Slot:
     first = uses[0]
     bias = first.bias if first.bias is not None and id(first.bias) in trained else None
     readings_ = [u.reading for u in uses]
@@ -156,7 +161,9 @@ def _slot(uses: list[Use], trained: set[int]) -> Slot:
         if kinds == {"matrix", "embedding"}:
             token = next(u for u in uses if u.reading.kind == "embedding")
             note = f"tied ({names}), read as an embedding"
-            return Slot(first.named(first.reading.weight), first.weight, None, token.reading, note=note)
+            return Slot(
+                first.named(first.reading.weight), first.weight, None, token.reading, note=note
+            )
         if len({id(u.bias) for u in uses}) > 1:
             bias = None
             note = f"tied ({names}), with different biases, so not centred"
@@ -164,7 +171,7 @@ def _slot(uses: list[Use], trained: set[int]) -> Slot:
             note = f"{note}, tied ({names})"
     reading = first.reading
     # a bias that is not trained cannot take a shift up
-    centred = bias is not None and reading.kind == "matrix"
+    centred = (bias is not None or centre_all) and reading.kind == "matrix"
     name = first.named(reading.weight)
     ports = tuple(
         Port(name if len(reading.widths) == 1 else f"{name}[{i}]", width, centred)
@@ -179,14 +186,14 @@ def _slot(uses: list[Use], trained: set[int]) -> Slot:
     return slot
 
 
-def _one_slot_a_bias(slots: list[Slot]) -> None:
+def _one_slot_a_bias(slots: list[Slot], centre_all: bool) -> None:
     """A bias that several weights share goes with the first of them."""
     seen: set[int] = set()
     for slot in slots:
         if slot.bias is not None and id(slot.bias) in seen:
             slot.bias = None
             for port in slot.ports:
-                port.centred = False
+                port.centred = centre_all
         elif slot.bias is not None:
             seen.add(id(slot.bias))
 

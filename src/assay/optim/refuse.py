@@ -34,7 +34,14 @@ def check_model(who: str, model: Any) -> None:
 
 
 def check_number(
-    name: str, value: Any, low: float, high: float, expected: str, remedy: str, *, open_end: bool = True
+    name: str,
+    value: Any,
+    low: float,
+    high: float,
+    expected: str,
+    remedy: str,
+    *,
+    open_end: bool = True,
 ) -> None:
     """That an option is a number in a range.
 
@@ -55,5 +62,5 @@ def check_number(
     except (TypeError, ValueError):
         number = math.nan
     inside = low <= number < high if open_end else low <= number <= high
-    if isinstance(value, bool) or isinstance(value, str) or not inside:
+    if isinstance(value, bool | str) or not inside:
         raise UsageError(name, value, expected, remedy)

@@ -26,19 +26,19 @@ FASTEST = 0.1  # rates from here on were seen to end in NaN
 class UnitSGD(UnitOptimizer):
     """SGD in white units: no unit of the data, of hidden layers, of the loss or of the targets matters.
 
-    With `μ`, `s` of each input (`s² = E d⁴ / E d²`, `d = x − μ`), `G = ∂loss/∂W`, `g_b = ∂loss/∂b` and
+    With `μ`, `s` of each input (`s⁴ = E d⁴`, `d = x − μ`), `G = ∂loss/∂W`, `g_b = ∂loss/∂b` and
     momentum m over both, the step of output i is
 
         Ĝ = (m_G − m_b μᵀ) / s,      ΔW[i] = −lr ‖W[i] s‖ / γ[i] · Ĝ[i] / s,
         Δb[i] = −lr ‖W[i] s‖ / γ[i] · m_b[i] − ΔW[i] μ,
 
-    with γ[i] the root mean square over steps of the norm of the whitened gradient of output i. `lr` has no unit: it is the
-    change of a row of weights in one step, as a share of its size. Measured in any other units, `ΔW x + Δb`
-    is the same function.
+    with γ[i] the root mean square over steps of the norm of the whitened gradient of output i. `lr` has no
+    unit: it is the change of a row of weights in one step, as a share of its size. In any other units the
+    step is the same function `ΔW x + Δb`.
 
     Args:
         model: The model: its layers' inputs are watched by forward hooks, in training mode only.
-        lr: Rate without a unit, below 0.1; for `rule="sheet"` any, in the unit weight² / loss of white inputs.
+        lr: Rate without a unit, below 0.1; for `rule="sheet"` any.
         momentum: Share of the running gradient that a step keeps; by default 0.9, and 0 for the sheet's rule.
         weight_decay: Decoupled: weights shrink by `lr · weight_decay`, and biases take up what that shifts.
         rule: "unit", or "sheet" for exactly `W[i,j] ← W[i,j] − (η / σ[j]²) g[i] x[j]`.
@@ -79,11 +79,15 @@ class UnitSGD(UnitOptimizer):
             raise UsageError("rule", rule, '"unit" or "sheet"', "Leave it out for the unit rule.")
         if sigma is not None and rule != "sheet":
             raise UsageError(
-                "sigma", verbatim("given"), 'rule="sheet" beside it', "Leave sigma out, or name the rule."
+                "sigma",
+                verbatim("given"),
+                'rule="sheet" beside it',
+                "Leave sigma out, or name the rule.",
             )
         if momentum is None:
             momentum = 0.9 if rule == "unit" else 0.0
         self.rule = rule
+        self._centre_all = rule == "sheet"  # σ is a spread about the mean (Theory U5)
         self._sigma = {} if sigma is None else dict(sigma)
         self._zero_rows = _checked_zero_rows(zero_rows)
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
@@ -97,10 +101,14 @@ class UnitSGD(UnitOptimizer):
             expected, remedy = "a number from 0 to below 0.1", "Give lr=0.01; it has no unit."
             check_number("lr", group["lr"], 0.0, FASTEST, expected, remedy)
         else:
-            check_number("lr", group["lr"], 0.0, math.inf, "a finite number of at least 0", "Give lr=0.01.")
+            check_number(
+                "lr", group["lr"], 0.0, math.inf, "a finite number of at least 0", "Give lr=0.01."
+            )
         for name in ("momentum", "weight_decay"):
             top = 1.0 if name == "momentum" else math.inf
-            expected = "a number from 0 to below 1" if name == "momentum" else "a number of at least 0"
+            expected = (
+                "a number from 0 to below 1" if name == "momentum" else "a number of at least 0"
+            )
             check_number(name, group[name], 0.0, top, expected, f"Give {name}=0.")
 
     def _check_sigma(self) -> None:
@@ -108,20 +116,27 @@ class UnitSGD(UnitOptimizer):
         for name, value in self._sigma.items():
             if name not in known:
                 listed = ", ".join(known) or "no weight at all"
-                raise UsageError("sigma", name, f"the name of a weight with inputs ({listed})", "Rename it.")
+                raise UsageError(
+                    "sigma", name, f"the name of a weight with inputs ({listed})", "Rename it."
+                )
             shape = (len(known[name].ports), known[name].ports[0].width)
             sigma = torch.as_tensor(value, dtype=torch.float64)
             if sigma.numel() != shape[0] * shape[1] or not bool((sigma >= 0).all()):
                 raise UsageError(
-                    f"sigma[{name!r}]", value, f"{shape[0] * shape[1]} numbers of at least 0", "Give x.std(0)."
+                    f"sigma[{name!r}]",
+                    value,
+                    f"{shape[0] * shape[1]} numbers of at least 0",
+                    "Give x.std(0).",
                 )
             self._sigma[name] = sigma.reshape(shape)
 
     # what is measured ---------------------------------------------------------------------------------
 
     def _scales(self, slot: Slot, known: Known) -> Tensor:
+        if self.rule == "unit":
+            return known.scales()
         given = self._sigma.get(slot.name)
-        return known.scales() if given is None else given.to(known.mean.device)
+        return known.deviations() if given is None else given.to(known.mean.device)
 
     def _measure(self, job: Job) -> None:
         slot, state = job.slot, self._state_of(job.slot)

@@ -1,4 +1,4 @@
-"""Watches what goes into layers while a model trains: hooks that count a batch once, when it is differentiated.
+"""Watches what goes into layers while a model trains: a batch counts once, when it is differentiated.
 
 A forward pass computes the moments of what it was given and leaves them with its output; they count when a
 gradient arrives there. So a pass without gradients, in evaluation mode or without a backward does not
@@ -15,9 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from assay.optim.moments import Moments, spread_of_rows
+from assay.optim.moments import Moments, sample_rows
 
-Inputs = Callable[[Any, Any, Any], Any]  # (args, kwargs, output) to a tensor with features last, or None
+Inputs = Callable[
+    [Any, Any, Any], Any
+]  # (args, kwargs, output) to a tensor with features last, or None
 
 
 @dataclass
@@ -69,7 +71,7 @@ class Port:
         """
         if x.numel() == 0:
             return None
-        rows = spread_of_rows(x.detach())
+        rows = sample_rows(x.detach())
         moments = Moments.of(rows, centred=self.centred)
         bad = None
         if moments.bad().any():
@@ -95,7 +97,9 @@ class Hook:
         inputs: For each port, how to find it.
     """
 
-    def __init__(self, watch: Watch | None, ports: Sequence[Port], inputs: Sequence[Inputs]) -> None:
+    def __init__(
+        self, watch: Watch | None, ports: Sequence[Port], inputs: Sequence[Inputs]
+    ) -> None:
         self.watch = weakref.ref(watch) if watch is not None else _nobody
         self.ports, self.inputs = tuple(ports), tuple(inputs)
 
@@ -115,7 +119,7 @@ def _nobody() -> None:
     return None
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _observe(hook: Hook, args: Any, kwargs: Any, output: Any) -> None:
     answer = _first_tensor(output)
     if answer is None or not answer.requires_grad:

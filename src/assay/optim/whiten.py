@@ -1,4 +1,4 @@
-"""What is known of a weight's inputs, and gradients in the units in which they are white (Theory U5, U8 a)."""
+"""What is known of a weight's inputs, and gradients in units that make them white (Theory U5, U8 a)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from assay.optim.moments import Moments, merge, spread
+from assay.optim.moments import ROUND_OFF, Moments, merge, scale_of
 
 HORIZON = 0.99  # how much of what is known of inputs a step keeps
 
@@ -52,9 +52,14 @@ class Known:
         count, mean, second, fourth = zip(*rows, strict=True)
         return Known(*(torch.stack(c) for c in (count, mean, second, fourth)))
 
+    def deviations(self) -> Tensor:
+        """σ of every feature, `[p, d]`; 0 for a constant one."""
+        constant = self.second <= (ROUND_OFF * self.mean) ** 2
+        return torch.where(constant, 0.0, self.second.sqrt())
+
     def scales(self) -> Tensor:
-        """s of every feature, `[p, d]`; 0 for a constant one."""
-        return spread(self.second, self.fourth, self.mean)
+        """The scale s of every feature, `[p, d]`; 0 for a constant one."""
+        return scale_of(self.second, self.fourth, self.mean)
 
 
 def _mixed(
