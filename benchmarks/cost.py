@@ -1,8 +1,8 @@
 """How long a formula takes beside one pass of torch's FlopCounterMode, and whether the two agree.
 
-For each model: seconds to derive the whole formula, seconds of one FlopCounterMode pass (forward and
-backward, without data) at the base sizes, their ratio, and the largest relative difference at sizes that
-were not probed. Both run in this process, one after the other; the smaller of two times is taken.
+For each model: seconds of computing to derive the whole formula, seconds of one FlopCounterMode pass
+(forward and backward, without data) at the base sizes, their ratio, and the largest relative difference at
+sizes that were not probed. Both run in this process; the smaller of two times of the pass is taken.
 
 Run: python benchmarks/cost.py [NAME …]
 """
@@ -110,14 +110,14 @@ MODELS: Mapping[str, Callable[[], Builder]] = {
 
 def counted(build: Builder, sizes: Mapping[str, int]) -> tuple[int, int, float]:
     """Flops of forward and backward by FlopCounterMode on fake tensors, and seconds."""
-    start = time.perf_counter()
+    start = time.process_time()
     with unfused(), FakeTensorMode(allow_non_fake_inputs=True):
         subject = build(**sizes)
         with FlopCounterMode(display=False) as forward:
             objective = subject.objective(subject.forward())
         with FlopCounterMode(display=False) as backward:
             objective.backward()
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     return forward.get_total_flops(), backward.get_total_flops(), seconds
 
 
@@ -131,9 +131,9 @@ def main(names: list[str]) -> None:
         build = MODELS[name]()
         counted(build, build.sizes)
         single = min(counted(build, build.sizes)[2] for _ in range(2))
-        start = time.perf_counter()
+        start = time.process_time()
         cost = assay.derive_cost(build)
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
         worst = 0.0
         for factor in (1, 3, 5):
             sizes = {k: v * factor + (factor > 1 and k in "nh") for k, v in build.sizes.items()}

@@ -155,7 +155,7 @@ class _Search:
 
     def _straight(self, i: int, law: Law, laws: Laws) -> bool:
         """Whether a law of powers explains the counts along one size near its least values."""
-        axis, tried = law.axis(self._samples.names[i]), [law.value(k) for k in (5, 6, 9)]
+        axis, tried = law.axis(self._samples.names[i]), [law.value(k) for k in (5, 9)]
         try:
             return not unexplained(i, axis, tried, laws, self._samples)
         except Fails:

@@ -16,7 +16,7 @@ from assay.cost.count import PEAK, Key
 from assay.cost.formula import Formula
 from assay.cost.interpolate import Interpolant
 from assay.cost.piece import Piece, Range
-from assay.cost.polynomial import Polynomial, add
+from assay.cost.polynomial import Monomial, Polynomial, add
 
 Sizes = dict[str, int]
 
@@ -189,12 +189,7 @@ def _doublings(spans: Mapping[str, Range]) -> list[Sizes]:
 
 def _table(polynomials: list[Polynomial], grid: list[Sizes]) -> NDArray[np.float64]:
     """The values `[sizes, polynomials]`, in floating point."""
-    monomials = sorted({monomial for p in polynomials for monomial in p.terms})
-    at = {monomial: k for k, monomial in enumerate(monomials)}
-    weights = np.zeros((len(monomials), len(polynomials)))
-    for column, polynomial in enumerate(polynomials):
-        for monomial, coefficient in polynomial.terms.items():
-            weights[at[monomial], column] = coefficient
+    monomials, weights = _monomials(polynomials), _coefficients(polynomials)
     values = [
         [prod(float(atom.value(sizes)) ** power for atom, power in m) for m in monomials]
         for sizes in grid
@@ -204,9 +199,25 @@ def _table(polynomials: list[Polynomial], grid: list[Sizes]) -> NDArray[np.float
 
 def _undominated(rivals: tuple[Polynomial, ...]) -> list[Polynomial]:
     """Without those that another exceeds term by term; sizes and floors of them are not negative."""
-    kept: list[Polynomial] = []
     ranked = sorted(rivals, key=lambda p: -sum(p.terms.values()))
-    for one in ranked:
-        if not any(all(c >= 0 for c in (other - one).terms.values()) for other in kept):
+    weights = _coefficients(ranked)  # [monomials, polynomials]
+    kept: list[int] = []
+    for one in range(len(ranked)):
+        above = weights[:, kept] >= weights[:, one, None]
+        if not above.all(axis=0).any():
             kept.append(one)
-    return kept or [Polynomial()]
+    return [ranked[k] for k in kept] or [Polynomial()]
+
+
+def _coefficients(polynomials: list[Polynomial]) -> NDArray[np.float64]:
+    """The coefficients `[monomials, polynomials]`, in floating point; monomials as `_monomials` has them."""
+    at = {monomial: k for k, monomial in enumerate(_monomials(polynomials))}
+    weights = np.zeros((len(at), len(polynomials)))
+    for column, polynomial in enumerate(polynomials):
+        for monomial, coefficient in polynomial.terms.items():
+            weights[at[monomial], column] = coefficient
+    return weights
+
+
+def _monomials(polynomials: list[Polynomial]) -> list[Monomial]:
+    return sorted({monomial for p in polynomials for monomial in p.terms})

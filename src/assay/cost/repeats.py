@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 _PLAIN = (int, float, complex, str, bytes, tuple, list, dict, set, frozenset, type(None))
-_LEAST = 6  # equal layers in a row, below which nothing is gained
+_LEAST = 5  # equal layers in a row, below which nothing is gained
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def find_stacks(model: nn.Module) -> tuple[Stack, ...]:
         model: The model.
 
     Returns:
-        The longest run of each container, where it has at least six layers.
+        The longest run of each container, where it has at least five layers.
     """
     found: list[Stack] = []
     for path, module in model.named_modules():
