@@ -20,11 +20,11 @@ from twins import (
 )
 
 import assay
-from assay.optim import UnitSGD
+from assay.optim import UnitMuon, UnitSGD
 from assay.update.world import Problem
 
 DECAYED = functools.partial(UnitSGD, weight_decay=0.5)
-MAKERS = [UnitSGD, DECAYED]
+MAKERS = [UnitSGD, DECAYED, functools.partial(UnitMuon, weight_decay=0.5)]
 KEPT = {"input scale", "input shift", "hidden scale", "loss unit", "target unit"}
 DYADIC = {
     "inputs": lambda r: inputs_times(r, factors(5, 2.0, 0.25, 2.0**10, 1.0)),

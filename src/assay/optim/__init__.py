@@ -6,11 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from assay.optim.unit_muon import UnitMuon
     from assay.optim.unit_sgd import UnitSGD
 
-_HOME = {"UnitSGD": "unit_sgd"}
+_HOME = {"UnitMuon": "unit_muon", "UnitSGD": "unit_sgd"}
 
-__all__ = ["UnitSGD"]
+__all__ = ["UnitMuon", "UnitSGD"]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,7 +6,7 @@ gradient and momentum from memory about as often as a fused kernel would.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -72,8 +72,8 @@ def weight_norms(white: Whitening, weight: Tensor, dtype: torch.dtype) -> Tensor
 def step_rows(
     white: Whitening,
     weight: Tensor | None,
-    running: Tensor | None,
-    bias_running: Tensor | None,
+    direction: Callable[[slice], Tensor] | None,
+    bias_direction: Tensor | None,
     rate: Tensor,
     bias_rate: Tensor,
     decay: float,
@@ -83,31 +83,30 @@ def step_rows(
     Args:
         white: The units.
         weight: `[g, o, i, k]`; None where only the bias is trained.
-        running: The running gradient of the weight, likewise.
-        bias_running: That of the bias `[g, o, 1, 1]`, or None.
-        rate: By which the whitened gradient of each output is multiplied, `[g, o, 1, 1]` or one for all.
+        direction: Against which white weights go, of some outputs: a new tensor `[g, o, i, k]`.
+        bias_direction: Likewise for the bias `[g, o, 1, 1]`, or None.
+        rate: By which each output's direction is multiplied, `[g, o, 1, 1]` or one for all.
         bias_rate: Likewise for the bias.
         decay: By which share weights shrink.
 
     Returns:
         What is to be added to the bias, `[g, o, 1, 1]`; None where there is none.
     """
-    shift = None if bias_running is None else -(bias_rate * bias_running)
-    if weight is None or running is None:
+    shift = None if bias_direction is None else -(bias_rate * bias_direction)
+    if weight is None or direction is None:
         return shift
     offset = white.offset if shift is not None else None
     for rows in blocks(weight.shape):
-        block, now = weight[:, rows], running[:, rows]
-        wide = block.to(now.dtype)
+        block = weight[:, rows]
+        wide = block.to(white.scale.dtype)
         if decay:
             shrunk = wide * (white.scale * (decay * white.inverse))  # constant features stay
             if shift is not None and offset is not None:
                 shift[:, rows] += _along(shrunk, offset * white.scale)
-        bias = None if shift is None else bias_running[:, rows]  # type: ignore[index]
-        direction = white.gradient(now, bias).mul_(rate if rate.numel() == 1 else rate[:, rows])
+        step = direction(rows).mul_(rate if rate.numel() == 1 else rate[:, rows])
         if shift is not None and offset is not None:
-            shift[:, rows] += _along(direction, offset)
-        moved = torch.addcmul(wide, direction, white.inverse, value=-1)
+            shift[:, rows] += _along(step, offset)
+        moved = torch.addcmul(wide, step, white.inverse, value=-1)
         if decay:
             moved -= shrunk
         block.copy_(moved)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -210,14 +210,31 @@ class UnitSGD(UnitOptimizer):
         else:
             row = job.more["row"]
             whole_rate = torch.where(row > 0, job.more["size"] / row.sqrt(), 0.0)
-            whole_rate = (whole_rate * gain(momentum, step))[:, :, None, None]
+            whole_rate = (whole_rate * self._gain(job, momentum, step))[:, :, None, None]
             rate = (whole_rate * lr).to(job.dtype)
             bias_rate = (whole_rate * self._option(slot.bias, "lr")).to(job.dtype)
         weight = None if trained is None else slot.view(local(trained.detach()))
-        shift = step_rows(job.white, weight, running, of_bias, rate, bias_rate, lr * decay)
+        direction, of_bias = self._direction(job, running, of_bias)
+        shift = step_rows(job.white, weight, direction, of_bias, rate, bias_rate, lr * decay)
         if slot.bias is not None and shift is not None:
             bias = local(slot.bias.detach())
             bias.copy_(bias.to(shift.dtype) + shift.view_as(bias))
+
+    def _gain(self, job: Job, momentum: float, step: int) -> float:
+        return gain(momentum, step)
+
+    def _direction(
+        self, job: Job, running: Tensor | None, of_bias: Tensor | None
+    ) -> tuple[Callable[[slice], Tensor] | None, Tensor | None]:
+        """Against which white weights and biases go, before rates."""
+        if running is None:
+            return None, of_bias
+
+        def white(rows: slice) -> Tensor:
+            bias = None if of_bias is None else of_bias[:, rows]
+            return job.white.gradient(running[:, rows], bias)
+
+        return white, of_bias
 
     def _running(self, p: Parameter | None, gradient: Tensor | None, keep: float) -> Tensor | None:
         """The running mean of a gradient, in its shape; the gradient itself where there is no momentum."""

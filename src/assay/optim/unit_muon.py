@@ -1,0 +1,96 @@
+"""Muon in white units."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from assay.errors import UsageError, verbatim
+from assay.optim.base import Job
+from assay.optim.distributed import Group, is_sharded
+from assay.optim.orthogonal import orthogonalised
+from assay.optim.unit_sgd import UnitSGD
+
+
+class UnitMuon(UnitSGD):
+    """Muon with inputs and gradients in white units: the step of a matrix is orthogonal, and has no units.
+
+    As `UnitSGD`, but the running gradient of a matrix, whitened by its inputs on one side and by the size
+    of each output's gradient on the other, is replaced by the nearest orthogonal matrix O:
+
+        X[i] = [Ĝ[i], m_b[i]] / γ[i],      O = orthogonalised(X),      ΔW[i] = −lr ‖W[i] s‖ O[i] / s.
+
+    The bias stands as one more column. Embeddings, norms and whatever has no rule are stepped as
+    `UnitSGD` does. An orthogonal step costs about ten matrix products of the weight's own size.
+
+    Args:
+        model: The model: its layers' inputs are watched by forward hooks, in training mode only.
+        lr: Rate without a unit, below 0.1.
+        momentum: Share of the running gradient that a step keeps.
+        weight_decay: Decoupled: weights shrink by `lr · weight_decay`, and biases take up what that shifts.
+        zero_rows: As for `UnitSGD`.
+        params: What to train, as any torch optimizer takes it; by default all that requires gradients.
+        process_group: Over which ranks statistics are merged: None for all of them, False for none.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 1))
+        >>> optimizer = UnitMuon(net)
+        >>> net(torch.randn(16, 3)).square().mean().backward()
+        >>> optimizer.step()
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        lr: float | Tensor = 0.01,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        *,
+        zero_rows: float | Literal["raise"] = 1.0,
+        params: Iterable[Any] | None = None,
+        process_group: Group = None,
+    ) -> None:
+        super().__init__(
+            model,
+            lr,
+            momentum,
+            weight_decay,
+            zero_rows=zero_rows,
+            params=params,
+            process_group=process_group,
+        )
+
+    def _measure(self, job: Job) -> None:
+        if job.slot.kind == "matrix" and is_sharded(job.slot.weight):
+            raise UsageError(
+                f"parameter {job.slot.name}",
+                verbatim("a DTensor"),
+                "a whole matrix, because an orthogonal step needs all of its rows",
+                "Train it with UnitSGD, or leave its layer out of fully_shard.",
+            )
+        super()._measure(job)
+
+    def _gain(self, job: Job, momentum: float, step: int) -> float:
+        # an orthogonal matrix has the same size whatever the momentum was
+        return 1.0 if job.slot.kind == "matrix" else super()._gain(job, momentum, step)
+
+    def _direction(
+        self, job: Job, running: Tensor | None, of_bias: Tensor | None
+    ) -> tuple[Callable[[slice], Tensor] | None, Tensor | None]:
+        if job.slot.kind != "matrix" or running is None:
+            return super()._direction(job, running, of_bias)
+        row = job.more["row"].sqrt()
+        unit = torch.where(row > 0, 1 / row, 0.0)[:, :, None, None].to(job.dtype)
+        size = row[:, :, None, None].to(job.dtype)  # the rate divides by it once more
+        white = job.white.gradient(running, of_bias).mul_(unit)
+        columns = white.flatten(2)
+        if of_bias is not None:
+            columns = torch.cat([columns, (of_bias * unit).flatten(2)], 2)
+        step = orthogonalised(columns)
+        if of_bias is not None:
+            step, of_bias = step[:, :, :-1], step[:, :, -1:].unsqueeze(-1) * size
+        whole = step.reshape(white.shape) * size
+        return lambda rows: whole[:, rows], of_bias
