@@ -19,6 +19,7 @@ from assay.optim.refuse import NotFinite, check_model
 from assay.optim.watch import Watch
 from assay.optim.whiten import Known, Whitening
 
+_ON_CPU = ("step", "count")
 _KNOWN = ("count", "mean", "second", "fourth")
 
 
@@ -126,7 +127,8 @@ class UnitOptimizer(Optimizer):
         for number, p in zip(numbers, mine, strict=True):
             for key, value in state_dict["state"].get(number, {}).items():
                 if isinstance(value, Tensor):
-                    self.state[p][key] = value.detach().clone().to(p.device)
+                    device = "cpu" if key in _ON_CPU else p.device
+                    self.state[p][key] = value.detach().clone().to(device)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

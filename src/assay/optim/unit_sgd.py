@@ -171,6 +171,8 @@ class UnitSGD(UnitOptimizer):
         if start is not None:
             size = torch.maximum(size, start)
         stuck = (size == 0) & (row > 0)
+        if "step" not in state and not bool((job.white.scale > 0).any()):
+            stuck = torch.zeros_like(stuck)  # after one row no feature has a scale yet
         if bool(stuck.any()):
             slot = job.slot
             if self._zero_rows == "raise":

@@ -71,12 +71,12 @@ class Port:
         """
         if x.numel() == 0:
             return None
-        rows = sample_rows(x.detach())
-        moments = Moments.of(rows, centred=self.centred)
-        bad = None
-        if moments.bad().any():
-            bad = _find_bad(x.detach())
-        return moments, bad
+        x = x.detach()
+        moments = Moments.of(sample_rows(x), centred=self.centred)
+        # elsewhere looking would wait for the device, and a step finds out anyway, without the row
+        if x.device.type == "cpu" and (bool(moments.bad().any()) or not torch.isfinite(x.sum())):
+            return moments, _find_bad(x)
+        return moments, None
 
 
 def _find_bad(x: Tensor) -> Bad | None:

@@ -32,7 +32,7 @@ class Known:
     def nothing(cls, ports: int, width: int, device: torch.device) -> Known:
         """Before the first batch."""
         zeros = torch.zeros(ports, width, dtype=torch.float64, device=device)
-        count = torch.zeros(ports, dtype=torch.float64, device=device)
+        count = torch.zeros(ports, dtype=torch.float64)  # on the CPU, to be read without waiting
         return cls(count, zeros, zeros.clone(), zeros.clone())
 
     def after(self, batches: list[Moments | None], keep: float = HORIZON) -> Known:
