@@ -1,7 +1,7 @@
 """The four trainings of benchmarks/optimizers.py, each in clean, standardised and mangled units.
 
-A mangled model starts as the same function: inputs and hidden units are multiplied by factors, and the weights that read
-or write them are divided. Tokens have no unit, so there only hidden units and the loss are mangled.
+A mangled model starts as the same function: inputs and hidden units are multiplied by factors, and the
+weights that read them are divided. Tokens have no unit, so there only hidden units and the loss are mangled.
 """
 
 from __future__ import annotations

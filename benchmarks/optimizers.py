@@ -2,8 +2,9 @@
 
 Four trainings in clean, standardised and mangled units. For SGD with momentum, Adam and Muon the rate is
 tuned in each of them: powers of two around a usual one, further while the best is at the edge, by the
-validation loss of one seed. UnitSGD and UnitMuon have their one default rate everywhere. Then five other seeds each, of
-which the test loss is computed once. Every finished run is a line of the results file, and is not run again.
+validation loss of one seed. UnitSGD and UnitMuon have their one default rate everywhere. Then five other
+seeds each, of which the test loss is computed once. Every finished run is a line of the results file, and is
+not run again.
 
 Run: python benchmarks/optimizers.py [--results optimizers.jsonl] [--only mlp letters] [--table]
 (about 40 minutes of one core)
@@ -155,9 +156,8 @@ def main() -> None:
     for task in asked.only:
         for condition in TASKS[task][1]:
             measure(results, task, condition, rows.append)
-    print(
-        f"\n{'task':<11}{'units':<13}{'':<9}{'rate':>8}{'test loss':>9}{'':>8}{'/Adam':>9}{'/Muon':>9}{'s':>8}"
-    )
+    head = f"{'task':<11}{'units':<13}{'':<9}{'rate':>8}{'test loss':>9}{'':>8}"
+    print(f"\n{head}{'/Adam':>9}{'/Muon':>9}{'s':>8}")
     print("\n".join(rows))
 
 

@@ -76,14 +76,12 @@ def test_one_hot_and_rare_features(make):
 @pytest.mark.parametrize("make", MAKERS)
 def test_heavy_tails(make):
     torch.manual_seed(0)
-    x = torch.distributions.StudentT(1.0).sample((512, 4))
+    x = torch.distributions.StudentT(2.0).sample((512, 4))  # without a variance
     y = linear_task(x.tanh())
     model = net()
-    middle = lambda: float((model(x) - y).detach().square().median())  # noqa: E731  (outliers)
-    first = middle()
-    fit(model, make(model), x, y, steps=300)
+    first = float((model(x) - y).detach().square().mean() / y.var())
+    assert fit(model, make(model), x, y, steps=300) < 0.5 * first
     assert all(torch.isfinite(p).all() for p in model.parameters())
-    assert middle() < 0.5 * first
 
 
 @pytest.mark.parametrize("make", MAKERS)
@@ -189,7 +187,7 @@ def test_a_head_of_zeros_can_be_refused(make):
 @pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize("lr", [0.1, 1.0, -0.01, float("nan"), "fast", True])
 def test_rates_that_end_in_nan_are_refused(make, lr):
-    with pytest.raises(UsageError, match="below 0.1"):
+    with pytest.raises(UsageError, match=r"without a unit, from 0 to below .*0\.1"):
         make(net(), lr=lr)
 
 
@@ -198,7 +196,7 @@ def test_a_rate_that_a_schedule_raises_too_far_is_refused():
     optimizer = UnitSGD(model)
     optimizer.param_groups[0]["lr"] = 0.5
     model(torch.randn(8, 4)).square().mean().backward()
-    with pytest.raises(UsageError, match="below 0.1"):
+    with pytest.raises(UsageError, match=r"below 1 − momentum = 0\.1"):
         optimizer.step()
 
 

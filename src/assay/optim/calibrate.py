@@ -21,10 +21,11 @@ def calibrate_(
 ) -> tuple[str, ...]:
     """Write the weights that read the data as if they had been drawn for standardised data, in place.
 
-    Initialisers draw weights for inputs of mean 0 and variance 1. Every layer that reads an input of the model as it is gets
-    `W[i,j] ← W[i,j] / σ[j]` and `b ← b − W μ` (Theory U5: W has the inverse unit of x), so that the model starts as
-    the one that is drawn on standardised data, whatever the units. Weights of constant features become 0, as
-    no step would ever move them. Call it once, before training: a second call would divide once more.
+    Initialisers draw weights for inputs of mean 0 and variance 1. Every layer that reads an input of the
+    model as it is gets `W[i,j] ← W[i,j] / σ[j]` and `b ← b − W μ` (Theory U5: W has the inverse unit of x), so
+    that the model starts as the one that is drawn on standardised data, whatever the units. Weights of
+    constant features become 0, as no step would ever move them. Call it once, before training: a second call
+    would divide once more.
 
     Args:
         model: With weights as they were drawn.
@@ -65,7 +66,7 @@ def calibrate_(
             "model",
             verbatim(type(model).__name__),
             "a layer of a known kind that reads an input of the model as it is",
-            "Inputs that are tokens have no unit; where inputs are converted first, calibrate the part behind.",
+            "Inputs that are tokens have no unit; where inputs are converted first, give the part behind.",
         )
     chosen = [slot for slot in slots if id(slot) in seen]
     for slot in chosen:
@@ -139,7 +140,7 @@ def _read(
 @torch.no_grad()
 def _rewrite(slot: Slot, moments: list[Moments | None]) -> None:
     weight = slot.view(slot.weight)
-    g, o, i, _ = weight.shape
+    g, _, i, _ = weight.shape
     nothing = Known.nothing(len(slot.ports), slot.ports[0].width, slot.weight.device)
     known = nothing.after(moments)
     read = (known.count > 0).view(-1, 1)

@@ -32,4 +32,5 @@ def orthogonalised(matrices: Tensor, steps: int = STEPS) -> Tensor:
         square = x @ x.mT
         x = _A * x + (_B * square + _C * square @ square) @ x
     x = x.mT if m > n else x
-    return x * max(1.0, m / n) ** 0.5
+    scaled: Tensor = x * max(1.0, m / n) ** 0.5
+    return scaled

@@ -15,6 +15,9 @@ from assay.optim.orthogonal import orthogonalised
 from assay.optim.unit_sgd import UnitSGD
 
 
+FASTEST = 0.1  # rates from here on were seen to end in NaN
+
+
 class UnitMuon(UnitSGD):
     """Muon with inputs and gradients in white units: the step of a matrix is orthogonal, and has no units.
 
@@ -45,7 +48,7 @@ class UnitMuon(UnitSGD):
     def __init__(
         self,
         model: nn.Module,
-        lr: float | Tensor = 0.01,
+        lr: float | Tensor = 0.02,
         momentum: float = 0.9,
         weight_decay: float = 0.0,
         *,
@@ -72,6 +75,9 @@ class UnitMuon(UnitSGD):
                 "Train it with UnitSGD, or leave its layer out of fully_shard.",
             )
         super()._measure(job)
+
+    def _fastest(self, momentum: float) -> tuple[float, str]:
+        return FASTEST, f"a number without a unit, from 0 to below {FASTEST}"
 
     def _gain(self, job: Job, momentum: float, step: int) -> float:
         # an orthogonal matrix has the same size whatever the momentum was

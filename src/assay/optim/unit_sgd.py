@@ -38,7 +38,7 @@ class UnitSGD(UnitOptimizer):
 
     Args:
         model: The model: its layers' inputs are watched by forward hooks, in training mode only.
-        lr: Rate without a unit, below 0.1; for `rule="sheet"` any.
+        lr: Rate without a unit, below `1 − momentum`; for `rule="sheet"` any.
         momentum: Share of the running gradient that a step keeps; by default 0.9, and 0 for the sheet's rule.
         weight_decay: Decoupled: weights shrink by `lr · weight_decay`, and biases take up what that shifts.
         rule: "unit", or "sheet" for exactly `W[i,j] ← W[i,j] − (η / σ[j]²) g[i] x[j]`.
@@ -97,19 +97,26 @@ class UnitSGD(UnitOptimizer):
     # checks -------------------------------------------------------------------------------------------
 
     def _check_group(self, group: dict[str, Any]) -> None:
-        if self.rule == "unit":
-            expected, remedy = "a number from 0 to below 0.1", "Give lr=0.01; it has no unit."
-            check_number("lr", group["lr"], 0.0, FASTEST, expected, remedy)
-        else:
-            check_number(
-                "lr", group["lr"], 0.0, math.inf, "a finite number of at least 0", "Give lr=0.01."
-            )
-        for name in ("momentum", "weight_decay"):
-            top = 1.0 if name == "momentum" else math.inf
-            expected = (
-                "a number from 0 to below 1" if name == "momentum" else "a number of at least 0"
-            )
-            check_number(name, group[name], 0.0, top, expected, f"Give {name}=0.")
+        check_number(
+            "momentum", group["momentum"], 0.0, 1.0, "a number from 0 to below 1", "Give 0.9."
+        )
+        check_number(
+            "weight_decay",
+            group["weight_decay"],
+            0.0,
+            math.inf,
+            "a number of at least 0",
+            "Give 0.",
+        )
+        top, expected = self._fastest(float(group["momentum"]))
+        check_number("lr", group["lr"], 0.0, top, expected, "Give lr=0.01.")
+
+    def _fastest(self, momentum: float) -> tuple[float, str]:
+        """The bound of lr, and how to say it: a row must not be replaced within its momentum's memory."""
+        if self.rule == "sheet":
+            return math.inf, "a finite number of at least 0"
+        top = round(1 - momentum, 12)
+        return top, f"a number without a unit, from 0 to below 1 − momentum = {top:.3g}"
 
     def _check_sigma(self) -> None:
         known = {slot.name: slot for slot in self._slots if slot.ports}
@@ -274,21 +281,21 @@ class UnitSGD(UnitOptimizer):
 
 
 def gain(momentum: float, step: int) -> float:
-    """What makes a running mean of noise as large as the noise: a step is then `lr` of a row's size.
+    """What makes a running mean the running sum that torch.optim.SGD steps by.
 
     Args:
         momentum: Share that is kept.
         step: Steps taken, from 1; 0 where the mean is complete.
 
     Returns:
-        `√((1 + β) / (1 − β))`, over the weight `1 − β^step` of a mean that has just begun.
+        `1 / (1 − β)`, over the weight `1 − β^step` of a mean that has just begun.
 
     Example:
-        >>> round(gain(0.9, 0), 3), gain(0.0, 1)
-        (4.359, 1.0)
+        >>> round(gain(0.9, 0), 6), gain(0.0, 1)
+        (10.0, 1.0)
     """
     begun = 1.0 if step == 0 or momentum == 0 else 1 - momentum**step
-    return math.sqrt((1 + momentum) / (1 - momentum)) / begun
+    return 1 / (1 - momentum) / begun
 
 
 def _checked_zero_rows(value: Any) -> float | Literal["raise"]:
