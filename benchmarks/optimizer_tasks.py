@@ -152,7 +152,7 @@ def convnet(condition: str) -> Task:
         _reread(model[0], torch.tensor([255.0]), torch.zeros(1))
         _rescale(model[0], model[2], factors(16, draw, 1.0))
         _rescale(model[2], model[4], factors(32, draw, 1.0))
-    return _image_task(model, change, BITS if condition == "mangled" else 1.0, 4, "9.weight")
+    return _image_task(model, change, BITS if condition == "mangled" else 1.0, 3, "9.weight")
 
 
 @torch.no_grad()
@@ -215,7 +215,7 @@ def letters(condition: str) -> Task:
     held = [
         list(_words_cut(part, lengths(part).argsort().split(500))) for part in (validation, test)
     ]
-    return Task(model, batches, *held, 3, BITS if condition == "mangled" else 1.0, "score.weight")
+    return Task(model, batches, *held, 2, BITS if condition == "mangled" else 1.0, "score.weight")
 
 
 # characters --------------------------------------------------------------------------------------------
@@ -254,7 +254,7 @@ def text() -> tuple[Tensor, int]:
     return torch.tensor([number[c] for c in written]), len(kinds)
 
 
-LENGTH, STEPS = 64, 400
+LENGTH, STEPS = 64, 300
 
 
 def characters(condition: str) -> Task:

@@ -19,7 +19,7 @@ def steps(model, make, x, *, change=lambda u: u, n=4, options=None):
     """Train on the sum of squares of a fixed target, and return outputs after every step."""
     optimizer = make(model, **(options or {}))
     found = []
-    for i in range(n):
+    for _ in range(n):
         optimizer.zero_grad()
         u = change(model(x))
         target = torch.linspace(-1, 1, u.numel(), dtype=u.dtype).view_as(u)

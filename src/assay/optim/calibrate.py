@@ -22,8 +22,8 @@ def calibrate_(
     """Write the weights that read the data as if they had been drawn for standardised data, in place.
 
     Initialisers draw weights for inputs of mean 0 and variance 1. Every layer that reads an input of the
-    model as it is gets `W[i,j] ← W[i,j] / σ[j]` and `b ← b − W μ` (Theory U5: W has the inverse unit of x), so
-    that the model starts as the one that is drawn on standardised data, whatever the units. Weights of
+    model as it is gets `W[i,j] ← W[i,j] / σ[j]` and `b ← b − W μ` (Theory U5: W has the inverse unit of x),
+    so that the model starts as the one that is drawn on standardised data, whatever the units. Weights of
     constant features become 0, as no step would ever move them. Call it once, before training: a second call
     would divide once more.
 

@@ -14,7 +14,6 @@ from assay.optim.distributed import Group, is_sharded
 from assay.optim.orthogonal import orthogonalised
 from assay.optim.unit_sgd import UnitSGD
 
-
 FASTEST = 0.1  # rates from here on were seen to end in NaN
 
 
