@@ -37,7 +37,7 @@ def test_equal_layers_in_a_row_are_a_stack():
 
 
 def test_the_longest_run_counts_and_few_layers_are_none():
-    assert runs(*layers(5)) == []
+    assert runs(*layers(4)) == []
     assert runs(*layers(6, times=lambda i: 2), *layers(7)) == [("", 6, 7)]
 
 

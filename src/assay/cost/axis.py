@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from fractions import Fraction
-from itertools import combinations_with_replacement
+from itertools import combinations
 
 from assay.cost.polynomial import Atom, Mark, Polynomial
 
@@ -78,21 +78,23 @@ class Axis:
             atoms: The floors.
             degree: The highest power of a floor: patches of an image are its square, attention among
                 them its fourth power. Of the size itself there is no more than the square.
-            mixed: Whether to have products of two different ones.
+            mixed: Whether to have products of two different ones, and of their squares where the degree is 4.
             marks: Residues at which costs are others.
 
         Returns:
             The axis.
         """
         gains = [Polynomial.of(size), *(Polynomial.of(a.size, a.offset, a.period) for a in atoms)]
-        pairs = combinations_with_replacement(gains, 2)
-        products = [a * b for a, b in pairs if degree > 1 and (mixed or a is b)]
         powers = [Polynomial.constant(1), gains[0], gains[0] * gains[0]][: degree + 1]
-        for gain in gains[1:]:
-            power = gain * gain
-            for _ in range(2, degree):
-                power = power * gain
-                products.append(power)
+        # What costs are likely made of comes first. Floors of one size are not independent (twice a floor of
+        # h/8 is a floor of h/4, or one less), and what comes last is left out.
+        squares = [gain * gain for gain in gains] if degree > 1 else []
+        fourth = [s * s for s in squares[1:]] if degree > 2 else []
+        cubes = [s * gain for s, gain in zip(squares[1:], gains[1:], strict=True)] if fourth else []
+        pairs = [a * b for a, b in combinations(gains, 2)] if mixed and degree > 1 else []
+        # attention among the patches of one stride and those of another
+        crossed = [a * b for a, b in combinations(squares[1:], 2)] if mixed and fourth else []
+        products = [*squares, *fourth, *crossed, *cubes, *pairs]
         marked = [mark.indicator(size) * power for mark in marks for power in powers]
         return cls(
             size, values, [Polynomial.constant(1), *gains, *products, *marked], adaptive=False

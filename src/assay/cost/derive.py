@@ -15,6 +15,7 @@ from itertools import combinations
 
 from assay.cost.axis import Axis
 from assay.cost.count import BYTES, FORWARD, PEAK, SAVED, Key, Tally
+from assay.cost.culprit import culprit
 from assay.cost.fit import Box, Fit, Sizes
 from assay.cost.floors import unexplained, with_floors
 from assay.cost.heldout import far, near
@@ -74,6 +75,8 @@ def derive(probe: Probe, base: Mapping[str, int], progress: Progress = silent) -
                     return search((), dropped, first)
             except _Refused as refusal:
                 reason = str(refusal)
+            except Fails as failure:  # as with fewer layers than something counts on
+                reason = f"the model does not run at some of the sizes looked at: {failure.error}"
     return Fit(tuple(base), refused={"": reason})
 
 
@@ -196,7 +199,7 @@ class _Search:
         if (
             left <= 1 or turn is None or i >= laws.sizes
         ):  # a stack has one law, up to its full depth
-            raise self._no_law(point)
+            raise self._no_law(point, laws)
         ends = [turn, turn + step] if self._returns(i, turn, laws) else [turn]
         highs = [*(end - step for end in ends), span.high]
         found: list[Box] = []
@@ -211,13 +214,19 @@ class _Search:
         for i, (x, least) in enumerate(zip(point, low, strict=True)):
             if x != least and not fine(put(low, i, x)):
                 return i
-        raise self._no_law(point)
+        raise self._no_law(point, laws)
 
-    def _no_law(self, point: Point) -> _Refused:
+    def _no_law(self, point: Point, laws: Laws) -> _Refused:
         reason = (
             f"no polynomial, with floors or without, explains the counts at "
             f"{self._samples.say(point)}: the model takes another path there, or a loop halves"
         )
+        try:
+            law = self._interpolant(laws).at(point)
+            where = culprit(law, self._samples.tally(point))
+        except Fails:
+            where = ""
+        reason += f" (first: {where})" if where else ""
         return _Refused(reason + self._values())
 
     def _values(self) -> str:

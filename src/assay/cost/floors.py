@@ -13,8 +13,10 @@ from assay.cost.law import Law, Laws
 from assay.cost.polynomial import Mark
 from assay.cost.samples import Fails, Samples, equal, put
 
-_SKIPPED = (0, 1, 4, 16)  # the smallest sizes may take a path of their own
-_DEGREES = (1, 2, 4)  # of floors: windows, strides of an image, attention among its patches
+_SKIPPED = (0, 1, 4, 16, 64)  # the smallest sizes may take a path of their own
+# degrees of floors, and whether to have products of two: windows, strides of an image, attention among its
+# patches, attention from them to patches of another stride
+_FORMS = ((1, False), (2, False), (4, False), (4, True))
 _TICKS = 8  # of the longest period: more than the highest degree has nodes
 _NEIGHBOURS = 16  # values in a row that a law is tried on
 
@@ -93,8 +95,10 @@ def _simplest(i: int, law: Law, laws: Laws, samples: Samples) -> Law | None:
         The first that explains the counts along this size; None where none does.
     """
     values = [law.value(k) for k in range(12 * law.period + 12)]
-    for degree in _DEGREES:
-        form = replace(law, degree=degree)
+    for degree, mixed in _FORMS:
+        if mixed and len(law.atoms) < 2:
+            continue
+        form = replace(law, degree=degree, mixed=mixed)
         for before in (1, 0):
             marks = [Mark(a.period, (-a.offset - before) % a.period) for a in law.atoms]
             later = [[x for x in values if x >= law.value(law.period) and x in m] for m in marks]
@@ -103,7 +107,7 @@ def _simplest(i: int, law: Law, laws: Laws, samples: Samples) -> Law | None:
             usual = [x for x in values if not any(x in mark for mark in marks)]
             if not usual:
                 continue
-            axis = Axis.floors(samples.names[i], usual, law.atoms, degree=degree)
+            axis = Axis.floors(samples.names[i], usual, law.atoms, degree=degree, mixed=mixed)
             bad = unexplained(i, axis, sorted(tried), laws, samples)
             needed = tuple(dict.fromkeys(m for m in marks if any(x in m for x in bad)))
             if all(any(x in mark for mark in needed) for x in bad):

@@ -1,0 +1,42 @@
+"""Which operator breaks a law, and at which line: what a refusal names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from assay.cost.count import BYTES, CAUSAL, FLOPS, FORWARD, OPERATIONS, SAVED, Key, Part, Tally
+from assay.where import Location
+
+_ORDER = (FLOPS, OPERATIONS, CAUSAL, BYTES, SAVED)  # what is asked about first
+
+
+def culprit(explained: Mapping[Key, object], tally: Tally) -> str:
+    """The dearest operator of those whose counts a law does not explain.
+
+    Args:
+        explained: What the law says.
+        tally: What was counted.
+
+    Returns:
+        Its name and line, as in "addmm at net.py:12, in encoder.layers"; "" where nothing differs.
+    """
+    wrong = [
+        key
+        for key in dict.fromkeys((*explained, *tally.counts))
+        if key.quantity in _ORDER and explained.get(key, 0) != tally.counts.get(key, 0)
+    ]
+    # forward first: what happens in the backward pass follows from it
+    wrong.sort(key=lambda key: (_ORDER.index(key.quantity), key.phase != FORWARD))
+    for key in wrong:
+        suspects = [part for part in tally.parts if _fits(part, key)]
+        if suspects:
+            dearest = max(suspects, key=lambda part: tally.parts[part].moved)
+            file, _, line = dearest.line.rpartition(":")
+            at = f" at {Location(file, int(line)).short}" if line else ""
+            return f"{dearest.operator}{at}{f', in {key.module}' if key.module else ''}"
+    return f"operators of {wrong[0].module or 'the model itself'}" if wrong else ""
+
+
+def _fits(part: Part, key: Key) -> bool:
+    same = part.phase == key.phase and part.module == key.module
+    return same and (not key.kind or part.kind == key.kind)
