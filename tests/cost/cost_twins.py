@@ -15,11 +15,11 @@ def flops(build, **sizes):
     """What torch's own counter says of the forward and of the backward pass, on the meta device."""
     with torch.device("meta"):
         subject = as_builder(build)(**sizes)
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        value = subject.objective(subject.forward())
-        forward = counter.get_total_flops()
-        if value.requires_grad:
-            value.backward()
+        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+            value = subject.objective(subject.forward())
+            forward = counter.get_total_flops()
+            if value.requires_grad:
+                value.backward()
     return forward, counter.get_total_flops() - forward
 
 

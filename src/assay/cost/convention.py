@@ -86,6 +86,8 @@ _CUSTOM: dict[str, tuple[str, Callable[..., int]]] = {}
 _GATHERS = {"embedding", "gather", "index", "index_select", "take"}
 # `_unsafe_view` is a view that does not say so
 _SILENT = {"detach", "is_same_size", "_assert_async", "_assert_scalar", "_unsafe_view"}
+# and these turn their tensor into a view of what it was
+_SILENT |= {"transpose_", "t_", "swapaxes_", "swapdims_", "squeeze_", "unsqueeze_", "detach_"}
 
 
 def weights() -> Mapping[str, Mapping[int, tuple[str, ...]]]:
