@@ -4,7 +4,7 @@ import random
 
 import pytest
 import torch
-from cost_twins import flops
+from cost_twins import answers, flops
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -146,3 +146,46 @@ def test_the_stem_of_a_speech_model_which_strides_by_320():
         assert (cost.flops.forward(b=3, n=n), cost.flops.backward(b=3, n=n)) == flops(
             stem, b=3, n=n
         )
+
+
+def test_a_loop_over_chunks_has_one_law_though_the_first_chunk_takes_a_path_of_its_own():
+    def chunks(layer, x):
+        x = nn.functional.pad(x, (0, 0, 0, -x.shape[1] % 24))
+        state = torch.zeros(())
+        for k, chunk in enumerate(x.split(24, 1)):
+            state = layer(chunk) + (state if k else 0 * state)
+        return state
+
+    build = builder(chunks)
+    cost = derive_cost(build)
+    assert len(cost.flops.forward.pieces) == 1
+    assert "((n + 23)//24)" in str(cost.flops.forward)
+    for n in (2, 23, 24, 25, 48, 49, 240, 999):
+        assert answers(cost, b=3, n=n) == flops(build, b=3, n=n)
+
+
+def test_attention_among_the_patches_of_two_strides():
+    class Reduced(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fine, self.coarse = nn.Conv2d(3, 4, 7, 4, 3), nn.Conv2d(4, 4, 8, 8)
+
+        def forward(self, image):
+            fine = self.fine(image)
+            query, key = fine.flatten(2).mT, self.coarse(fine).flatten(2)
+            return (query @ key).softmax(-1) @ key.mT
+
+    def build(b: int = 2, h: int = 64):
+        return Reduced(), torch.randn(b, 3, h, h)
+
+    cost = derive_cost(build)
+    for h in (64, 65, 93, 224, 223, 1000):
+        assert answers(cost, b=2, h=h) == flops(build, b=2, h=h)
+    assert "((h + 3)//32)**2" in str(cost.flops.forward)
+
+
+def test_a_refusal_names_the_first_operator_that_breaks_the_law_and_its_line():
+    reason = derive_cost(builder(halving)).flops.forward.reason
+    line = halving.__code__.co_firstlineno + 3
+    assert "first: addmm at" in reason
+    assert f"test_laws.py:{line}" in reason

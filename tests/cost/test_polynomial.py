@@ -144,3 +144,24 @@ def test_text_of_many_sizes_takes_no_time():
     start = perf_counter()
     assert "x23" in str(p)
     assert perf_counter() - start < 5
+
+
+@settings(max_examples=60, deadline=None)
+@given(polynomials, st.integers(0, 20), st.integers(0, 30), st.integers(1, 3), points)
+def test_what_is_said_to_vanish_is_zero_everywhere(p, low, more, step, others):
+    values = range(low, low + more * step + 1, step)
+    vanishes = p.vanishes("n", values)
+    zero = all(p.fraction(others | {"n": n}) == 0 for n in values)
+    assert zero or not vanishes
+    everywhere = Polynomial.of("n", 7, 7) - Polynomial.of("n", 0, 7) - Polynomial.constant(1)
+    assert (p * everywhere).vanishes("n", values)
+
+
+def test_a_difference_that_is_zero_at_some_values_only_does_not_vanish():
+    n = Polynomial.of("n")
+    early = (n - Polynomial.constant(2)) * (n - Polynomial.constant(3))
+    assert early.vanishes("n", range(2, 4))
+    assert not early.vanishes("n", range(2, 5))
+    last = Polynomial.of("n", 0, 5)  # zero up to 4
+    assert last.vanishes("n", range(1, 5))
+    assert not last.vanishes("n", range(1, 6))
