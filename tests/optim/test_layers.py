@@ -345,7 +345,7 @@ def slowly(W, b, grads, mean, scale, lr, beta, keep=0.99):
     return W, b
 
 
-GAIN = gain(0.9, 0)
+GAIN = gain(0.9, 1)
 
 
 def test_steps_of_a_linear_layer_are_those_of_the_formula():

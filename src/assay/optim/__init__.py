@@ -6,12 +6,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from assay.optim.calibrate import calibrate_
     from assay.optim.unit_muon import UnitMuon
     from assay.optim.unit_sgd import UnitSGD
 
-_HOME = {"UnitMuon": "unit_muon", "UnitSGD": "unit_sgd"}
+_HOME = {"UnitMuon": "unit_muon", "UnitSGD": "unit_sgd", "calibrate_": "calibrate"}
 
-__all__ = ["UnitMuon", "UnitSGD"]
+__all__ = ["UnitMuon", "UnitSGD", "calibrate_"]
 
 
 def __getattr__(name: str) -> Any:

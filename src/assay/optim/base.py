@@ -20,7 +20,6 @@ from assay.optim.watch import Watch
 from assay.optim.whiten import Known, Whitening
 
 _ON_CPU = ("step", "count")
-_KNOWN = ("count", "mean", "second", "fourth")
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,7 @@ class Job:
         bias_gradient: `[g, o, 1, 1]`, or None.
         table: The gradient of an embedding `[tokens, d]`, dense or coalesced sparse, in place of `gradient`.
         check: A number that is not finite where a gradient is not.
+        fused: Whether compiled code does the work.
         more: What the rule wants to remember.
     """
 
@@ -63,6 +63,7 @@ class Job:
     bias_gradient: Tensor | None
     table: Tensor | None
     check: Tensor = field(default_factory=lambda: torch.zeros(()))
+    fused: bool = False
     more: dict[str, Tensor] = field(default_factory=dict)
 
     @property
@@ -287,19 +288,19 @@ class UnitOptimizer(Optimizer):
     def _remember(self, job: Job) -> None:
         state = self.state[self._anchor(job.slot)]
         if job.known is not None:
-            for key in _KNOWN:
-                state[key] = getattr(job.known, key)
+            state.update(job.known.kept(job.dtype))
         state["step"] = state.get("step", torch.zeros((), dtype=torch.float64)) + 1
-        state.update(
-            {key: value for key, value in job.more.items() if key not in self._passing(job)}
-        )
+        for key, value in job.more.items():
+            state[key] = value.to(job.dtype)
+        if "row" in job.more:  # a root leaves no exponent out
+            state["row"] = job.more["row"].sqrt().to(job.dtype)
 
     def _known(self, slot: Slot) -> Known | None:
         if not slot.ports:
             return None
         state = self._state_of(slot)
         if "mean" in state:
-            return Known(*(state[key] for key in _KNOWN))
+            return Known.stored(state)
         return Known.nothing(len(slot.ports), slot.ports[0].width, slot.weight.device)
 
     def _whitening(
@@ -330,11 +331,6 @@ class UnitOptimizer(Optimizer):
 
     def _scales(self, slot: Slot, known: Known) -> Tensor:
         raise NotImplementedError
-
-    def _passing(self, job: Job) -> tuple[str, ...]:
-        """What of `job.more` is not worth keeping: sizes of weights are measured at every step."""
-        sparse = job.table is not None and job.table.is_sparse
-        return () if sparse else ("size",)
 
     def _state_of(self, slot: Slot) -> Mapping[str, Any]:
         found: Mapping[str, Any] = self.state.get(self._anchor(slot), {})

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from assay.optim.distributed import total
-
-REFRESH = 64  # steps after which the size of a sparsely stepped table is measured anew
+from assay.optim.rows import is_fresh
 
 
 def measure_tokens(
@@ -53,7 +52,9 @@ def measure_tokens(
     count = total(here.sum().double(), parameter)
     now = total(squares.sum(0), parameter)
     found = {}
-    old = state.get("row", torch.zeros(1, d, dtype=torch.float64, device=weight.device))
+    old = torch.zeros(1, d, dtype=torch.float64, device=weight.device)
+    if "row" in state:
+        old = state["row"].double().square()
     # a step that saw no token, or NaN, which `here` does not see
     now = torch.where(count > 0, now / count, now)
     share = 1 / geometric(step, keep)
@@ -66,12 +67,12 @@ def measure_tokens(
     seen[which] = seen[which] * keep + 1
     size[which] += (relative[here].to(size.dtype) - size[which]) / seen[which]
     found["seen"], found["token"] = seen, size
-    if grad.is_sparse and "size" in state and step % REFRESH:
-        found["size"] = state["size"]
-    else:
+    if is_fresh(step) or "size" not in state:
         sums = total(weight.double().square().sum(0), parameter)
         rows = total(sums.new_tensor(float(tokens)), parameter)
         found["size"] = (sums / rows).sqrt()[None]
+    else:
+        found["size"] = state["size"].double()
     return found
 
 

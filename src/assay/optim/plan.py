@@ -161,9 +161,10 @@ def _slot(uses: list[Use], trained: set[int], centre_all: bool) -> Slot:
         if kinds == {"matrix", "embedding"}:
             token = next(u for u in uses if u.reading.kind == "embedding")
             note = f"tied ({names}), read as an embedding"
-            return Slot(
+            slot = Slot(
                 first.named(first.reading.weight), first.weight, None, token.reading, note=note
             )
+            return slot
         if len({id(u.bias) for u in uses}) > 1:
             bias = None
             note = f"tied ({names}), with different biases, so not centred"

@@ -34,6 +34,7 @@ class UnitMuon(UnitSGD):
         momentum: Share of the running gradient that a step keeps.
         weight_decay: Decoupled: weights shrink by `lr · weight_decay`, and biases take up what that shifts.
         zero_rows: As for `UnitSGD`.
+        fused: Measure large matrices by compiled code, which needs a compiler: `assay.optim.fused`.
         params: What to train, as any torch optimizer takes it; by default all that requires gradients.
         process_group: Over which ranks statistics are merged: None for all of them, False for none.
 
@@ -52,6 +53,7 @@ class UnitMuon(UnitSGD):
         weight_decay: float = 0.0,
         *,
         zero_rows: float | Literal["raise"] = 1.0,
+        fused: bool = False,
         params: Iterable[Any] | None = None,
         process_group: Group = None,
     ) -> None:
@@ -61,6 +63,7 @@ class UnitMuon(UnitSGD):
             momentum,
             weight_decay,
             zero_rows=zero_rows,
+            fused=fused,
             params=params,
             process_group=process_group,
         )
@@ -75,12 +78,17 @@ class UnitMuon(UnitSGD):
             )
         super()._measure(job)
 
+    _steps_in_one = False
+
     def _fastest(self, momentum: float) -> tuple[float, str]:
         return FASTEST, f"a number without a unit, from 0 to below {FASTEST}"
 
     def _gain(self, job: Job, momentum: float, step: int) -> float:
-        # an orthogonal matrix has the same size whatever the momentum was
-        return 1.0 if job.slot.kind == "matrix" else super()._gain(job, momentum, step)
+        # an orthogonal matrix has the same size whatever the momentum was; the others take the mean of
+        # gradients in place of the sum, so that `lr` is a share of the size in one step for all of them
+        if job.slot.kind == "matrix":
+            return 1.0
+        return (1 - momentum) * super()._gain(job, momentum, step)
 
     def _direction(
         self, job: Job, running: Tensor | None, of_bias: Tensor | None

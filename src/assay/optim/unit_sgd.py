@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from assay.errors import UsageError, verbatim
+from assay.optim import fused as compiled
 from assay.optim.base import Job, UnitOptimizer
 from assay.optim.distributed import Group, local, total
 from assay.optim.embedding import geometric, measure_tokens, step_plainly, step_tokens
 from assay.optim.plan import Slot
 from assay.optim.refuse import check_number
-from assay.optim.rows import gradient_norms, step_rows, weight_norms
+from assay.optim.rows import gradient_norms, is_fresh, step_rows, weight_norms
 from assay.optim.whiten import Known
 
 KEEP = 0.99  # how much of the mean squares of gradients a step keeps
@@ -46,6 +47,7 @@ class UnitSGD(UnitOptimizer):
             weight's name, `[inputs]`; running ones where not given.
         zero_rows: What a row of weights that are all 0 counts as having for a size, in the unit of its
             output: it has none of its own. "raise" to refuse such rows.
+        fused: Step large matrices by compiled code, which needs a compiler: `assay.optim.fused`.
         params: What to train, as any torch optimizer takes it; by default all that requires gradients.
         process_group: Over which ranks statistics are merged: None for all of them, False for none.
 
@@ -72,6 +74,7 @@ class UnitSGD(UnitOptimizer):
         rule: Literal["unit", "sheet"] = "unit",
         sigma: Mapping[str, Tensor] | None = None,
         zero_rows: float | Literal["raise"] = 1.0,
+        fused: bool = False,
         params: Iterable[Any] | None = None,
         process_group: Group = None,
     ) -> None:
@@ -89,10 +92,13 @@ class UnitSGD(UnitOptimizer):
         self.rule = rule
         self._centre_all = rule == "sheet"  # σ is a spread about the mean (Theory U5)
         self._sigma = {} if sigma is None else dict(sigma)
+        self._fused = bool(fused)
         self._zero_rows = _checked_zero_rows(zero_rows)
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__(model, params, defaults, process_group)
         self._check_sigma()
+
+    _steps_in_one = True  # whether the direction of a row depends on that row alone
 
     # checks -------------------------------------------------------------------------------------------
 
@@ -158,18 +164,28 @@ class UnitSGD(UnitOptimizer):
         if job.table is not None:
             job.check = job.table._values().sum() if job.table.is_sparse else job.table.sum()
             return
-        squares = gradient_norms(job.white, job.gradient, job.bias_gradient)
+        weight = local(slot.weight.detach())
+        if self._fused and self.rule == "unit" and job.gradient is not None:
+            job.fused = compiled.fits(weight, slot.view(weight), job.dtype)
+        measure = compiled.gradient_norms if job.fused else gradient_norms
+        squares = measure(job.white, job.gradient, job.bias_gradient)
         if slot.kind == "whole":
             squares = total(squares, slot.weight)
         job.check = squares.sum()
         if self.rule == "unit":
-            old = state.get("row", torch.zeros_like(squares))
+            old = state["row"].double().square() if "row" in state else torch.zeros_like(squares)
             job.more["row"] = torch.lerp(old, squares, 1 / geometric(step, KEEP))
-            sizes = weight_norms(job.white, slot.view(local(slot.weight.detach())), job.dtype)
-            if slot.kind == "whole":
-                sizes = total(sizes.square(), slot.weight).sqrt()
-            job.more["size"] = sizes
+            job.more["size"] = self._sizes(job, state, step)
             self._give_start(job, state)
+
+    def _sizes(self, job: Job, state: Mapping[str, Any], step: int) -> Tensor:
+        if not is_fresh(step) and "size" in state:
+            known: Tensor = state["size"].double()
+            return known
+        slot = job.slot
+        measure = compiled.weight_norms if job.fused else weight_norms
+        sizes = measure(job.white, slot.view(local(slot.weight.detach())), job.dtype)
+        return total(sizes.square(), slot.weight).sqrt() if slot.kind == "whole" else sizes
 
     def _give_start(self, job: Job, state: Mapping[str, Any]) -> None:
         """Rows of zeros have no size that a step could be a share of: give them one, and say so."""
@@ -211,7 +227,8 @@ class UnitSGD(UnitOptimizer):
             self._move_table(job, lr, lr * decay, momentum, step)
             return
         trained = slot.weight if id(slot.weight) in self._groups else None
-        running = self._running(trained, job.gradient, momentum)
+        in_one = job.fused and trained is not None and self._steps_in_one and momentum > 0
+        running = None if in_one else self._running(trained, job.gradient, momentum)
         of_bias = self._running(slot.bias, job.bias_gradient, momentum)
         if self.rule == "sheet":
             ones = torch.ones(1, 1, 1, 1, dtype=job.dtype, device=slot.weight.device)
@@ -223,8 +240,24 @@ class UnitSGD(UnitOptimizer):
             rate = (whole_rate * lr).to(job.dtype)
             bias_rate = (whole_rate * self._option(slot.bias, "lr")).to(job.dtype)
         weight = None if trained is None else slot.view(local(trained.detach()))
-        direction, of_bias = self._direction(job, running, of_bias)
-        shift = step_rows(job.white, weight, direction, of_bias, rate, bias_rate, lr * decay)
+        if in_one:
+            assert weight is not None
+            assert job.gradient is not None
+            buffer = slot.view(self._buffer(slot.weight, job.gradient))
+            shift = compiled.step_rows(
+                job.white,
+                weight,
+                buffer,
+                job.gradient,
+                of_bias,
+                rate,
+                bias_rate,
+                momentum,
+                lr * decay,
+            )
+        else:
+            direction, of_bias = self._direction(job, running, of_bias)
+            shift = step_rows(job.white, weight, direction, of_bias, rate, bias_rate, lr * decay)
         if slot.bias is not None and shift is not None:
             bias = local(slot.bias.detach())
             bias.copy_(bias.to(shift.dtype) + shift.view_as(bias))
@@ -246,20 +279,20 @@ class UnitSGD(UnitOptimizer):
         return white, of_bias
 
     def _running(self, p: Parameter | None, gradient: Tensor | None, keep: float) -> Tensor | None:
-        """The running mean of a gradient, in its shape; the gradient itself where there is no momentum."""
+        """The running sum of a gradient, as torch.optim.SGD has it; without momentum the gradient."""
         if p is None or gradient is None or keep == 0:
             return gradient
+        buffer = self._buffer(p, gradient)
+        view = self._views.get(id(p))  # None for a bias
+        seen = buffer.view(gradient.shape) if view is None else view(buffer)
+        return torch.add(gradient, seen, alpha=keep, out=seen)
+
+    def _buffer(self, p: Parameter, gradient: Tensor) -> Tensor:
         state = self.state[p]
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(local(p), dtype=gradient.dtype)
-        buffer = state["momentum_buffer"]
-        view = self._views.get(id(p))  # None for a bias
-        seen = buffer.view(gradient.shape) if view is None else view(buffer)
-        if self.rule == "sheet":  # torch.optim.SGD's convention: the sum
-            seen.mul_(keep).add_(gradient)
-        else:
-            seen.lerp_(gradient, 1 - keep)
-        return seen
+        buffer: Tensor = state["momentum_buffer"]
+        return buffer
 
     def _move_table(self, job: Job, lr: float, decay: float, momentum: float, step: int) -> None:
         slot, table = job.slot, job.table
@@ -275,27 +308,32 @@ class UnitSGD(UnitOptimizer):
         if index is None:
             running = self._running(slot.weight, slot.view(table), momentum)
             assert running is not None
-            step_tokens(weight, running[0, :, :, 0].t(), None, job.more, lr * gain(momentum, step))
+            step_tokens(
+                weight,
+                running[0, :, :, 0].t(),
+                None,
+                job.more,
+                lr * self._gain(job, momentum, step),
+            )
         else:  # rows that are not touched have no momentum, so the whole of it is taken at once
-            step_tokens(weight, values, index, job.more, lr * gain(momentum, 0))
+            step_tokens(weight, values, index, job.more, lr * self._gain(job, momentum, 1))
 
 
 def gain(momentum: float, step: int) -> float:
-    """What makes a running mean the running sum that torch.optim.SGD steps by.
+    """What makes up for a running sum that has just begun.
 
     Args:
         momentum: Share that is kept.
-        step: Steps taken, from 1; 0 where the mean is complete.
+        step: Steps taken, from 1.
 
     Returns:
-        `1 / (1 − β)`, over the weight `1 − β^step` of a mean that has just begun.
+        `1 / (1 − β^step)`.
 
     Example:
-        >>> round(gain(0.9, 0), 6), gain(0.0, 1)
+        >>> round(gain(0.9, 1), 6), gain(0.0, 1)
         (10.0, 1.0)
     """
-    begun = 1.0 if step == 0 or momentum == 0 else 1 - momentum**step
-    return 1 / (1 - momentum) / begun
+    return 1 / (1 - momentum**step)
 
 
 def _checked_zero_rows(value: Any) -> float | Literal["raise"]:

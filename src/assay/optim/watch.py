@@ -98,7 +98,10 @@ class Hook:
     """
 
     def __init__(
-        self, watch: Watch | None, ports: Sequence[Port], inputs: Sequence[Inputs]
+        self,
+        watch: Watch | None,
+        ports: Sequence[Port],
+        inputs: Sequence[Inputs],
     ) -> None:
         self.watch = weakref.ref(watch) if watch is not None else _nobody
         self.ports, self.inputs = tuple(ports), tuple(inputs)

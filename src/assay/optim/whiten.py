@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,6 +36,28 @@ class Known:
         zeros = torch.zeros(ports, width, dtype=torch.float64, device=device)
         count = torch.zeros(ports, dtype=torch.float64)  # on the CPU, to be read without waiting
         return cls(count, zeros, zeros.clone(), zeros.clone())
+
+    @classmethod
+    def stored(cls, state: Mapping[str, Any]) -> Known:
+        """From what `kept` returned."""
+        second, fourth = state["deviation"].double() ** 2, state["scale"].double() ** 4
+        return cls(state["count"], state["mean"], second, fourth)
+
+    def kept(self, dtype: torch.dtype) -> dict[str, Tensor]:
+        """For the state of an optimizer: roots, in `dtype`, take half the room and leave no exponent out.
+
+        Args:
+            dtype: The precision of the work.
+
+        Returns:
+            Tensors by name.
+        """
+        return {
+            "count": self.count,
+            "mean": self.mean,
+            "deviation": self.second.sqrt().to(dtype),
+            "scale": self.fourth.sqrt().sqrt().to(dtype),
+        }
 
     def after(self, batches: list[Moments | None], keep: float = HORIZON) -> Known:
         """With one more step's inputs counted.
