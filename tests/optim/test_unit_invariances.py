@@ -110,3 +110,16 @@ def test_card(make):
         assert found[row].verdict == "not invariant", row
     assert "no unit" in found.lr_unit
     assert not any("2-D" in remark for remark in found.remarks)
+
+
+@pytest.mark.parametrize("name", ["UnitSGD", "UnitMuon"])
+def test_the_command_can_name_them(name):
+    from click.testing import CliRunner
+
+    from assay.cli import command
+
+    run = CliRunner().invoke(
+        command, ["units", f"assay.optim:{name}", "-a", "lr=0.005", "--steps", "5"]
+    )
+    assert run.exit_code == 0, run.output
+    assert "lr carries no unit" in run.output
