@@ -303,6 +303,20 @@ def test_closing_takes_the_hooks_off():
     assert any(m._forward_hooks for m in model.modules())
     optimizer.close()
     assert not any(m._forward_hooks for m in model.modules())
+    loss_of(model, batch(0)).backward()
+    with pytest.raises(UsageError, match="closed"):
+        optimizer.step()
+
+
+def test_rates_are_heard_after_a_state_is_loaded():
+    model = net()
+    optimizer = UnitSGD(model)
+    train(model, optimizer, range(2))
+    optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    optimizer.param_groups[0]["lr"] = 0.0
+    before = copy.deepcopy(model)
+    train(model, optimizer, range(2, 3))
+    assert same(model, before)
 
 
 def test_parameters_in_place_of_the_model_are_refused():

@@ -95,7 +95,7 @@ class UnitOptimizer(Optimizer):
         self._slots: list[Slot] = []
         self._model = model
         self._group = process_group
-        self._ready = False
+        self._ready = self._closed = False
         self._told: set[str] = set()
         check_model(type(self).__name__, model)
         if params is None:
@@ -142,15 +142,23 @@ class UnitOptimizer(Optimizer):
             What the closure returned.
 
         Raises:
-            UsageError: If an option of a group has become impossible.
+            UsageError: If an option of a group has become impossible, or the optimizer is closed.
             NotFinite: If an input or a gradient is NaN or infinite; nothing has changed then.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if self._closed:
+            raise UsageError(
+                "optimizer",
+                verbatim("closed"),
+                "hooks on the model, which close() took off",
+                f"Make a new one: {type(self).__name__}(model).",
+            )
         for group in self.param_groups:
             self._check_group(group)
+        self._find_groups()
         try:
             jobs = self._jobs()
         finally:
@@ -164,7 +172,7 @@ class UnitOptimizer(Optimizer):
     def close(self) -> None:
         """Take all hooks off the model. The optimizer cannot step afterwards."""
         self._watch.close()
-        self._slots = []
+        self._closed = True
 
     # what it says of itself ---------------------------------------------------------------------------
 
@@ -209,11 +217,15 @@ class UnitOptimizer(Optimizer):
                 port.pending, port.bad = old.pending, old.bad
         attach(self._slots, self._watch)
         self._views = {id(s.weight): s.view for s in self._slots}
-        self._groups = {id(p): group for group in self.param_groups for p in group["params"]}
+        self._find_groups()
         self._tell(
             [s for s in self._slots if s.fallback],
             "no rule for {}: stepped as one vector each, so their invariances are lost",
         )
+
+    def _find_groups(self) -> None:
+        # anew at every step: loading a state makes other dicts of the groups
+        self._groups = {id(p): group for group in self.param_groups for p in group["params"]}
 
     def _ports(self) -> list[Any]:
         return [port for slot in self._slots for port in slot.ports]

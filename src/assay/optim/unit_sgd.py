@@ -28,14 +28,14 @@ class UnitSGD(UnitOptimizer):
     """SGD in white units: no unit of the data, of hidden layers, of the loss or of the targets matters.
 
     With `μ`, `s` of each input (`s⁴ = E d⁴`, `d = x − μ`), `G = ∂loss/∂W`, `g_b = ∂loss/∂b` and
-    momentum m over both, the step of output i is
+    sums m of both with momentum, the step of output i is
 
         Ĝ = (m_G − m_b μᵀ) / s,      ΔW[i] = −lr ‖W[i] s‖ / γ[i] · Ĝ[i] / s,
         Δb[i] = −lr ‖W[i] s‖ / γ[i] · m_b[i] − ΔW[i] μ,
 
     with γ[i] the root mean square over steps of the norm of the whitened gradient of output i. `lr` has no
-    unit: it is the change of a row of weights in one step, as a share of its size. In any other units the
-    step is the same function `ΔW x + Δb`.
+    unit: it is the change of a row of weights that a gradient brings about at once, as a share of the row's
+    size. In any other units the step is the same function `ΔW x + Δb`.
 
     Args:
         model: The model: its layers' inputs are watched by forward hooks, in training mode only.
