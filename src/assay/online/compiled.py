@@ -1,0 +1,62 @@
+"""Loops compiled by numba where it is installed; the same lines run as plain Python where it is not.
+
+The plain lines are also the slow twin of the compiled ones: `function.py_func` in the tests.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+try:
+    from numba import njit
+except ImportError:
+    njit = None
+
+
+def forget_stale(folder: Path) -> None:
+    """Remove compiled loops that are older than a source file of `folder`.
+
+    numba looks at the file of the outermost function alone, and would miss a change in one that it calls.
+    """
+    kept = list((folder / "__pycache__").glob("*.nb[ic]"))
+    if kept:
+        newest = max(path.stat().st_mtime for path in folder.glob("*.py"))
+        for path in kept:
+            if path.stat().st_mtime < newest:
+                path.unlink(missing_ok=True)
+
+
+if njit is not None:
+    try:
+        forget_stale(Path(__file__).parent)
+    except OSError:  # installed where this user may not write: nothing was kept there either
+        pass
+
+
+def compiled(function: F) -> F:
+    """Compile a function of arrays and numbers, once per machine.
+
+    Sums may be reordered, but missing values stay NaN; reordering keeps invariance under powers of two bit by bit.
+    """
+    if njit is None:
+        return function
+    options = {"cache": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
+    return njit(**options)(function)  # type: ignore[no-any-return]
+
+
+@cache
+def warn_if_slow() -> None:
+    """Say once that numba is missing."""
+    if njit is None:
+        warnings.warn(
+            "assay.online runs as plain Python, some hundred times slower than compiled. "
+            "Install numba: pip install 'assay[online]'",
+            RuntimeWarning,
+            stacklevel=3,
+        )

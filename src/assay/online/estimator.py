@@ -1,0 +1,350 @@
+"""What regression and classification share: the conventions of scikit-learn, without importing it."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import warnings
+from typing import Any, Self
+
+import numpy as np
+from scipy import sparse as sp
+
+from assay.errors import AssayError, UsageError, verbatim
+from assay.online import moments as m
+from assay.online.batch import fit_all
+from assay.online.features import Names, as_rows, check_values, is_rows
+from assay.online.state import Array, State, takes_second_order
+
+CURVATURES = ("auto", "full", "diagonal")
+MISSING = ("error", "skip")
+TARGET_LIMIT = 1e150  # squares of targets are summed
+
+
+class Estimator:
+    """A linear model on a stream. `UnitRegressor` and `UnitClassifier` say which."""
+
+    _estimator_type: str
+    loss: str
+    memory: int | None
+    curvature: str
+    missing: str
+    hashing: int | None
+
+    # Parameters -------------------------------------------------------------------------------------
+
+    @classmethod
+    def _parameters(cls) -> list[str]:
+        return sorted(p for p in inspect.signature(cls.__init__).parameters if p != "self")
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The arguments of the constructor, as scikit-learn has it.
+
+        Args:
+            deep: Ignored: no argument is an estimator.
+
+        Returns:
+            Values by name.
+        """
+        return {name: getattr(self, name) for name in self._parameters()}
+
+    def set_params(self, **params: Any) -> Self:
+        """Change arguments of the constructor; they count from the next `fit`.
+
+        Args:
+            **params: Values by name.
+
+        Returns:
+            Itself.
+
+        Raises:
+            UsageError: For a name that is no argument.
+        """
+        for name, value in params.items():
+            if name not in self._parameters():
+                raise UsageError(
+                    name, value, f"one of {', '.join(self._parameters())}", "Correct the name."
+                )
+            setattr(self, name, value)
+        return self
+
+    def __repr__(self) -> str:
+        defaults = inspect.signature(type(self).__init__).parameters
+        given = (
+            f"{name}={value!r}"
+            for name, value in self.get_params().items()
+            if value is not defaults[name].default
+        )
+        return f"{type(self).__name__}({', '.join(given)})"
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_state")
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import ClassifierTags, InputTags, RegressorTags, Tags, TargetTags
+
+        regression = self._estimator_type == "regressor"
+        return Tags(
+            estimator_type=self._estimator_type,
+            target_tags=TargetTags(required=True, positive_only=getattr(self, "loss", "") == "poisson"),
+            regressor_tags=RegressorTags() if regression else None,
+            classifier_tags=None if regression else ClassifierTags(),
+            input_tags=InputTags(sparse=True, dict=True, allow_nan=self.missing == "skip"),
+        )
+
+    def _check_parameters(self) -> float:
+        """What a row keeps of its weight per later row."""
+        if self.curvature not in CURVATURES:
+            raise UsageError("curvature", self.curvature, f"one of {CURVATURES}", "Choose one.")
+        if self.missing not in MISSING:
+            raise UsageError("missing", self.missing, f"one of {MISSING}", "Choose one.")
+        bits = self.hashing
+        if bits is not None and not (isinstance(bits, int) and 1 <= bits <= 26):
+            raise UsageError("hashing", bits, "None, or bits from 1 to 26", "18 is usual.")
+        if bits is not None and self.curvature == "full":
+            raise UsageError("curvature", "full", '"auto" or "diagonal" with hashing', "Leave it.")
+        if self.memory is None:
+            return 1.0
+        if not (np.isscalar(self.memory) and self.memory >= 2):  # type: ignore[operator]
+            remedy = "It is how many of the last rows count; None forgets nothing."
+            raise UsageError("memory", self.memory, "None, or a number of rows from 2", remedy)
+        return 1.0 - 1.0 / float(self.memory)
+
+    # Rows -------------------------------------------------------------------------------------------
+
+    def _read(self, X: Any, *, learning: bool, reset: bool) -> tuple[Any, list[Any] | None]:
+        """Rows, checked, and the names of their columns. Nothing of the state has changed."""
+        if is_rows(X):
+            rows = [X] if not isinstance(X, list | tuple) else X
+            if not reset and getattr(self, "_names", None) is None:
+                raise UsageError("X", verbatim("dictionaries"), "an array, as before", "Keep to one kind of rows.")
+            if reset:
+                self._new_names = Names(self.hashing)
+            names = self._new_names if reset else self._names
+            before = len(names.index)
+            matrix = names.encode(rows, add=learning)
+            listed = list(names.index) if names.bits is None else None
+            try:
+                self._check(matrix, listed, reset)
+            except AssayError:
+                names.forget(before)
+                raise
+            return matrix, listed
+        names = getattr(self, "_names", None)
+        if not reset and names is not None and not (sp.issparse(X) and names.bits is not None):
+            raise UsageError("X", verbatim(type(X).__name__), "dictionaries, as before", "Keep to one kind of rows.")
+        if reset:
+            self._new_names = None  # type: ignore[assignment]
+        matrix = as_rows(X)
+        columns = column_names(X)
+        shape = f"(shape={tuple(matrix.shape)}) while a minimum of 1 is required."
+        if matrix.shape[0] == 0:
+            raise UsageError("X", verbatim(f"0 sample(s) {shape}"), "at least one row", "Check how it is read.")
+        if matrix.shape[1] == 0:
+            raise UsageError("X", verbatim(f"0 feature(s) {shape}"), "at least one feature", "Check how it is read.")
+        if not reset:
+            self._check_columns(matrix.shape[1], columns)
+        listed = list(columns) if columns is not None else None
+        self._check(matrix, listed, reset)
+        self._new_columns = columns
+        return matrix, listed
+
+    def _check(self, matrix: Any, listed: list[Any] | None, reset: bool) -> None:
+        units = np.zeros(matrix.shape[1])
+        if not reset:
+            known = self._state.table[:, m.UNIT]
+            units[: len(known)] = known
+        check_values(matrix, units, listed, self.missing)
+
+    def _check_columns(self, count: int, columns: Array | None) -> None:
+        expected = self.n_features_in_
+        fitted = getattr(self, "feature_names_in_", None)
+        name = type(self).__name__
+        if fitted is not None and columns is not None:
+            if list(fitted) != list(columns):
+                raise UsageError("X", verbatim(f"columns {list(columns)}"), *_names_differ(fitted, columns))
+        elif fitted is not None:
+            warnings.warn(f"X does not have valid feature names, but {name} was fitted with feature names", UserWarning, stacklevel=4)
+        elif columns is not None:
+            warnings.warn(f"X has feature names, but {name} was fitted without feature names", UserWarning, stacklevel=4)
+        if count != expected:
+            raise UsageError(
+                "X",
+                verbatim(f"X has {count} features"),
+                f"as many as before: X has {count} features, but {name} is expecting {expected} features as input",
+                "Features that come and go need names: pass rows as dictionaries.",
+            )
+
+    def _start(self, matrix: Any, outputs: int, loss: int, level: float) -> None:
+        keep = self._check_parameters()
+        features = matrix.shape[1]
+        named = self._new_names is not None
+        small = takes_second_order(features, outputs)
+        second = self.curvature == "full" or (self.curvature == "auto" and small)
+        if self.hashing is not None:
+            second = False
+        centred = second or not (named or sp.issparse(matrix))
+        self._names = self._new_names
+        self._state = State.empty(
+            features, outputs, second=second, centred=centred, loss=loss, level=level, keep=keep
+        )
+        self.n_features_in_ = features
+        self.__dict__.pop("feature_names_in_", None)
+        if not named and self._new_columns is not None:
+            self.feature_names_in_ = self._new_columns
+
+    def _make_room(self, matrix: Any) -> None:
+        """Columns for new features; where there are too many for the second order, leave it."""
+        state = self._state
+        state.grow(matrix.shape[1])
+        self.n_features_in_ = state.features
+        if self.curvature == "auto" and not takes_second_order(state.features, state.outputs):
+            if self._names is not None:
+                state.spill()
+            else:
+                state.drop_second()
+
+    def _forecast(self, X: Any) -> Array:
+        """Forecasts `[N, K]`."""
+        if not hasattr(self, "_state"):
+            raise _not_fitted(type(self).__name__)
+        matrix, _ = self._read(X, learning=False, reset=False)
+        nothing = np.zeros(0)
+        return self._state.run(matrix, nothing, np.ones(matrix.shape[0]), learning=False)
+
+    def _learn_all(self, matrix: Any, y: Array, weights: Array) -> None:
+        """Rows in which order means nothing, into an empty state."""
+        used = weights > 0
+        if self._state.second:
+            rows = matrix.toarray() if sp.issparse(matrix) else matrix
+            fit_all(self._state, rows[used], y[used], weights[used])
+        else:
+            order = np.random.default_rng(0).permutation(matrix.shape[0])
+            self._state.run(matrix[order], y[order], weights[order], learning=True)
+
+    # Results ----------------------------------------------------------------------------------------
+
+    @property
+    def coef_(self) -> Array:
+        """Weights of the raw features: the experts' linear scores, averaged by their shares."""
+        coef = self._fitted().linear()[0]
+        return coef[0] if self._estimator_type == "regressor" else coef
+
+    @property
+    def intercept_(self) -> Any:
+        """The intercept that belongs to `coef_`."""
+        intercept = self._fitted().linear()[1]
+        return float(intercept[0]) if self._estimator_type == "regressor" else intercept
+
+    def _fitted(self) -> State:
+        state: State | None = getattr(self, "_state", None)
+        if state is None:
+            raise _not_fitted(type(self).__name__)
+        return state
+
+
+def weights_of(sample_weight: Any, rows: int) -> Array:
+    """Weights `[N]`, checked.
+
+    Args:
+        sample_weight: None, a number, or `[N]`.
+        rows: N.
+
+    Returns:
+        float64 weights.
+
+    Raises:
+        UsageError: For negative, infinite or missing weights, and another length.
+    """
+    if sample_weight is None:
+        return np.ones(rows)
+    weights = np.asarray(sample_weight, dtype=np.float64)
+    if weights.ndim == 0:
+        weights = np.full(rows, float(weights))
+    if weights.shape != (rows,):
+        raise UsageError(
+            "sample_weight",
+            verbatim(f"shape {weights.shape}; Sample weights must be 1D array or scalar"),
+            f"one weight for each of {rows} rows",
+            f"sample_weight.shape == {weights.shape}, expected ({rows},)!",
+        )
+    bad = ~(np.isfinite(weights) & (weights >= 0))
+    if bad.any():
+        at = int(np.argmax(bad))
+        raise UsageError(f"sample_weight[{at}]", float(weights[at]), "a finite number from 0", "Correct it.")
+    return weights
+
+
+def column_of(y: Any, rows: int) -> Array:
+    """Targets as `[N]`.
+
+    Args:
+        y: One target, or `[N]`, or `[N, 1]`.
+        rows: N.
+
+    Returns:
+        An array of whatever type the targets have.
+
+    Raises:
+        UsageError: Without targets, or for another number of them.
+    """
+    if y is None:
+        raise UsageError("y", None, "targets: requires y to be passed, but the target y is None", "Pass y.")
+    array = y if isinstance(y, np.ndarray) else np.asarray(y)
+    if sp.issparse(y):
+        raise UsageError("y", verbatim("sparse"), "a dense array", "Use y.toarray().")
+    if array.ndim == 0:
+        array = array[None]
+    if array.ndim == 2 and array.shape[1] == 1:
+        _warn_column(array)
+        array = array[:, 0]
+    if array.ndim != 1:
+        raise UsageError("y", verbatim(f"shape {array.shape}"), "one target a row", "Use one model for each target.")
+    if len(array) != rows:
+        raise UsageError(
+            "y",
+            verbatim(f"{len(array)} targets"),
+            f"as many as there are rows, {rows}; inconsistent numbers of samples: [{rows}, {len(array)}]",
+            "Check how they are paired.",
+        )
+    return array
+
+
+def _warn_column(array: Array) -> None:
+    category: type[Warning] = UserWarning
+    if "sklearn" in sys.modules:
+        from sklearn.exceptions import DataConversionWarning
+
+        category = DataConversionWarning
+    text = "A column-vector y was passed when a 1d array was expected. Use y.ravel()."
+    warnings.warn(text, category, stacklevel=5)
+
+
+def column_names(X: Any) -> Array | None:
+    """Names of a table's columns, where all are texts."""
+    columns = getattr(X, "columns", None)
+    if columns is None or not all(isinstance(name, str) for name in columns):
+        return None
+    return np.array(list(columns), dtype=object)
+
+
+def _names_differ(fitted: Array, columns: Array) -> tuple[str, str]:
+    lines = ["The feature names should match those that were passed during fit."]
+    unseen, lost = sorted(set(columns) - set(fitted)), sorted(set(fitted) - set(columns))
+    if unseen:
+        lines += ["Feature names unseen at fit time:", *(f"- {name}" for name in unseen)]
+    if lost:
+        lines += ["Feature names seen at fit time, yet now missing:", *(f"- {name}" for name in lost)]
+    if not unseen and not lost:
+        lines += ["Feature names must be in the same order as they were in fit."]
+    return "\n".join(lines) + "\n", "Pass the same columns, or rows as dictionaries."
+
+
+def _not_fitted(name: str) -> Exception:
+    bases: tuple[type[Exception], ...] = (UsageError, AttributeError)
+    if "sklearn" in sys.modules:
+        from sklearn.exceptions import NotFittedError
+
+        bases = (UsageError, NotFittedError)
+    kind = type("NotFitted", bases, {})
+    return kind(name, verbatim("not fitted"), "a fitted model", "Call fit or partial_fit first.")

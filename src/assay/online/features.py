@@ -1,0 +1,229 @@
+"""What users bring, as rows: arrays, tables with named columns, compressed rows, and dictionaries."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from scipy import sparse as sp
+
+from assay.errors import UsageError, verbatim
+from assay.online import moments as m
+from assay.online.compiled import compiled
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Row = Mapping[Any, Any]
+REACH = 2.0**200  # how far a value may be from the feature's first: its fourth power is summed
+FINE, MISSING, INFINITE, FAR = range(4)
+
+
+def is_rows(X: Any) -> bool:
+    """Whether X is a dictionary, or a list, tuple or generator of them."""
+    if isinstance(X, Mapping):
+        return True
+    return isinstance(X, list | tuple) and len(X) > 0 and isinstance(X[0], Mapping)
+
+
+@compiled
+def first_bad(X: np.ndarray, units: np.ndarray) -> tuple[int, int, int]:
+    """Row, column and kind of the first value that cannot be learnt; kind FINE if there is none."""
+    for t in range(X.shape[0]):
+        for j in range(X.shape[1]):
+            x = X[t, j]
+            if np.isnan(x):
+                return t, j, 1
+            if np.isinf(x):
+                return t, j, 2
+            if units[j] != 0.0 and abs(x * units[j]) > REACH:
+                return t, j, 3
+    return 0, 0, 0
+
+
+@compiled
+def first_bad_but_missing(X: np.ndarray, units: np.ndarray) -> tuple[int, int, int]:
+    """As `first_bad`, where missing values are welcome."""
+    for t in range(X.shape[0]):
+        for j in range(X.shape[1]):
+            x = X[t, j]
+            if np.isinf(x):
+                return t, j, 2
+            if units[j] != 0.0 and abs(x * units[j]) > REACH:
+                return t, j, 3
+    return 0, 0, 0
+
+
+def check_values(X: Any, units: Array, names: list[Any] | None, missing: str) -> None:
+    """Refuse NaN (unless missing values are skipped), infinities, and values beyond all reach.
+
+    Args:
+        X: Rows `[N, D]`, dense or CSR.
+        units: The features' powers of two so far, 0 for none yet.
+        names: Names of the features, if they have any.
+        missing: "error" or "skip".
+
+    Raises:
+        UsageError: With the row and the feature.
+    """
+    find = first_bad if missing == "error" else first_bad_but_missing
+    if sp.issparse(X):
+        column_units = units[X.indices][None, :] if len(X.data) else np.zeros((1, 0))
+        _, at, kind = find(X.data[None, :], column_units[0])
+        if kind == FINE:
+            return
+        row, column, value = int(np.searchsorted(X.indptr, at, "right")) - 1, int(X.indices[at]), X.data[at]
+    else:
+        row, column, kind = find(X, units)
+        if kind == FINE:
+            return
+        value = X[row, column]
+    name = repr(names[column]) if names is not None else str(column)
+    where = f"X[{row}], feature {name}"
+    said = {MISSING: "NaN", INFINITE: "inf" if value > 0 else "-inf"}.get(kind, f"{value:g}")
+    if kind == MISSING:
+        remedy = 'Leave such rows out, fill them in, or pass missing="skip": the feature then says nothing there.'
+        raise UsageError(where, verbatim(said), "a number, not a missing value (NaN)", remedy)
+    if kind == INFINITE:
+        remedy = "Leave such rows out, or clip the feature. Nothing was learnt of this batch."
+        raise UsageError(where, verbatim(said), "a finite number, not infinity", remedy)
+    expected = "a value less than 1e60 times the feature's first"
+    raise UsageError(where, verbatim(said), expected, "Check the unit that this row was written in.")
+
+
+class Names:
+    """Columns of named features, in the order in which they first appeared; or of hashes of their names.
+
+    Args:
+        bits: None, or how many bits of the hash are kept: there are then `2**bits` columns for ever.
+    """
+
+    def __init__(self, bits: int | None = None) -> None:
+        self.bits = bits
+        self.index: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return 2**self.bits if self.bits is not None else len(self.index)
+
+    def column(self, name: str, add: bool) -> int | None:
+        """The column of a name.
+
+        Args:
+            name: The feature's name.
+            add: Whether a new name gets a column.
+
+        Returns:
+            The column, or None for a new name.
+        """
+        if self.bits is not None:
+            return zlib.crc32(name.encode()) & (2**self.bits - 1)
+        at = self.index.get(name)
+        if at is None and add:
+            at = self.index[name] = len(self.index)
+        return at
+
+    def forget(self, length: int) -> None:
+        """Take back the names that came after the first `length`."""
+        for name in list(self.index)[length:]:
+            del self.index[name]
+
+    def encode(self, rows: Iterable[Row], add: bool) -> sp.csr_array:
+        """Dictionaries as compressed rows.
+
+        Args:
+            rows: One dictionary per row: numbers by name; a text is a category, an indicator of "name=text";
+                None is missing; what is absent is 0.
+            add: Whether new names get a column; otherwise they are ignored.
+
+        Returns:
+            CSR `[N, len(self)]`.
+
+        Raises:
+            UsageError: For a value that is neither number nor text. No name was added.
+        """
+        before = len(self.index)
+        values: list[float] = []
+        columns: list[int] = []
+        pointers = [0]
+        index, plain = self.index, self.bits is None
+        for t, row in enumerate(rows):
+            for name, value in row.items():
+                kind = type(value)
+                if kind is str:
+                    name, number = f"{name}={value}", 1.0
+                elif kind is float or kind is int or kind is bool:
+                    number = float(value)
+                else:
+                    number = self._number(t, name, value, before)
+                at = index.get(name) if plain else None
+                if at is None:
+                    at = self.column(name if type(name) is str else f"{name!r}", add)
+                    if at is None:
+                        continue
+                columns.append(at)
+                values.append(number)
+            pointers.append(len(values))
+        shape = (len(pointers) - 1, len(self))
+        matrix = sp.csr_array((np.array(values, float), np.array(columns, np.int64), np.array(pointers, np.int64)), shape=shape)
+        if self.bits is not None:
+            matrix.sum_duplicates()
+        return matrix
+
+    def _number(self, row: int, name: Any, value: Any, before: int) -> float:
+        if value is None:
+            return float("nan")
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            self.forget(before)
+            raise UsageError(
+                f"X[{row}][{name!r}]",
+                value,
+                "a number, a text (a category), or None (missing)",
+                "Convert it, or leave it out.",
+            ) from None
+
+
+def as_rows(X: Any, where: str = "X") -> Any:
+    """Arrays, lists, tables and sparse matrices as float64 `[N, D]` or CSR.
+
+    Args:
+        X: What the user brought.
+        where: The argument's name, for the message.
+
+    Returns:
+        A contiguous array, or a CSR array with distinct columns in each row.
+
+    Raises:
+        UsageError: For complex numbers, texts and wrong shapes.
+    """
+    if sp.issparse(X):
+        if X.dtype.kind == "c":
+            raise UsageError(where, verbatim("complex"), "real numbers", "Complex data not supported.")
+        matrix = sp.csr_array(X, dtype=np.float64)
+        if not matrix.has_canonical_format:
+            matrix = matrix.copy()
+            matrix.sum_duplicates()
+        return matrix
+    array = np.asarray(X)
+    if array.dtype.kind == "c":
+        raise UsageError(where, verbatim("complex"), "real numbers", "Complex data not supported.")
+    if array.dtype.kind not in "fiub":
+        try:
+            array = array.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise UsageError(
+                where,
+                verbatim(f"an array of {array.dtype}: {error}"),
+                "numbers; the argument must be real numbers, not text",
+                "Pass rows with categories as dictionaries: a text is then an indicator.",
+            ) from error
+    if array.ndim != 2:
+        hint = "Reshape your data: X.reshape(-1, 1) for one feature, X.reshape(1, -1) for one row."
+        raise UsageError(where, verbatim(f"{array.ndim}D array of shape {array.shape}"), "rows [N, D], a 2D array", hint)
+    return np.ascontiguousarray(array, dtype=np.float64)
+
+
+def units_of(table: Array) -> Array:
+    """The features' powers of two."""
+    return np.ascontiguousarray(table[:, m.UNIT])

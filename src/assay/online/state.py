@@ -1,0 +1,322 @@
+"""All that a stream has taught: one set of arrays, the same for regression and classes.
+
+Everything is a sum over rows, or follows from such sums, so states of different machines merge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+import numpy as np
+from scipy import sparse as sp
+
+from assay.online import moments as m
+from assay.online import newton, rates
+from assay.online import scalars as sc
+from assay.online.aggregate import SHARE
+from assay.online.compiled import warn_if_slow
+from assay.online.rows import FOLLOWERS, dense
+from assay.online.sparse import sparse
+
+Array = np.ndarray[Any, np.dtype[Any]]
+AT_ONCE = 4096  # sparse rows made dense at a time
+FULL = 2**16  # entries of the curvatures of all outputs, up to which "auto" takes the second order
+
+
+@dataclass
+class State:
+    """The arrays that `rows.dense` and `sparse.sparse` read and write.
+
+    Args:
+        table: Moments of the features `[D, 7]`.
+        G: Curvatures `[K, D + 1, D + 1]`; empty where there is no second order. Likewise c, P, W.
+        c: Their right-hand sides `[K, D + 1]`.
+        P: `(G + R)⁻¹`.
+        W: `P c`, the weights of the second order.
+        V: Weights of the first order, in standard units `[D + 1, K, 8]`.
+        Q: Its sums of squared gradients.
+        B: Intercepts that follow `[6, K]`.
+        shares: Weights of the experts.
+        s: Running numbers, see `scalars`.
+        loss: A code of `losses`.
+        level: The quantile.
+        keep: What a row keeps of its weight per later row.
+        centred: False for sparse streams, where zero means absent.
+    """
+
+    table: Array
+    G: Array
+    c: Array
+    P: Array
+    W: Array
+    V: Array
+    Q: Array
+    B: Array
+    shares: Array
+    s: Array
+    loss: int
+    level: float
+    keep: float
+    centred: bool
+
+    @classmethod
+    def empty(
+        cls,
+        features: int,
+        outputs: int,
+        *,
+        second: bool,
+        centred: bool,
+        loss: int,
+        level: float,
+        keep: float,
+    ) -> Self:
+        """Before the first row.
+
+        Args:
+            features: D.
+            outputs: K: 1, or the number of classes where there are more than two.
+            second: Whether the second order is kept.
+            centred: Whether features are centred.
+            loss: A code of `losses`.
+            level: The quantile.
+            keep: What a row keeps of its weight per later row.
+
+        Returns:
+            A state that predicts 0, or even odds.
+        """
+        warn_if_slow()
+        A = features + 1
+        F = A if second else 0
+        s = np.zeros(sc.SCALARS)
+        s[sc.GROWTH] = 1.0
+        return cls(
+            table=np.zeros((features, m.COLUMNS)),
+            G=np.zeros((outputs, F, F)),
+            c=np.zeros((outputs, F)),
+            P=np.zeros((outputs, F, F)),
+            W=np.zeros((outputs, F)),
+            V=np.zeros((A, outputs, rates.COUNT)),
+            Q=np.zeros((A, outputs, rates.COUNT)),
+            B=np.zeros((FOLLOWERS, outputs)),
+            shares=first_shares(second),
+            s=s,
+            loss=loss,
+            level=level,
+            keep=keep,
+            centred=centred,
+        )
+
+    @property
+    def features(self) -> int:
+        """D."""
+        return len(self.table)
+
+    @property
+    def outputs(self) -> int:
+        """K."""
+        return int(self.V.shape[1])
+
+    @property
+    def second(self) -> bool:
+        """Whether the second order is kept."""
+        return bool(self.G.shape[1])
+
+    def run(self, X: Any, y: Array, weights: Array, learning: bool) -> Array:
+        """Forecast rows, and learn each after its forecast.
+
+        Args:
+            X: Rows `[N, D]`: float64, or CSR where the state is not centred.
+            y: Targets `[N]`; ignored where nothing is learnt.
+            weights: Weights `[N]`.
+            learning: False leaves the state alone.
+
+        Returns:
+            Forecasts `[N, K]`.
+        """
+        if not learning and self.centred and X.shape[0] > AT_ONCE and sp.issparse(X):
+            parts = range(0, X.shape[0], AT_ONCE)  # so that not all of it is dense at a time
+            return np.concatenate(
+                [self.run(X[i : i + AT_ONCE], y, weights, learning) for i in parts]
+            )
+        out = np.zeros((X.shape[0], self.outputs))
+        common = (self.shares, self.s, self.loss, self.level, self.keep, learning, out)
+        with np.errstate(all="ignore"):
+            if self.centred:
+                if sp.issparse(X):
+                    X = X.toarray()
+                newtons = (self.G, self.c, self.P, self.W)
+                dense(X, y, weights, self.table, *newtons, self.V, self.Q, self.B, *common)
+            else:
+                if not sp.issparse(X):
+                    X = sp.csr_array(X)
+                parts = (X.indptr, X.indices, X.data)
+                sparse(*parts, y, weights, self.table, self.V, self.Q, *common)
+        if learning and self.s[sc.GROWTH] > 2.0**200:
+            self._rescale()
+        return out
+
+    def _rescale(self) -> None:
+        """Count weights anew in rows of today."""
+        by = 1.0 / self.s[sc.GROWTH]
+        for sums in (self.G, self.c, self.Q):
+            sums *= by
+        self.P /= by
+        moments = [m.COUNT, m.M2, m.M3, m.M4]
+        self.table[:, moments] *= by
+        self.s[[sc.COUNT, sc.SINCE, sc.SQUARES, sc.JUDGED]] *= by
+        self.s[sc.GROWTH] = 1.0
+
+    def grow(self, features: int) -> None:
+        """Make room for new features, which were 0 in all rows so far.
+
+        Args:
+            features: How many there are then; at least as many as now.
+        """
+        more = features - self.features
+        if more <= 0:
+            return
+        table = np.zeros((more, m.COLUMNS))
+        if self.centred:
+            table[:, m.COUNT] = self.s[sc.COUNT]
+        self.table = np.concatenate([self.table, table])
+        after = ((0, more), (0, 0), (0, 0))
+        self.V, self.Q = np.pad(self.V, after), np.pad(self.Q, after)
+        if self.second:
+            self.G = np.pad(self.G, ((0, 0), (0, more), (0, more)))
+            self.P = np.pad(self.P, ((0, 0), (0, more), (0, more)))
+            self.c, self.W = (np.pad(x, ((0, 0), (0, more))) for x in (self.c, self.W))
+
+    def add_class(self) -> None:
+        """Make room for one more class: a third beside two, or one more."""
+        two = self.outputs == 1
+        if two:  # the score of class 1 against 0 becomes half a score for either
+            for name in ("G", "P", "c", "W", "V", "Q", "B"):
+                now = getattr(self, name)
+                axis = 1 if name in ("V", "Q", "B") else 0
+                sign = -1.0 if name in ("c", "W", "V", "B") else 1.0
+                factor = {"G": 2.0, "P": 0.5, "W": 0.5, "V": 0.5, "B": 0.5}.get(name, 1.0)
+                setattr(self, name, np.concatenate([sign * factor * now, factor * now], axis))
+        for name in ("G", "P", "c", "W", "V", "Q", "B"):
+            now = getattr(self, name)
+            axis = 1 if name in ("V", "Q", "B") else 0
+            shape = list(now.shape)
+            shape[axis] = 1
+            setattr(self, name, np.concatenate([now, np.zeros(shape)], axis))
+        if self.second:
+            self.refresh()
+
+    def refresh(self) -> None:
+        """P and W anew from G and c."""
+        if self.second and self.s[sc.ROWS] > 0:
+            arrays = (self.G, self.c, self.P, self.W, self.table)
+            newton.refresh(*arrays, self.loss, self.s[sc.GROWTH])
+            self.s[sc.SINCE] = 0.0
+
+    def drop_second(self) -> None:
+        """Leave the second order, because there are too many features or classes for it.
+
+        If it was the better half, its weights become those of the first order.
+        """
+        if not self.second:
+            return
+        if self.shares[:FOLLOWERS].sum() > 0.5 and self.s[sc.ROWS]:
+            deviation, mean, live = self._standard()
+            raw = np.where(live[:, None], self.W[:, 1:].T, 0.0)
+            start = self.W[:, 0] + (mean - self.table[:, m.REFERENCE]) @ raw
+            base = sc.base_of(self.s, self.loss)
+            self.V[1:] = (raw * deviation[:, None])[:, :, None]
+            self.V[0] = (start + self.s[sc.ORIGIN] - base)[:, None]
+        self.G = self.P = np.zeros((self.outputs, 0, 0))
+        self.c = self.W = np.zeros((self.outputs, 0))
+        self.shares = first_shares(second=False)
+
+    def spill(self) -> None:
+        """Leave centring, too, for a stream of ever more features: from here on, zero means absent.
+
+        A feature's unit was its deviation over all rows, and becomes its root mean square.
+        """
+        if not self.centred:
+            return
+        self.drop_second()
+        deviation, mean, live = self._standard()
+        raw = np.where(live[:, None, None], self.V[1:] / deviation[:, None, None], 0.0)
+        self.V[0] -= np.einsum("jkr,j->kr", raw, mean)
+        square = np.where(live, deviation**2, 0.0) + mean**2
+        self.V[1:] = raw * np.sqrt(square)[:, None, None]
+        self.table[:, m.M2] = square * self.table[:, m.COUNT]
+        self.table[:, [m.MEAN, m.M3, m.M4, m.REFERENCE]] = 0.0
+        self.centred = False
+
+    def _standard(self) -> tuple[Array, Array, Array]:
+        """Deviation, mean and whether it varies, of every feature, in its unit."""
+        n = np.maximum(self.table[:, m.COUNT], np.finfo(float).tiny)
+        live = np.array([m.varies(row) for row in self.table], bool)
+        variance = np.where(live, self.table[:, m.M2] / n, 1.0)
+        return np.sqrt(variance), self.table[:, m.MEAN], live
+
+    def linear(self) -> tuple[Array, Array]:
+        """The mean of all experts' scores, weighted by their shares, as one linear function of raw features.
+
+        Returns:
+            Weights `[K, D]` and intercepts `[K]`.
+        """
+        base = sc.base_of(self.s, self.loss) if self.s[sc.ROWS] else 0.0
+        first = len(self.shares) - rates.COUNT
+        unit = np.where(self.table[:, m.UNIT] == 0.0, 1.0, self.table[:, m.UNIT])
+        if self.centred:
+            deviation, mean, live = self._standard()
+        else:
+            n = np.maximum(self.table[:, m.COUNT], np.finfo(float).tiny)
+            live = self.table[:, m.M2] > 0
+            deviation = np.sqrt(np.where(live, self.table[:, m.M2] / n, 1.0))
+            mean = np.zeros(self.features)
+        V = self.V @ self.shares[first:]
+        coef = np.where(live[:, None], V[1:] / deviation[:, None], 0.0)
+        intercept = V[0] + base * self.shares[first:].sum() - mean @ coef
+        if self.second:
+            part = self.shares[:FOLLOWERS]
+            coef = coef + part.sum() * self.W[:, 1:].T
+            start = self.W[:, 0] - self.W[:, 1:] @ self.table[:, m.REFERENCE] + self.s[sc.ORIGIN]
+            intercept = intercept + part.sum() * start + part @ self.B
+        return (coef * unit[:, None]).T, np.asarray(intercept)
+
+    def copy(self) -> Self:
+        """Another state with the same content.
+
+        Returns:
+            A state that shares no array with this one.
+        """
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        copies = {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in values.items()}
+        return type(self)(**copies)
+
+
+def first_shares(second: bool) -> Array:
+    """Half for the second order, half for the first.
+
+    Returns:
+        Shares of all experts, summing to 1.
+    """
+    by_rate = np.full(rates.COUNT, 1.0 / rates.COUNT)
+    if not second:
+        return by_rate
+    return np.concatenate([np.full(FOLLOWERS, 0.5 / FOLLOWERS), 0.5 * by_rate])
+
+
+def settled_shares() -> Array:
+    """All for the plain second order, but for what every row deals out.
+
+    Returns:
+        Shares of all experts, summing to 1.
+    """
+    experts = FOLLOWERS + rates.COUNT
+    shares = np.full(experts, SHARE / experts)
+    shares[0] += 1.0 - SHARE
+    return shares
+
+
+def takes_second_order(features: int, outputs: int) -> bool:
+    """Whether "auto" keeps curvatures of this many features and outputs."""
+    return outputs * (features + 1) ** 2 <= FULL
