@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 
 from assay.errors import UsageError, verbatim
-from assay.online.estimator import Estimator, column_of, weights_of
+from assay.online.estimator import Estimator, column_of, rows_of, weights_of
 from assay.online.losses import LOGISTIC
 from assay.online.saving import Saved
 from assay.online.state import Array
@@ -204,8 +204,7 @@ class UnitClassifier(Saved, Estimator):
         return np.concatenate([1.0 - p, p], 1)
 
     def _labels(self, X: Any, y: Any, sample_weight: Any) -> tuple[Array, Array]:
-        shape = getattr(X, "shape", None)
-        rows = 1 if isinstance(X, dict) else int(shape[0]) if shape else len(X)
+        rows = rows_of(X)
         labels = column_of(y, rows)
         if labels.dtype.kind == "f":
             bad = ~np.isfinite(labels)

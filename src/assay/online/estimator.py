@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 import warnings
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -13,7 +14,7 @@ from scipy import sparse as sp
 from assay.errors import AssayError, UsageError, verbatim
 from assay.online import moments as m
 from assay.online.batch import fit_all
-from assay.online.features import Names, as_rows, check_values, is_rows
+from assay.online.features import Names, as_rows, check_values, is_rows, owned
 from assay.online.state import Array, State, takes_second_order
 
 CURVATURES = ("auto", "full", "diagonal")
@@ -115,7 +116,7 @@ class Estimator:
     def _read(self, X: Any, *, learning: bool, reset: bool) -> tuple[Any, list[Any] | None]:
         """Rows, checked, and the names of their columns. Nothing of the state has changed."""
         if is_rows(X):
-            rows = [X] if not isinstance(X, list | tuple) else X
+            rows = [X] if isinstance(X, Mapping) else X
             if not reset and getattr(self, "_names", None) is None:
                 raise UsageError("X", verbatim("dictionaries"), "an array, as before", "Keep to one kind of rows.")
             if reset:
@@ -215,6 +216,8 @@ class Estimator:
     def _learn_all(self, matrix: Any, y: Array, weights: Array) -> None:
         """Rows in which order means nothing, into an empty state."""
         used = weights > 0
+        if not used.any():
+            raise UsageError("sample_weight", verbatim("all zero"), "a weight above zero", "Leave it out.")
         if self._state.second:
             rows = matrix.toarray() if sp.issparse(matrix) else matrix
             fit_all(self._state, rows[used], y[used], weights[used])
@@ -259,8 +262,7 @@ def weights_of(sample_weight: Any, rows: int) -> Array:
     if sample_weight is None:
         return np.ones(rows)
     weights = np.asarray(sample_weight, dtype=np.float64)
-    if weights.ndim == 0:
-        weights = np.full(rows, float(weights))
+    weights = np.full(rows, float(weights)) if weights.ndim == 0 else owned(weights, np.float64)
     if weights.shape != (rows,):
         raise UsageError(
             "sample_weight",
@@ -290,9 +292,9 @@ def column_of(y: Any, rows: int) -> Array:
     """
     if y is None:
         raise UsageError("y", None, "targets: requires y to be passed, but the target y is None", "Pass y.")
-    array = y if isinstance(y, np.ndarray) else np.asarray(y)
     if sp.issparse(y):
         raise UsageError("y", verbatim("sparse"), "a dense array", "Use y.toarray().")
+    array = np.asarray(y)
     if array.ndim == 0:
         array = array[None]
     if array.ndim == 2 and array.shape[1] == 1:
@@ -318,6 +320,18 @@ def _warn_column(array: Array) -> None:
         category = DataConversionWarning
     text = "A column-vector y was passed when a 1d array was expected. Use y.ravel()."
     warnings.warn(text, category, stacklevel=5)
+
+
+def rows_of(X: Any) -> int:
+    """How many rows there are."""
+    if isinstance(X, Mapping) and not sp.issparse(X):
+        return 1
+    if not hasattr(X, "shape") and not isinstance(X, list | tuple):
+        X = np.asarray(X)
+    shape = getattr(X, "shape", None)
+    if shape is None:
+        return len(X)
+    return int(shape[0]) if len(shape) else 1
 
 
 def column_names(X: Any) -> Array | None:

@@ -22,7 +22,7 @@ FINE, MISSING, INFINITE, FAR = range(4)
 def is_rows(X: Any) -> bool:
     """Whether X is a dictionary, or a list, tuple or generator of them."""
     if isinstance(X, Mapping):
-        return True
+        return not sp.issparse(X)  # a "dictionary of keys" is one
     return isinstance(X, list | tuple) and len(X) > 0 and isinstance(X[0], Mapping)
 
 
@@ -204,8 +204,11 @@ def as_rows(X: Any, where: str = "X") -> Any:
         if not matrix.has_canonical_format:
             matrix = matrix.copy()
             matrix.sum_duplicates()
+        matrix.data = owned(matrix.data, np.float64)
         return matrix
     array = np.asarray(X)
+    if array.dtype.kind == "O" and any(isinstance(value, dict | list) for value in array.flat):
+        raise TypeError(f"{where} has dictionaries or lists in its cells: argument must be a string or a number")
     if array.dtype.kind == "c":
         raise UsageError(where, verbatim("complex"), "real numbers", "Complex data not supported.")
     if array.dtype.kind not in "fiub":
@@ -221,9 +224,11 @@ def as_rows(X: Any, where: str = "X") -> Any:
     if array.ndim != 2:
         hint = "Reshape your data: X.reshape(-1, 1) for one feature, X.reshape(1, -1) for one row."
         raise UsageError(where, verbatim(f"{array.ndim}D array of shape {array.shape}"), "rows [N, D], a 2D array", hint)
-    return np.ascontiguousarray(array, dtype=np.float64)
+    return owned(array, np.float64)
 
 
-def units_of(table: Array) -> Array:
-    """The features' powers of two."""
-    return np.ascontiguousarray(table[:, m.UNIT])
+def owned(array: Array, dtype: Any) -> Array:
+    """The array in one block, of one type, writable: the loops are compiled for such, once."""
+    block = np.ascontiguousarray(array, dtype=dtype)
+    return block if block.flags.writeable else block.copy()
+

@@ -7,7 +7,8 @@ from typing import Any, Self
 import numpy as np
 
 from assay.errors import UsageError, verbatim
-from assay.online.estimator import TARGET_LIMIT, Estimator, column_of, weights_of
+from assay.online.estimator import TARGET_LIMIT, Estimator, column_of, rows_of, weights_of
+from assay.online.features import owned
 from assay.online.losses import CODES, POISSON
 from assay.online.saving import Saved
 from assay.online.state import Array
@@ -148,7 +149,7 @@ class UnitRegressor(Saved, Estimator):
         if not 0.0 < self.quantile < 1.0:
             raise UsageError("quantile", self.quantile, "a number between 0 and 1", "0.5 is the median.")
         self._check_parameters()
-        rows = 1 if isinstance(X, dict) else _length(X)
+        rows = rows_of(X)
         target = self._target(column_of(y, rows))
         weight = weights_of(weights, rows)
         matrix, _ = self._read(X, learning=True, reset=reset)
@@ -158,7 +159,7 @@ class UnitRegressor(Saved, Estimator):
         if y.dtype.kind == "c":
             raise UsageError("y", verbatim("complex"), "real numbers", "Complex data not supported.")
         try:
-            target = np.ascontiguousarray(y, dtype=np.float64)
+            target = owned(y, np.float64)
         except (TypeError, ValueError) as error:
             raise UsageError("y", verbatim(f"{y.dtype}: {error}"), "numbers", "Use UnitClassifier for labels.") from error
         bad = ~(np.abs(target) < TARGET_LIMIT)
@@ -174,12 +175,4 @@ class UnitRegressor(Saved, Estimator):
             at = int(np.argmax(target < 0))
             raise UsageError(f"y[{at}]", float(target[at]), "a count, 0 or more", "Use another loss.")
         return target
-
-
-def _length(X: Any) -> int:
-    shape = getattr(X, "shape", None)
-    if shape is not None:
-        return int(shape[0]) if len(shape) else 1
-    return len(X)
-
 

@@ -31,8 +31,8 @@ from assay.online.losses import (
     softmax_,
 )
 
-FOLLOW = np.array([0.0, 0.01, 0.03, 0.1, 0.3, 0.6])
-FOLLOWERS = 6
+FOLLOW = np.array([0.0, 0.01, 0.03, 0.1, 0.3, 0.6, 1.0])
+FOLLOWERS = 7
 
 
 @compiled
@@ -118,19 +118,45 @@ def follow(
 def newton_scores(
     W: np.ndarray,
     P: np.ndarray,
-    B: np.ndarray,
     a: np.ndarray,
     Pa: np.ndarray,
     q: np.ndarray,
     s: np.ndarray,
     T: np.ndarray,
 ) -> None:
-    """Fill the first `FOLLOWERS` rows of T, and `Pa` `[K, A]` and `q` `[K]` on the way."""
+    """The second order's scores into T[0], and `Pa` `[K, A]` and `q` `[K]` on the way."""
     for k in range(W.shape[0]):
         q[k] = newton.project(P[k], a, Pa[k])
-        e = newton.score(W[k], a, q[k] * s[sc.GROWTH]) + s[sc.ORIGIN]
-        for i in range(FOLLOWERS):
-            T[i, k] = e + B[i, k]
+        T[0, k] = newton.score(W[k], a, q[k] * s[sc.GROWTH]) + s[sc.ORIGIN]
+
+
+@compiled
+def rate_scores(E: np.ndarray, base: float, T: np.ndarray) -> None:
+    """Add the base to the first order's scores `[K, 8]`, and copy them to the last rows of T."""
+    for k in range(E.shape[0]):
+        for r in range(rates.COUNT):
+            E[k, r] += base
+            T[FOLLOWERS + r, k] = E[k, r]
+
+
+@compiled
+def mean_scores(shares: np.ndarray, T: np.ndarray) -> None:
+    """Where there is no second order, T[0] is the mean of the first order's scores by their shares."""
+    total = 0.0
+    for r in range(rates.COUNT):
+        total += shares[FOLLOWERS + r]
+    for k in range(T.shape[1]):
+        T[0, k] = 0.0
+        for r in range(rates.COUNT):
+            T[0, k] += shares[FOLLOWERS + r] / total * T[FOLLOWERS + r, k]
+
+
+@compiled
+def add_followers(B: np.ndarray, T: np.ndarray) -> None:
+    """T[0] again, with each of the following intercepts B `[F, K]`."""
+    for i in range(1, FOLLOWERS):
+        for k in range(T.shape[1]):
+            T[i, k] = T[0, k] + B[i, k]
 
 
 @compiled
@@ -218,11 +244,10 @@ def dense(
     D = X.shape[1]
     outputs, A = V.shape[1], D + 1
     second = G.shape[1] > 0
-    first_rate = FOLLOWERS if second else 0
     a, z, x = np.zeros(A), np.zeros(A), np.zeros(D)
     Pa, q = np.zeros((outputs, A)), np.zeros(outputs)
     E, g = np.zeros((outputs, rates.COUNT)), np.zeros((outputs, rates.COUNT))
-    T = np.zeros((first_rate + rates.COUNT, outputs))
+    T = np.zeros((FOLLOWERS + rates.COUNT, outputs))
     z[0] = 1.0
     for t in range(len(X)):
         weight = weights[t]
@@ -242,13 +267,13 @@ def dense(
         # forecast
         base = sc.base_of(s, loss) if s[sc.ROWS] > 0.0 else 0.0
         rates.scores(V, z, E)
-        for k in range(outputs):
-            for r in range(rates.COUNT):
-                E[k, r] += base
-                T[first_rate + r, k] = E[k, r]
+        rate_scores(E, base, T)
         if second:
             newton.centred(a, P, x, table)
-            newton_scores(W, P, B, a, Pa, q, s, T)
+            newton_scores(W, P, a, Pa, q, s, T)
+        else:
+            mean_scores(shares, T)
+        add_followers(B, T)
         mixed(T, shares, loss, out[t])
         if not learning:
             continue
@@ -268,6 +293,8 @@ def dense(
             if not np.isnan(x[j]):
                 m.absorb(table[j], x[j], heavy)
         # learn
+        if s[sc.ROWS] > 0.0:
+            follow(B, T, s, loss, y[t], level, weight)
         if second:
             if s[sc.ROWS] == 0.0:
                 for j in range(D):
@@ -277,8 +304,6 @@ def dense(
             newton.awaken(P, a, table, s[sc.GROWTH])
             for k in range(outputs):
                 q[k] = newton.project(P[k], a, Pa[k])
-            if s[sc.ROWS] > 0.0:
-                follow(B, T, s, loss, y[t], level, weight)
             wild = heavy * q.max() > 1024.0
             learn_newton(
                 G, c, P, W, a, Pa, q, loss, y[t] - s[sc.ORIGIN], level, s[sc.SPREAD], heavy

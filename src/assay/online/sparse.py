@@ -15,7 +15,16 @@ from assay.online import rates
 from assay.online import scalars as sc
 from assay.online.compiled import compiled
 from assay.online.losses import HUBER, LOGISTIC, POISSON, QUANTILE
-from assay.online.rows import judge, mixed, rate_gradients
+from assay.online.rows import (
+    FOLLOWERS,
+    add_followers,
+    follow,
+    judge,
+    mean_scores,
+    mixed,
+    rate_gradients,
+    rate_scores,
+)
 
 # Columns of the table that a sparse stream uses: the weight of the rows that have the feature, the sum of its squares.
 COUNT, SQUARES, UNIT = m.COUNT, m.M2, m.UNIT
@@ -31,6 +40,7 @@ def sparse(
     table: np.ndarray,
     V: np.ndarray,
     Q: np.ndarray,
+    B: np.ndarray,
     shares: np.ndarray,
     s: np.ndarray,
     loss: int,
@@ -51,7 +61,7 @@ def sparse(
     z, at = np.zeros(longest + 1), np.zeros(longest + 1, np.int64)
     v, u = np.zeros((longest + 1, outputs, rates.COUNT)), np.zeros((longest + 1, outputs, rates.COUNT))
     E, g = np.zeros((outputs, rates.COUNT)), np.zeros((outputs, rates.COUNT))
-    T = np.zeros((rates.COUNT, outputs))
+    T = np.zeros((FOLLOWERS + rates.COUNT, outputs))
     z[0] = 1.0
     for t in range(len(pointers) - 1):
         weight = weights[t]
@@ -80,10 +90,9 @@ def sparse(
         for i in range(size):
             v[i] = V[at[i]]
         rates.scores(v[:size], z[:size], E)
-        for k in range(outputs):
-            for r in range(rates.COUNT):
-                E[k, r] += base
-                T[r, k] = E[k, r]
+        rate_scores(E, base, T)
+        mean_scores(shares, T)
+        add_followers(B, T)
         mixed(T, shares, loss, out[t])
         if not learning:
             continue
@@ -94,6 +103,8 @@ def sparse(
             judge(T, shares, s, loss, y[t], level, weight)
         s[sc.COUNT] += heavy
         sc.absorb_target(s, loss, y[t], heavy)
+        if s[sc.ROWS] > 0.0:
+            follow(B, T, s, loss, y[t], level, weight)
         if s[sc.ROWS] > 0.0 or loss == LOGISTIC:
             moved = sc.base_of(s, loss) - base
             for k in range(outputs):

@@ -16,6 +16,7 @@ from assay.online import newton, rates
 from assay.online import scalars as sc
 from assay.online.aggregate import SHARE
 from assay.online.compiled import warn_if_slow
+from assay.online.features import owned
 from assay.online.rows import FOLLOWERS, dense
 from assay.online.sparse import sparse
 
@@ -36,7 +37,7 @@ class State:
         W: `P c`, the weights of the second order.
         V: Weights of the first order, in standard units `[D + 1, K, 8]`.
         Q: Its sums of squared gradients.
-        B: Intercepts that follow `[6, K]`.
+        B: Intercepts that follow `[7, K]`.
         shares: Weights of the experts.
         s: Running numbers, see `scalars`.
         loss: A code of `losses`.
@@ -100,7 +101,7 @@ class State:
             V=np.zeros((A, outputs, rates.COUNT)),
             Q=np.zeros((A, outputs, rates.COUNT)),
             B=np.zeros((FOLLOWERS, outputs)),
-            shares=first_shares(second),
+            shares=first_shares(),
             s=s,
             loss=loss,
             level=level,
@@ -151,13 +152,19 @@ class State:
             else:
                 if not sp.issparse(X):
                     X = sp.csr_array(X)
-                parts = (X.indptr, X.indices, X.data)
-                sparse(*parts, y, weights, self.table, self.V, self.Q, *common)
+                parts = (owned(X.indptr, np.int64), owned(X.indices, np.int64), X.data)
+                sparse(*parts, y, weights, self.table, self.V, self.Q, self.B, *common)
         if learning and self.s[sc.GROWTH] > 2.0**200:
-            self._rescale()
+            self.rescale()
         return out
 
-    def _rescale(self) -> None:
+    def __setstate__(self, values: dict[str, Any]) -> None:
+        """Arrays of one's own: joblib hands out memory maps that cannot be written."""
+        for name, value in values.items():
+            own = isinstance(value, np.ndarray) and not value.flags.writeable
+            setattr(self, name, np.array(value) if own else value)
+
+    def rescale(self) -> None:
         """Count weights anew in rows of today."""
         by = 1.0 / self.s[sc.GROWTH]
         for sums in (self.G, self.c, self.Q):
@@ -230,7 +237,7 @@ class State:
             self.V[0] = (start + self.s[sc.ORIGIN] - base)[:, None]
         self.G = self.P = np.zeros((self.outputs, 0, 0))
         self.c = self.W = np.zeros((self.outputs, 0))
-        self.shares = first_shares(second=False)
+        self.shares = first_shares()
 
     def spill(self) -> None:
         """Leave centring, too, for a stream of ever more features: from here on, zero means absent.
@@ -263,7 +270,8 @@ class State:
             Weights `[K, D]` and intercepts `[K]`.
         """
         base = sc.base_of(self.s, self.loss) if self.s[sc.ROWS] else 0.0
-        first = len(self.shares) - rates.COUNT
+        part, rest = self.shares[:FOLLOWERS], self.shares[FOLLOWERS:]
+        by_rate = rest if self.second else rest + part.sum() * rest / rest.sum()
         unit = np.where(self.table[:, m.UNIT] == 0.0, 1.0, self.table[:, m.UNIT])
         if self.centred:
             deviation, mean, live = self._standard()
@@ -272,14 +280,13 @@ class State:
             live = self.table[:, m.M2] > 0
             deviation = np.sqrt(np.where(live, self.table[:, m.M2] / n, 1.0))
             mean = np.zeros(self.features)
-        V = self.V @ self.shares[first:]
+        V = self.V @ by_rate
         coef = np.where(live[:, None], V[1:] / deviation[:, None], 0.0)
-        intercept = V[0] + base * self.shares[first:].sum() - mean @ coef
+        intercept = V[0] + base * by_rate.sum() - mean @ coef + part @ self.B
         if self.second:
-            part = self.shares[:FOLLOWERS]
             coef = coef + part.sum() * self.W[:, 1:].T
             start = self.W[:, 0] - self.W[:, 1:] @ self.table[:, m.REFERENCE] + self.s[sc.ORIGIN]
-            intercept = intercept + part.sum() * start + part @ self.B
+            intercept = intercept + part.sum() * start
         return (coef * unit[:, None]).T, np.asarray(intercept)
 
     def copy(self) -> Self:
@@ -293,16 +300,14 @@ class State:
         return type(self)(**copies)
 
 
-def first_shares(second: bool) -> Array:
-    """Half for the second order, half for the first.
+def first_shares() -> Array:
+    """Half for the second order (or the mean of the first) and its followers, half for the first order.
 
     Returns:
         Shares of all experts, summing to 1.
     """
-    by_rate = np.full(rates.COUNT, 1.0 / rates.COUNT)
-    if not second:
-        return by_rate
-    return np.concatenate([np.full(FOLLOWERS, 0.5 / FOLLOWERS), 0.5 * by_rate])
+    halves = np.full(FOLLOWERS, 0.5 / FOLLOWERS), np.full(rates.COUNT, 0.5 / rates.COUNT)
+    return np.concatenate(halves)
 
 
 def settled_shares() -> Array:
