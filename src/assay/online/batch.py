@@ -179,6 +179,7 @@ def fit_all(state: State, X: Array, y: Array, weights: Array) -> None:
     total = float(weights.sum())
     s[[sc.COUNT, sc.JUDGED]] = total
     s[sc.ROWS] = len(y)
+    s[sc.LARGEST] = max(0.0, y.max())
     s[sc.CENTRE] = y[0] + weights @ (y - y[0]) / total
     s[sc.SQUARES] = weights @ (y - s[sc.CENTRE]) ** 2
     if loss in (SQUARED, HUBER, QUANTILE):

@@ -331,7 +331,7 @@ def rows_of(X: Any) -> int:
     shape = getattr(X, "shape", None)
     if shape is None:
         return len(X)
-    return int(shape[0]) if len(shape) else 1
+    return int(shape[0]) if len(shape) > 1 else as_rows(X).shape[0]  # raises, with advice
 
 
 def column_names(X: Any) -> Array | None:

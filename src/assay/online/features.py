@@ -26,6 +26,16 @@ def is_rows(X: Any) -> bool:
     return isinstance(X, list | tuple) and len(X) > 0 and isinstance(X[0], Mapping)
 
 
+def with_first_units(X: Array, units: Array) -> Array:
+    """Units, with those that these rows will bring for features that had none."""
+    units = units.copy()
+    for j in np.flatnonzero(units == 0.0):
+        some = np.flatnonzero(X[:, j])
+        if len(some) and np.isfinite(X[some[0], j]):
+            units[j] = m.unit_of(X[some[0], j])
+    return units
+
+
 @compiled
 def first_bad(X: np.ndarray, units: np.ndarray) -> tuple[int, int, int]:
     """Row, column and kind of the first value that cannot be learnt; kind FINE if there is none."""
@@ -74,6 +84,8 @@ def check_values(X: Any, units: Array, names: list[Any] | None, missing: str) ->
             return
         row, column, value = int(np.searchsorted(X.indptr, at, "right")) - 1, int(X.indices[at]), X.data[at]
     else:
+        if not units.all():
+            units = with_first_units(X, units)
         row, column, kind = find(X, units)
         if kind == FINE:
             return

@@ -106,17 +106,18 @@ def implicit(loss: int, e: float, q: float, y: float, level: float, spread: floa
     g = gradient(loss, e, y, level, spread)
     end = e - q * g
     low, high, now = min(e, end), max(e, end), e
-    for _ in range(60):
+    width = high - low
+    for _ in range(200):
         f = now - e + q * gradient(loss, now, y, level, spread)
         if f > 0:
             high = now
         else:
             low = now
-        step = f / (1.0 + q * curvature(loss, now, y, level, spread))
-        after = now - step
-        if not (low <= after <= high):
+        after = now - f / (1.0 + q * curvature(loss, now, y, level, spread))
+        if not (low < after < high) or abs(after - now) > 0.5 * width:  # Newton helps less than halving
             after = 0.5 * (low + high)
-        if abs(after - now) <= 1e-12 * abs(after):
+        width = abs(after - now)
+        if width <= 1e-14 * (abs(after) + abs(e)):
             return after
         now = after
     return now

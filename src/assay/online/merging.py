@@ -135,8 +135,8 @@ def _add(a: State, b: State) -> None:
     if a.second != b.second:
         a.drop_second()
         b.drop_second()
-    a.rescale()
-    b.rescale()
+    a.in_rows_of_today()
+    b.in_rows_of_today()
     _to_units(b, a.table[:, m.UNIT])
     _to_units(a, b.table[:, m.UNIT])  # where a had none
     before_a, before_b = a.table.copy(), b.table.copy()
@@ -221,4 +221,5 @@ def _add_scalars(a: Any, b: Any) -> None:
     for at in (sc.DISPERSION, sc.SPREAD):
         both = a[at] > 0.0 and b[at] > 0.0
         a[at] = a[at] ** (na / total) * b[at] ** (nb / total) if both else max(a[at], b[at])
+    a[sc.LARGEST] = max(a[sc.LARGEST], b[sc.LARGEST])
     a[[sc.COUNT, sc.SINCE, sc.ROWS]] += b[[sc.COUNT, sc.SINCE, sc.ROWS]]

@@ -152,11 +152,14 @@ def mean_scores(shares: np.ndarray, T: np.ndarray) -> None:
 
 
 @compiled
-def add_followers(B: np.ndarray, T: np.ndarray) -> None:
-    """T[0] again, with each of the following intercepts B `[F, K]`."""
+def add_followers(B: np.ndarray, T: np.ndarray, highest: float) -> None:
+    """T[0] again, with each of the following intercepts B `[F, K]`; and no score above the highest."""
     for i in range(1, FOLLOWERS):
         for k in range(T.shape[1]):
             T[i, k] = T[0, k] + B[i, k]
+    for i in range(len(T)):
+        for k in range(T.shape[1]):
+            T[i, k] = min(T[i, k], highest)
 
 
 @compiled
@@ -273,7 +276,7 @@ def dense(
             newton_scores(W, P, a, Pa, q, s, T)
         else:
             mean_scores(shares, T)
-        add_followers(B, T)
+        add_followers(B, T, sc.highest(s, loss))
         mixed(T, shares, loss, out[t])
         if not learning:
             continue
@@ -332,3 +335,5 @@ def dense(
                 s[sc.GROWTH],
             )
         s[sc.ROWS] += 1.0
+        if s[sc.GROWTH] > sc.FAR:
+            sc.rescale(s, table, G, c, P, Q)

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from assay.online import moments as m
 from assay.online.compiled import compiled
 from assay.online.losses import HUBER, POISSON, QUANTILE, SQUARED
 
@@ -20,7 +21,10 @@ DISPERSION = 7  # running median of |target − CENTRE|, for robust losses
 SPREAD = 8  # running median of |residual|
 LOSS = 9  # running mean loss of the forecast
 JUDGED = 10  # weights of the rows that LOSS averages
-SCALARS = 11
+LARGEST = 11  # the largest target
+SCALARS = 12
+
+FAR = 2.0**200  # a growth that is brought back to about 1
 
 CLIP = 4.5  # medians of |target − CENTRE|: about three standard deviations of a normal distribution
 TO_DEVIATION = 1.4826  # standard deviations in a median of absolute deviations, normal distribution
@@ -39,6 +43,7 @@ def track_median(now: float, size: float, rows: float) -> float:
 def absorb_target(s: np.ndarray, loss: int, y: float, weight: float) -> None:
     """Count a target in; `s[COUNT]` has the row already."""
     d = y - s[CENTRE]
+    s[LARGEST] = max(s[LARGEST], y)
     if s[ROWS] == 0.0:
         s[CENTRE] = y
         if loss == SQUARED or loss == HUBER or loss == QUANTILE:
@@ -64,6 +69,14 @@ def base_of(s: np.ndarray, loss: int) -> float:
 
 
 @compiled
+def highest(s: np.ndarray, loss: int) -> float:
+    """No score is above this: a rate twice the largest count so far, lest an exponential run away."""
+    if loss == POISSON and s[ROWS] > 0.0:
+        return math.log(2.0 * s[LARGEST] + 1.0)
+    return math.inf
+
+
+@compiled
 def unit_of_score(s: np.ndarray, loss: int) -> float:
     """The size of a first step: the deviation of the targets, or 1 where scores have no unit."""
     if loss == SQUARED:
@@ -71,3 +84,22 @@ def unit_of_score(s: np.ndarray, loss: int) -> float:
     if loss == HUBER or loss == QUANTILE:
         return TO_DEVIATION * s[DISPERSION]
     return 1.0
+
+
+@compiled
+def rescale(
+    s: np.ndarray, table: np.ndarray, G: np.ndarray, c: np.ndarray, P: np.ndarray, Q: np.ndarray
+) -> None:
+    """Count weights in `FAR` times heavier rows: powers of two, which round nothing."""
+    by = 1.0 / FAR
+    G *= by
+    c *= by
+    P *= FAR
+    Q *= by
+    for j in range(len(table)):
+        table[j, m.COUNT] *= by
+        table[j, m.M2] *= by
+        table[j, m.M3] *= by
+        table[j, m.M4] *= by
+    for at in (COUNT, SINCE, SQUARES, JUDGED, GROWTH):
+        s[at] *= by

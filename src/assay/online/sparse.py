@@ -62,6 +62,7 @@ def sparse(
     v, u = np.zeros((longest + 1, outputs, rates.COUNT)), np.zeros((longest + 1, outputs, rates.COUNT))
     E, g = np.zeros((outputs, rates.COUNT)), np.zeros((outputs, rates.COUNT))
     T = np.zeros((FOLLOWERS + rates.COUNT, outputs))
+    none = np.zeros((0, 0, 0))
     z[0] = 1.0
     for t in range(len(pointers) - 1):
         weight = weights[t]
@@ -92,7 +93,7 @@ def sparse(
         rates.scores(v[:size], z[:size], E)
         rate_scores(E, base, T)
         mean_scores(shares, T)
-        add_followers(B, T)
+        add_followers(B, T, sc.highest(s, loss))
         mixed(T, shares, loss, out[t])
         if not learning:
             continue
@@ -131,3 +132,5 @@ def sparse(
                 V[at[i]] = v[i]
                 Q[at[i]] = u[i]
         s[sc.ROWS] += 1.0
+        if s[sc.GROWTH] > sc.FAR:
+            sc.rescale(s, table, none, none[:, 0], none, Q)

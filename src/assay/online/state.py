@@ -154,8 +154,6 @@ class State:
                     X = sp.csr_array(X)
                 parts = (owned(X.indptr, np.int64), owned(X.indices, np.int64), X.data)
                 sparse(*parts, y, weights, self.table, self.V, self.Q, self.B, *common)
-        if learning and self.s[sc.GROWTH] > 2.0**200:
-            self.rescale()
         return out
 
     def __setstate__(self, values: dict[str, Any]) -> None:
@@ -164,14 +162,13 @@ class State:
             own = isinstance(value, np.ndarray) and not value.flags.writeable
             setattr(self, name, np.array(value) if own else value)
 
-    def rescale(self) -> None:
-        """Count weights anew in rows of today."""
+    def in_rows_of_today(self) -> None:
+        """Count weights in rows of today: the growth becomes 1."""
         by = 1.0 / self.s[sc.GROWTH]
         for sums in (self.G, self.c, self.Q):
             sums *= by
         self.P /= by
-        moments = [m.COUNT, m.M2, m.M3, m.M4]
-        self.table[:, moments] *= by
+        self.table[:, [m.COUNT, m.M2, m.M3, m.M4]] *= by
         self.s[[sc.COUNT, sc.SINCE, sc.SQUARES, sc.JUDGED]] *= by
         self.s[sc.GROWTH] = 1.0
 
