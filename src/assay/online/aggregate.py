@@ -14,30 +14,38 @@ import math
 import numpy as np
 
 from assay.online.compiled import compiled
-from assay.online.losses import HUBER, QUANTILE, SQUARED
+from assay.online.losses import POISSON, QUANTILE
 
 SHARE = 3e-3
 FREEDOM = 4.0
 
 
 @compiled
-def reweigh(
-    shares: np.ndarray, costs: np.ndarray, loss: int, mean_cost: float, weight: float
-) -> None:
-    """Multiply each expert's share by its likelihood of the row, and deal out `SHARE`."""
-    has_unit = loss == SQUARED or loss == HUBER or loss == QUANTILE
-    if has_unit and not mean_cost > 0.0:
-        return
+def likelihoods_(costs: np.ndarray, loss: int, mean_cost: float, weight: float) -> None:
+    """Losses of a row to likelihoods relative to the best, in place."""
     best = costs.min()
+    scale = FREEDOM * mean_cost
+    for i in range(len(costs)):
+        worse = costs[i] - best
+        if loss == POISSON:
+            costs[i] = math.exp(-weight * worse)
+        elif loss == QUANTILE:
+            costs[i] = math.exp(-weight * worse / mean_cost)
+        else:
+            ratio = (scale + best) / (scale + costs[i])
+            if weight == 1.0:  # FREEDOM is four
+                costs[i] = ratio * ratio * math.sqrt(ratio)
+            else:
+                costs[i] = math.pow(ratio, 0.5 * (FREEDOM + 1.0) * weight)
+
+
+@compiled
+def reweigh(shares: np.ndarray, likelihoods: np.ndarray) -> None:
+    """Multiply each expert's share by its likelihood of the row, and deal out `SHARE`."""
     total = 0.0
     for i in range(len(shares)):
-        if loss == SQUARED or loss == HUBER:
-            worse = (FREEDOM * mean_cost + costs[i]) / (FREEDOM * mean_cost + best)
-            shares[i] *= math.pow(worse, -0.5 * (FREEDOM + 1.0) * weight)
-        elif loss == QUANTILE:
-            shares[i] *= math.exp(-weight * (costs[i] - best) / mean_cost)
-        else:
-            shares[i] *= math.exp(-weight * (costs[i] - best))
+        shares[i] *= likelihoods[i]
         total += shares[i]
+    keep, deal = (1.0 - SHARE) / total, SHARE / len(shares)
     for i in range(len(shares)):
-        shares[i] = (1.0 - SHARE) * shares[i] / total + SHARE / len(shares)
+        shares[i] = keep * shares[i] + deal

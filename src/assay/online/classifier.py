@@ -62,7 +62,7 @@ class UnitClassifier(Saved, Estimator):
             Itself.
         """
         labels, weights = self._labels(X, y, sample_weight)
-        matrix, _ = self._read(X, learning=True, reset=True)
+        matrix = self._read(X, learning=True, reset=True)
         classes = np.unique(labels[weights > 0] if (weights > 0).any() else labels)
         self._begin(matrix, classes, known=False)
         some = weights > 0
@@ -105,8 +105,14 @@ class UnitClassifier(Saved, Estimator):
         Raises:
             UsageError: For a label that is not in `classes`.
         """
-        labels, weights = self._labels(X, y, sample_weight)
         reset = not hasattr(self, "_state")
+        numbers = None if reset or classes is not None else self._numbers_of(y)
+        if numbers is not None and sample_weight is None and rows_of(X) == len(numbers):
+            matrix = self._read(X, learning=True, reset=False)  # the short way
+            self._make_room(matrix)
+            ones = np.ones(len(numbers))
+            return self._probabilities(self._state.run(matrix, numbers, ones, learning=True))
+        labels, weights = self._labels(X, y, sample_weight)
         given = None if classes is None else np.unique(np.asarray(classes))
         if not reset and given is not None and not np.array_equal(given, np.sort(self.classes_)):
             raise UsageError(
@@ -126,7 +132,7 @@ class UnitClassifier(Saved, Estimator):
                 f"one of the classes {known.tolist()}",
                 "Name every class in the first call, or leave `classes` out.",
             )
-        matrix, _ = self._read(X, learning=True, reset=reset)
+        matrix = self._read(X, learning=True, reset=reset)
         if reset:
             self._begin(matrix, known, known=fixed)
         self._make_room(matrix)
@@ -171,8 +177,25 @@ class UnitClassifier(Saved, Estimator):
 
     def _begin(self, matrix: Any, classes: Array, known: bool) -> None:
         self._start(matrix, len(classes) if len(classes) > 2 else 1, LOGISTIC, 0.5)
-        self.classes_ = classes
+        self._know(classes)
         self._fixed = known
+
+    def _know(self, classes: Array) -> None:
+        self.classes_ = classes
+        self._number = {label: number for number, label in enumerate(classes.tolist())}
+
+    def _numbers_of(self, y: Any) -> Array | None:
+        """Numbers of the classes of known labels; None where there is more to look at."""
+        if isinstance(y, np.ndarray):
+            if y.ndim > 1:
+                return None
+            y = y.tolist()
+        labels = y if isinstance(y, list | tuple) else [y]
+        known = self._number
+        try:
+            return np.array([known[label] for label in labels], np.float64)
+        except (KeyError, TypeError):
+            return None
 
     def _learn(self, matrix: Any, labels: Array, weights: Array) -> Array:
         """Rows in order, with a new class from the first row that has it."""
@@ -188,10 +211,10 @@ class UnitClassifier(Saved, Estimator):
                 p = self._state.run(matrix[start:end], numbers, weights[start:end], learning=True)
                 parts.append(self._probabilities(p))
             if end < rows:
-                self.classes_ = np.concatenate([self.classes_, labels[end : end + 1]])
+                self._know(np.concatenate([self.classes_, labels[end : end + 1]]))
                 if len(self.classes_) > 2:
                     self._state.add_class()
-                self._make_room(matrix)
+                    self._fit_to_size()
             start = end
         K = len(self.classes_)
         return np.concatenate([np.pad(p, ((0, 0), (0, K - p.shape[1]))) for p in parts])

@@ -14,7 +14,7 @@ from scipy import sparse as sp
 from assay.errors import AssayError, UsageError, verbatim
 from assay.online import moments as m
 from assay.online.batch import fit_all
-from assay.online.features import Names, as_rows, check_values, is_rows, owned
+from assay.online.features import FINE, Names, as_rows, check_values, first_bad, is_rows, owned
 from assay.online.state import Array, State, takes_second_order
 
 CURVATURES = ("auto", "full", "diagonal")
@@ -27,6 +27,7 @@ class Estimator:
 
     _estimator_type: str
     loss: str
+    n_features_in_: int
     memory: int | None
     curvature: str
     missing: str
@@ -113,49 +114,80 @@ class Estimator:
 
     # Rows -------------------------------------------------------------------------------------------
 
-    def _read(self, X: Any, *, learning: bool, reset: bool) -> tuple[Any, list[Any] | None]:
-        """Rows, checked, and the names of their columns. Nothing of the state has changed."""
+    def _read(self, X: Any, *, learning: bool, reset: bool) -> Any:
+        """Rows, checked. Nothing of the state has changed."""
+        if not reset:
+            known = self._read_known(X)
+            if known is not None:
+                return known
         if is_rows(X):
-            rows = [X] if isinstance(X, Mapping) else X
-            if not reset and getattr(self, "_names", None) is None:
-                raise UsageError("X", verbatim("dictionaries"), "an array, as before", "Keep to one kind of rows.")
-            if reset:
-                self._new_names = Names(self.hashing)
-            names = self._new_names if reset else self._names
-            before = len(names.index)
-            matrix = names.encode(rows, add=learning)
-            listed = list(names.index) if names.bits is None else None
-            try:
-                self._check(matrix, listed, reset)
-            except AssayError:
-                names.forget(before)
-                raise
-            return matrix, listed
+            return self._read_dictionaries([X] if isinstance(X, Mapping) else X, learning, reset)
         names = getattr(self, "_names", None)
         if not reset and names is not None and not (sp.issparse(X) and names.bits is not None):
-            raise UsageError("X", verbatim(type(X).__name__), "dictionaries, as before", "Keep to one kind of rows.")
-        if reset:
-            self._new_names = None  # type: ignore[assignment]
+            said = verbatim(type(X).__name__)
+            raise UsageError("X", said, "dictionaries, as before", "Keep to one kind of rows.")
         matrix = as_rows(X)
         columns = column_names(X)
         shape = f"(shape={tuple(matrix.shape)}) while a minimum of 1 is required."
-        if matrix.shape[0] == 0:
-            raise UsageError("X", verbatim(f"0 sample(s) {shape}"), "at least one row", "Check how it is read.")
-        if matrix.shape[1] == 0:
-            raise UsageError("X", verbatim(f"0 feature(s) {shape}"), "at least one feature", "Check how it is read.")
+        for axis, what in enumerate(("sample", "feature")):
+            if matrix.shape[axis] == 0:
+                said = verbatim(f"0 {what}(s) {shape}")
+                raise UsageError("X", said, f"at least one {what}", "Check how it is read.")
         if not reset:
             self._check_columns(matrix.shape[1], columns)
-        listed = list(columns) if columns is not None else None
-        self._check(matrix, listed, reset)
-        self._new_columns = columns
-        return matrix, listed
+        self._check(matrix, None if columns is None else list(columns), reset)
+        if reset:
+            self._new_names, self._new_columns = None, columns
+        return matrix
+
+    def _read_known(self, X: Any) -> Any:
+        """The short way for rows of the kind that is known; None where there is more to look at."""
+        state, names = self._state, self._names
+        if names is not None:
+            if names.bits is not None or not state.centred:
+                return None
+            if isinstance(X, dict):
+                X = (X,)
+            elif not isinstance(X, list) or not X or not isinstance(X[0], dict):
+                return None
+            X = names.encode_known(X, state.features)
+            if X is None:
+                return None
+        elif (
+            type(X) is not np.ndarray
+            or X.dtype != np.float64
+            or X.ndim != 2
+            or X.shape[1] != state.features
+            or not len(X)
+            or "feature_names_in_" in self.__dict__
+        ):
+            return None
+        else:
+            X = owned(X, np.float64)
+        if first_bad(X, state.table, self.missing == "skip")[2] != FINE:
+            return None
+        return X
+
+    def _read_dictionaries(self, rows: Any, learning: bool, reset: bool) -> Any:
+        if not reset and self._names is None:
+            raise UsageError(
+                "X", verbatim("dictionaries"), "an array, as before", "Keep to one kind of rows."
+            )
+        names = Names(self.hashing) if reset else self._names
+        before = len(names.index)
+        matrix = names.encode(rows, add=learning)
+        try:
+            self._check(matrix, list(names.index) if names.bits is None else None, reset)
+        except AssayError:
+            names.forget(before)
+            raise
+        if reset:
+            self._new_names, self._new_columns = names, None
+        return matrix
 
     def _check(self, matrix: Any, listed: list[Any] | None, reset: bool) -> None:
-        units = np.zeros(matrix.shape[1])
-        if not reset:
-            known = self._state.table[:, m.UNIT]
-            units[: len(known)] = known
-        check_values(matrix, units, listed, self.missing)
+        empty = np.zeros((matrix.shape[1], m.COLUMNS))
+        check_values(matrix, empty if reset else self._state.table, listed, self.missing)
 
     def _check_columns(self, count: int, columns: Array | None) -> None:
         expected = self.n_features_in_
@@ -197,9 +229,19 @@ class Estimator:
     def _make_room(self, matrix: Any) -> None:
         """Columns for new features; where there are too many for the second order, leave it."""
         state = self._state
-        state.grow(matrix.shape[1])
-        self.n_features_in_ = state.features
-        if self.curvature == "auto" and not takes_second_order(state.features, state.outputs):
+        if matrix.shape[1] <= state.features:
+            return
+        if not state.centred:  # twice as much room, lest every new name move the whole state
+            state.grow(max(matrix.shape[1], 2 * state.features))
+        else:
+            state.grow(matrix.shape[1])
+        self.n_features_in_ = matrix.shape[1]
+        self._fit_to_size()
+
+    def _fit_to_size(self) -> None:
+        """Where there are too many features or classes for the second order, leave it."""
+        state = self._state
+        if state.second and self.curvature == "auto" and not takes_second_order(state.features, state.outputs):
             if self._names is not None:
                 state.spill()
             else:
@@ -209,9 +251,9 @@ class Estimator:
         """Forecasts `[N, K]`."""
         if not hasattr(self, "_state"):
             raise _not_fitted(type(self).__name__)
-        matrix, _ = self._read(X, learning=False, reset=False)
-        nothing = np.zeros(0)
-        return self._state.run(matrix, nothing, np.ones(matrix.shape[0]), learning=False)
+        matrix = self._read(X, learning=False, reset=False)
+        ones = np.ones(matrix.shape[0])
+        return self._state.run(matrix, ones, ones, learning=False)
 
     def _learn_all(self, matrix: Any, y: Array, weights: Array) -> None:
         """Rows in which order means nothing, into an empty state."""
@@ -230,7 +272,7 @@ class Estimator:
     @property
     def coef_(self) -> Array:
         """Weights of the raw features: the experts' linear scores, averaged by their shares."""
-        coef = self._fitted().linear()[0]
+        coef = self._fitted().linear()[0][:, : self.n_features_in_]
         return coef[0] if self._estimator_type == "regressor" else coef
 
     @property
@@ -270,9 +312,9 @@ def weights_of(sample_weight: Any, rows: int) -> Array:
             f"one weight for each of {rows} rows",
             f"sample_weight.shape == {weights.shape}, expected ({rows},)!",
         )
-    bad = ~(np.isfinite(weights) & (weights >= 0))
-    if bad.any():
-        at = int(np.argmax(bad))
+    fine = np.isfinite(weights) & (weights >= 0)
+    if not fine.all():
+        at = int(np.argmin(fine))
         raise UsageError(f"sample_weight[{at}]", float(weights[at]), "a finite number from 0", "Correct it.")
     return weights
 
@@ -324,6 +366,8 @@ def _warn_column(array: Array) -> None:
 
 def rows_of(X: Any) -> int:
     """How many rows there are."""
+    if type(X) is np.ndarray and X.ndim == 2:
+        return len(X)
     if isinstance(X, Mapping) and not sp.issparse(X):
         return 1
     if not hasattr(X, "shape") and not isinstance(X, list | tuple):

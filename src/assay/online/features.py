@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from scipy import sparse as sp
@@ -26,71 +26,85 @@ def is_rows(X: Any) -> bool:
     return isinstance(X, list | tuple) and len(X) > 0 and isinstance(X[0], Mapping)
 
 
-def with_first_units(X: Array, units: Array) -> Array:
-    """Units, with those that these rows will bring for features that had none."""
-    units = units.copy()
-    for j in np.flatnonzero(units == 0.0):
-        some = np.flatnonzero(X[:, j])
-        if len(some) and np.isfinite(X[some[0], j]):
-            units[j] = m.unit_of(X[some[0], j])
-    return units
-
-
 @compiled
-def first_bad(X: np.ndarray, units: np.ndarray) -> tuple[int, int, int]:
+def first_bad(X: np.ndarray, table: np.ndarray, holes: bool) -> tuple[int, int, int]:
     """Row, column and kind of the first value that cannot be learnt; kind FINE if there is none."""
+    units = table[:, m.UNIT].copy()
     for t in range(X.shape[0]):
         for j in range(X.shape[1]):
-            x = X[t, j]
-            if np.isnan(x):
-                return t, j, 1
-            if np.isinf(x):
-                return t, j, 2
-            if units[j] != 0.0 and abs(x * units[j]) > REACH:
-                return t, j, 3
-    return 0, 0, 0
+            kind = kind_of(X[t, j], units, j, holes)
+            if kind != FINE:
+                return t, j, kind
+    return 0, 0, FINE
 
 
 @compiled
-def first_bad_but_missing(X: np.ndarray, units: np.ndarray) -> tuple[int, int, int]:
-    """As `first_bad`, where missing values are welcome."""
-    for t in range(X.shape[0]):
-        for j in range(X.shape[1]):
-            x = X[t, j]
-            if np.isinf(x):
-                return t, j, 2
-            if units[j] != 0.0 and abs(x * units[j]) > REACH:
-                return t, j, 3
-    return 0, 0, 0
+def first_bad_entry(
+    values: np.ndarray, columns: np.ndarray, table: np.ndarray, holes: bool
+) -> tuple[int, int]:
+    """The same for the entries of compressed rows: place and kind."""
+    units = np.zeros(columns.max() + 1 if len(columns) else 0)
+    known = min(len(table), len(units))
+    units[:known] = table[:known, m.UNIT]
+    for i in range(len(values)):
+        kind = kind_of(values[i], units, columns[i], holes)
+        if kind != FINE:
+            return i, kind
+    return 0, FINE
 
 
-def check_values(X: Any, units: Array, names: list[Any] | None, missing: str) -> None:
+@compiled
+def first_wild(y: np.ndarray, limit: float) -> int:
+    """The place of the first number that is NaN or not below the limit; −1 if there is none."""
+    for i in range(len(y)):
+        if not abs(y[i]) < limit:
+            return i
+    return -1
+
+
+@compiled
+def kind_of(x: float, units: np.ndarray, j: int, holes: bool) -> int:
+    """What is wrong with a value of feature j; its first one sets its unit."""
+    if np.isnan(x):
+        return FINE if holes else MISSING
+    if np.isinf(x):
+        return INFINITE
+    if units[j] == 0.0:
+        if x != 0.0:
+            units[j] = m.unit_of(x)
+    elif abs(x * units[j]) > REACH:
+        return FAR
+    return FINE
+
+
+def check_values(X: Any, table: Array, names: list[Any] | None, missing: str) -> None:
     """Refuse NaN (unless missing values are skipped), infinities, and values beyond all reach.
 
     Args:
         X: Rows `[N, D]`, dense or CSR.
-        units: The features' powers of two so far, 0 for none yet.
+        table: The features' moments so far, of D features or (for CSR) fewer.
         names: Names of the features, if they have any.
         missing: "error" or "skip".
 
     Raises:
         UsageError: With the row and the feature.
     """
-    find = first_bad if missing == "error" else first_bad_but_missing
-    if sp.issparse(X):
-        column_units = units[X.indices][None, :] if len(X.data) else np.zeros((1, 0))
-        _, at, kind = find(X.data[None, :], column_units[0])
-        if kind == FINE:
-            return
-        row, column, value = int(np.searchsorted(X.indptr, at, "right")) - 1, int(X.indices[at]), X.data[at]
-    else:
-        if not units.all():
-            units = with_first_units(X, units)
-        row, column, kind = find(X, units)
+    holes = missing == "skip"
+    if isinstance(X, np.ndarray):
+        row, column, kind = first_bad(X, table, holes)
         if kind == FINE:
             return
         value = X[row, column]
-    name = repr(names[column]) if names is not None else str(column)
+    else:
+        at, kind = first_bad_entry(X.data, owned(X.indices, np.int64), table, holes)
+        if kind == FINE:
+            return
+        row, column = int(np.searchsorted(X.indptr, at, "right")) - 1, int(X.indices[at])
+        value = X.data[at]
+    _refuse(row, column if names is None else repr(names[column]), float(value), kind)
+
+
+def _refuse(row: int, name: Any, value: float, kind: int) -> NoReturn:
     where = f"X[{row}], feature {name}"
     said = {MISSING: "NaN", INFINITE: "inf" if value > 0 else "-inf"}.get(kind, f"{value:g}")
     if kind == MISSING:
@@ -138,6 +152,30 @@ class Names:
         """Take back the names that came after the first `length`."""
         for name in list(self.index)[length:]:
             del self.index[name]
+
+    def encode_known(self, rows: Iterable[Row], columns: int) -> Array | None:
+        """Dictionaries as an array `[N, columns]`, where all names are known and all values are plain numbers.
+
+        Args:
+            rows: One dictionary per row.
+            columns: D.
+
+        Returns:
+            The rows, or None where `encode` is needed.
+        """
+        index = self.index
+        out = []
+        try:
+            for row in rows:
+                values = [0.0] * columns
+                for name, value in row.items():
+                    if type(value) is str or value is None:
+                        return None
+                    values[index[name]] = value
+                out.append(values)
+            return np.array(out, dtype=np.float64)
+        except (KeyError, TypeError, ValueError):
+            return None
 
     def encode(self, rows: Iterable[Row], add: bool) -> sp.csr_array:
         """Dictionaries as compressed rows.

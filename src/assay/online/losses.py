@@ -99,27 +99,45 @@ def cost(loss: int, e: float, y: float, level: float, spread: float) -> float:
 
 
 @compiled
+def slopes(loss: int, e: float, y: float, level: float, spread: float) -> tuple[float, float]:
+    """Gradient and curvature together, with one exponential."""
+    if loss == LOGISTIC:
+        p = sigmoid(e)
+        return p - y, p * (1.0 - p)
+    if loss == POISSON:
+        rate = math.exp(min(e, LARGEST))
+        return rate - y, rate
+    return gradient(loss, e, y, level, spread), curvature(loss, e, y, level, spread)
+
+
+@compiled
 def implicit(loss: int, e: float, q: float, y: float, level: float, spread: float) -> float:
     """The score e' with `e' = e − q ℓ'(e')`, by Newton's method inside a bracket."""
     if loss == SQUARED:
         return (e + q * y) / (1.0 + q)
-    g = gradient(loss, e, y, level, spread)
+    g, h = slopes(loss, e, y, level, spread)
     end = e - q * g
     low, high, now = min(e, end), max(e, end), e
     width = high - low
+    f = q * g
     for _ in range(200):
-        f = now - e + q * gradient(loss, now, y, level, spread)
-        if f > 0:
+        step = -f / (1.0 + q * h)
+        after = now + step
+        newton = low < after < high and abs(step) <= 0.5 * width
+        if not newton:  # halving helps more
+            after = 0.5 * (low + high)
+        width = abs(after - now)
+        now = after
+        # where the loss is smooth, Newton's error is about the square of its step
+        enough = 1e-9 if newton and (loss == LOGISTIC or loss == POISSON) else 1e-15
+        if width <= enough * (abs(now) + abs(e)):
+            break
+        g, h = slopes(loss, now, y, level, spread)
+        f = now - e + q * g
+        if f > 0.0:
             high = now
         else:
             low = now
-        after = now - f / (1.0 + q * curvature(loss, now, y, level, spread))
-        if not (low < after < high) or abs(after - now) > 0.5 * width:  # Newton helps less than halving
-            after = 0.5 * (low + high)
-        width = abs(after - now)
-        if width <= 1e-14 * (abs(after) + abs(e)):
-            return after
-        now = after
     return now
 
 

@@ -58,17 +58,10 @@ def merge(models: Sequence[Model]) -> Model:
         _align_names(out, other, at)
         if hasattr(out, "classes_"):
             _align_classes(out, other)
-        out._make_room(_Width(out._state.features))
-        other._make_room(_Width(out._state.features))
+        out._fit_to_size()
+        other._fit_to_size()
         _add(out._state, other._state)
     return out
-
-
-class _Width:
-    """Stands for rows of this many columns."""
-
-    def __init__(self, columns: int) -> None:
-        self.shape = (0, columns)
 
 
 def _align_names(out: Any, other: Any, at: int) -> None:
@@ -82,13 +75,15 @@ def _align_names(out: Any, other: Any, at: int) -> None:
         return
     for name in theirs.index:
         mine.column(name, add=True)
-    out._state.grow(len(mine))
-    other._state.grow(len(mine))
+    room = max(len(mine), out._state.features, other._state.features)
+    out._state.grow(room)
+    other._state.grow(room)
+    out.n_features_in_ = len(mine)
     target = np.array([mine.index[name] for name in theirs.index], int)
-    missing = np.setdiff1d(np.arange(len(mine)), target)
-    order = np.empty(len(mine), int)  # order[new column] = old column
+    missing = np.setdiff1d(np.arange(room), target)
+    order = np.empty(room, int)  # order[new column] = old column
     order[target] = np.arange(len(target))
-    order[missing] = np.arange(len(target), len(mine))
+    order[missing] = np.arange(len(target), room)
     _permute(other._state, order)
 
 
@@ -100,6 +95,7 @@ def _permute(state: State, order: Any) -> None:
         for name in ("G", "P"):
             setattr(state, name, getattr(state, name)[:, entries][:, :, entries].copy())
         state.c, state.W = state.c[:, entries].copy(), state.W[:, entries].copy()
+    state.pack()
 
 
 def _align_classes(out: Any, other: Any) -> None:
@@ -124,7 +120,8 @@ def _align_classes(out: Any, other: Any) -> None:
         elif order[0] == 1:  # the score of the other class
             for name in ("c", "W", "V", "B"):
                 setattr(state, name, -getattr(state, name))
-        model.classes_ = union
+        state.pack()
+        model._know(union)
 
 
 def _add(a: State, b: State) -> None:
@@ -151,6 +148,7 @@ def _add(a: State, b: State) -> None:
         a.B = (na * a.B + nb * b.B) / total
         a.shares = (na * a.shares + nb * b.shares) / total
         _add_scalars(a.s, b.s)
+    a.pack()
     a.refresh()
 
 

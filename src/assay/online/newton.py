@@ -132,15 +132,18 @@ def refresh(
 
 
 @compiled
-def awaken(P: np.ndarray, a: np.ndarray, table: np.ndarray, growth: float) -> None:
-    """Let features in that have begun to vary since the last refresh; zero the entries of those that have not."""
+def awaken(P: np.ndarray, a: np.ndarray, table: np.ndarray, growth: float) -> bool:
+    """Let features in that have begun to vary since the last refresh; whether there were any."""
+    some = False
     for j in range(len(table)):
         if P[0, j + 1, j + 1] == 0.0:
             if m.varies(table[j]):
+                some = True
                 for k in range(len(P)):
                     P[k, j + 1, j + 1] = 1.0 / (growth * prior_of(table[j]))
             else:
                 a[j + 1] = 0.0
+    return some
 
 
 @compiled

@@ -14,8 +14,9 @@ import math
 
 import numpy as np
 
+from assay.online import scalars as sc
 from assay.online.compiled import compiled
-from assay.online.losses import implicit
+from assay.online.losses import LOGISTIC, gradient, implicit
 
 RATES = np.array([4.0, 2.0, 1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125])
 COUNT = 8
@@ -36,39 +37,51 @@ def scores(V: np.ndarray, z: np.ndarray, out: np.ndarray) -> None:
 def learn(
     V: np.ndarray,
     Q: np.ndarray,
+    inverse: np.ndarray,
     z: np.ndarray,
     E: np.ndarray,
-    g: np.ndarray,
+    F: np.ndarray,
+    s: np.ndarray,
     loss: int,
     y: float,
     level: float,
-    spread: float,
-    unit: float,
     weight: float,
-    growth: float,
+    moved: float,
 ) -> None:
-    """One row. E `[K, 8]` are the scores, g `[K, 8]` the gradients there; of several outputs, steps are explicit."""
+    """One row. E `[K, 8]` are the scores; the base has `moved` since; F's last rows are the predictions.
+
+    `inverse` is room for as many numbers as V has. Of several outputs, steps are explicit.
+    """
     outputs = E.shape[0]
-    q = np.zeros((outputs, COUNT))
-    step = np.zeros(COUNT)
-    scale = RATES * (unit * weight * math.sqrt(growth))
+    g, q = np.zeros((outputs, COUNT)), np.zeros((outputs, COUNT))
+    first = F.shape[0] - COUNT
+    for k in range(outputs):
+        for r in range(COUNT):
+            E[k, r] += moved
+            if outputs > 1:
+                g[k, r] = F[first + r, k] - (1.0 if k == int(y) else 0.0)
+            elif loss == LOGISTIC:
+                g[k, r] = F[first + r, k] - y
+            else:
+                g[k, r] = gradient(loss, E[k, r], y, level, s[sc.SPREAD])
+    heavy = weight * s[sc.GROWTH]
+    scale = RATES * (sc.unit_of_score(s, loss) * weight * math.sqrt(s[sc.GROWTH]))
     for j in range(len(z)):
         if z[j] != 0.0:
             for k in range(outputs):
                 for r in range(COUNT):
                     u = g[k, r] * z[j]
-                    Q[j, k, r] += weight * growth * u * u
-                    root = math.sqrt(Q[j, k, r])
-                    q[k, r] += scale[r] * z[j] * z[j] / root if root > 0.0 else 0.0
+                    squares = Q[j, k, r] + heavy * u * u
+                    Q[j, k, r] = squares
+                    inverse[j, k, r] = z[j] * scale[r] / math.sqrt(squares) if squares > 0.0 else 0.0
+                    q[k, r] += inverse[j, k, r] * z[j]
     if outputs == 1:
         for r in range(COUNT):
             if q[0, r] > 0.0:
-                after = implicit(loss, E[0, r], q[0, r], y, level, spread)
+                after = implicit(loss, E[0, r], q[0, r], y, level, s[sc.SPREAD])
                 g[0, r] = (E[0, r] - after) / q[0, r]
     for j in range(len(z)):
         if z[j] != 0.0:
             for k in range(outputs):
                 for r in range(COUNT):
-                    root = math.sqrt(Q[j, k, r])
-                    step[r] = scale[r] * g[k, r] * z[j] / root if root > 0.0 else 0.0
-                    V[j, k, r] -= step[r]
+                    V[j, k, r] -= inverse[j, k, r] * g[k, r]

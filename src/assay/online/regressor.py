@@ -8,8 +8,8 @@ import numpy as np
 
 from assay.errors import UsageError, verbatim
 from assay.online.estimator import TARGET_LIMIT, Estimator, column_of, rows_of, weights_of
-from assay.online.features import owned
-from assay.online.losses import CODES, POISSON
+from assay.online.features import first_wild, owned
+from assay.online.losses import CODES
 from assay.online.saving import Saved
 from assay.online.state import Array
 
@@ -148,11 +148,12 @@ class UnitRegressor(Saved, Estimator):
             raise UsageError("loss", self.loss, f"one of {LOSSES}", "Choose one.")
         if not 0.0 < self.quantile < 1.0:
             raise UsageError("quantile", self.quantile, "a number between 0 and 1", "0.5 is the median.")
-        self._check_parameters()
+        if reset:
+            self._check_parameters()
         rows = rows_of(X)
         target = self._target(column_of(y, rows))
         weight = weights_of(weights, rows)
-        matrix, _ = self._read(X, learning=True, reset=reset)
+        matrix = self._read(X, learning=True, reset=reset)
         return matrix, target, weight
 
     def _target(self, y: Array) -> Array:
@@ -162,16 +163,15 @@ class UnitRegressor(Saved, Estimator):
             target = owned(y, np.float64)
         except (TypeError, ValueError) as error:
             raise UsageError("y", verbatim(f"{y.dtype}: {error}"), "numbers", "Use UnitClassifier for labels.") from error
-        bad = ~(np.abs(target) < TARGET_LIMIT)
-        if bad.any():
-            at = int(np.argmax(bad))
+        at = first_wild(target, TARGET_LIMIT)
+        if at >= 0:
             raise UsageError(
                 f"y[{at}]",
                 verbatim(f"{target[at]:g}".replace("nan", "NaN")),
                 "a finite number below 1e150, not NaN or infinity",
                 "Leave such rows out. Nothing was learnt of this batch.",
             )
-        if CODES[self.loss] == POISSON and (target < 0).any():
+        if self.loss == "poisson" and (target < 0).any():
             at = int(np.argmax(target < 0))
             raise UsageError(f"y[{at}]", float(target[at]), "a count, 0 or more", "Use another loss.")
         return target

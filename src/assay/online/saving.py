@@ -37,6 +37,7 @@ class Saved:
             "format": FORMAT,
             "class": type(self).__name__,
             "parameters": self.get_params(),  # type: ignore[attr-defined]
+            "features": self.n_features_in_,  # type: ignore[attr-defined]
             "numbers": {name: kind(getattr(state, name)) for name, kind in _NUMBERS.items()},
         }
         names: Names | None = getattr(self, "_names", None)
@@ -91,7 +92,7 @@ class Saved:
 
 def _restore(model: Any, state: State, header: dict[str, Any], found: Any) -> None:
     model._state = state
-    model.n_features_in_ = state.features
+    model.n_features_in_ = header["features"]
     model._names = None
     if "names" in header:
         model._names = Names(header["names"]["bits"])
@@ -100,4 +101,4 @@ def _restore(model: Any, state: State, header: dict[str, Any], found: Any) -> No
         model.feature_names_in_ = np.array(header["feature_names"], dtype=object)
     if "fixed" in header:
         model._fixed = header["fixed"]
-        model.classes_ = np.array(header["classes"], dtype=object) if found is None else found
+        model._know(np.array(header["classes"], dtype=object) if found is None else found)

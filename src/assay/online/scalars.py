@@ -60,7 +60,9 @@ def absorb_target(s: np.ndarray, loss: int, y: float, weight: float) -> None:
 
 @compiled
 def base_of(s: np.ndarray, loss: int) -> float:
-    """The score that says nothing of the features: what a constant model would predict."""
+    """The score that says nothing of the features: what a constant model would predict; 0 before the first row."""
+    if s[ROWS] == 0.0:
+        return 0.0
     if loss == POISSON:
         return math.log((s[CENTRE] * s[COUNT] + 0.5 * s[GROWTH]) / (s[COUNT] + 0.5 * s[GROWTH]))
     if loss == SQUARED or loss == HUBER or loss == QUANTILE:

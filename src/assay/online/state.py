@@ -12,12 +12,13 @@ import numpy as np
 from scipy import sparse as sp
 
 from assay.online import moments as m
-from assay.online import newton, rates
+from assay.online import layout, newton, rates
 from assay.online import scalars as sc
 from assay.online.aggregate import SHARE
 from assay.online.compiled import warn_if_slow
 from assay.online.features import owned
-from assay.online.rows import FOLLOWERS, dense
+from assay.online.experts import FOLLOWERS
+from assay.online.rows import dense
 from assay.online.sparse import sparse
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -25,21 +26,24 @@ AT_ONCE = 4096  # sparse rows made dense at a time
 FULL = 2**16  # entries of the curvatures of all outputs, up to which "auto" takes the second order
 
 
+PARTS = ("table", "V", "Q", "B", "shares", "s", "G", "c", "P", "W")
+
+
 @dataclass
 class State:
-    """The arrays that `rows.dense` and `sparse.sparse` read and write.
+    """The arrays that `rows.dense` and `sparse.sparse` read and write: views of one block, see `layout`.
 
     Args:
         table: Moments of the features `[D, 7]`.
+        V: Weights of the first order, in standard units `[D + 1, K, 8]`.
+        Q: Its sums of squared gradients.
+        B: Intercepts that follow `[7, K]`.
+        shares: Weights of the experts `[15]`.
+        s: Running numbers, see `scalars`.
         G: Curvatures `[K, D + 1, D + 1]`; empty where there is no second order. Likewise c, P, W.
         c: Their right-hand sides `[K, D + 1]`.
         P: `(G + R)⁻¹`.
         W: `P c`, the weights of the second order.
-        V: Weights of the first order, in standard units `[D + 1, K, 8]`.
-        Q: Its sums of squared gradients.
-        B: Intercepts that follow `[7, K]`.
-        shares: Weights of the experts.
-        s: Running numbers, see `scalars`.
         loss: A code of `losses`.
         level: The quantile.
         keep: What a row keeps of its weight per later row.
@@ -47,19 +51,42 @@ class State:
     """
 
     table: Array
-    G: Array
-    c: Array
-    P: Array
-    W: Array
     V: Array
     Q: Array
     B: Array
     shares: Array
     s: Array
+    G: Array
+    c: Array
+    P: Array
+    W: Array
     loss: int
     level: float
     keep: float
     centred: bool
+
+    def __post_init__(self) -> None:
+        self.pack()
+
+    def pack(self) -> None:
+        """Move the arrays into one block; after any of them was replaced."""
+        numbers = [self.features, self.outputs, float(self.second), self.loss, self.level, self.keep]
+        self._setup = np.array(numbers, float)
+        D, K = self.features, self.outputs
+        size = layout.first_size(D, K) + (layout.second_size(D, K) if self.second else 0)
+        self._flat = np.zeros(size)
+        first = layout.first_part(self._flat, self._setup)
+        second = layout.second_part(self._flat, self._setup)
+        for name, view in zip(PARTS, (*first, *second), strict=True):
+            view[...] = getattr(self, name)
+            setattr(self, name, view)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def __setstate__(self, values: dict[str, Any]) -> None:
+        self.__dict__.update(values)
+        self.pack()  # joblib hands out memory maps that cannot be written, and pickle separate arrays
 
     @classmethod
     def empty(
@@ -94,15 +121,15 @@ class State:
         s[sc.GROWTH] = 1.0
         return cls(
             table=np.zeros((features, m.COLUMNS)),
-            G=np.zeros((outputs, F, F)),
-            c=np.zeros((outputs, F)),
-            P=np.zeros((outputs, F, F)),
-            W=np.zeros((outputs, F)),
             V=np.zeros((A, outputs, rates.COUNT)),
             Q=np.zeros((A, outputs, rates.COUNT)),
             B=np.zeros((FOLLOWERS, outputs)),
             shares=first_shares(),
             s=s,
+            G=np.zeros((outputs, F, F)),
+            c=np.zeros((outputs, F)),
+            P=np.zeros((outputs, F, F)),
+            W=np.zeros((outputs, F)),
             loss=loss,
             level=level,
             keep=keep,
@@ -128,7 +155,7 @@ class State:
         """Forecast rows, and learn each after its forecast.
 
         Args:
-            X: Rows `[N, D]`: float64, or CSR where the state is not centred.
+            X: Rows `[N, D]`: float64, or CSR.
             y: Targets `[N]`; ignored where nothing is learnt.
             weights: Weights `[N]`.
             learning: False leaves the state alone.
@@ -136,31 +163,21 @@ class State:
         Returns:
             Forecasts `[N, K]`.
         """
-        if not learning and self.centred and X.shape[0] > AT_ONCE and sp.issparse(X):
-            parts = range(0, X.shape[0], AT_ONCE)  # so that not all of it is dense at a time
-            return np.concatenate(
-                [self.run(X[i : i + AT_ONCE], y, weights, learning) for i in parts]
-            )
         out = np.zeros((X.shape[0], self.outputs))
-        common = (self.shares, self.s, self.loss, self.level, self.keep, learning, out)
-        with np.errstate(all="ignore"):
-            if self.centred:
-                if sp.issparse(X):
-                    X = X.toarray()
-                newtons = (self.G, self.c, self.P, self.W)
-                dense(X, y, weights, self.table, *newtons, self.V, self.Q, self.B, *common)
-            else:
-                if not sp.issparse(X):
-                    X = sp.csr_array(X)
-                parts = (owned(X.indptr, np.int64), owned(X.indices, np.int64), X.data)
-                sparse(*parts, y, weights, self.table, self.V, self.Q, self.B, *common)
+        if self.centred:
+            if not isinstance(X, np.ndarray):
+                for i in range(0, X.shape[0], AT_ONCE):  # so that not all of it is dense at a time
+                    part = slice(i, i + AT_ONCE)
+                    rows = X[part].toarray()
+                    dense(rows, y[part], weights[part], self._flat, self._setup, learning, out[part])
+                return out
+            dense(X, y, weights, self._flat, self._setup, learning, out)
+            return out
+        if isinstance(X, np.ndarray):
+            X = sp.csr_array(X)
+        parts = owned(X.indptr, np.int64), owned(X.indices, np.int64), X.data
+        sparse(*parts, y, weights, self._flat, self._setup, learning, out)
         return out
-
-    def __setstate__(self, values: dict[str, Any]) -> None:
-        """Arrays of one's own: joblib hands out memory maps that cannot be written."""
-        for name, value in values.items():
-            own = isinstance(value, np.ndarray) and not value.flags.writeable
-            setattr(self, name, np.array(value) if own else value)
 
     def in_rows_of_today(self) -> None:
         """Count weights in rows of today: the growth becomes 1."""
@@ -191,6 +208,7 @@ class State:
             self.G = np.pad(self.G, ((0, 0), (0, more), (0, more)))
             self.P = np.pad(self.P, ((0, 0), (0, more), (0, more)))
             self.c, self.W = (np.pad(x, ((0, 0), (0, more))) for x in (self.c, self.W))
+        self.pack()
 
     def add_class(self) -> None:
         """Make room for one more class: a third beside two, or one more."""
@@ -208,6 +226,7 @@ class State:
             shape = list(now.shape)
             shape[axis] = 1
             setattr(self, name, np.concatenate([now, np.zeros(shape)], axis))
+        self.pack()
         if self.second:
             self.refresh()
 
@@ -235,6 +254,7 @@ class State:
         self.G = self.P = np.zeros((self.outputs, 0, 0))
         self.c = self.W = np.zeros((self.outputs, 0))
         self.shares = first_shares()
+        self.pack()
 
     def spill(self) -> None:
         """Leave centring, too, for a stream of ever more features: from here on, zero means absent.
