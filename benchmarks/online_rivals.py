@@ -1,6 +1,6 @@
 """What people use on streams, each tuned per table over its grid in hindsight: predict, then learn, one pass.
 
-`RIVALS` maps a name to a function `stream -> (mean loss, the setting that had it)`. The loss is the squared error
+SGD, Adam, Adagrad, NG and NAG are written here; Vowpal Wabbit and river are the packages themselves. `RIVALS` maps a name to a function `stream -> (mean loss, the setting that had it)`. The loss is the squared error
 (regression) or the log loss (classification), averaged over all rows, the first included.
 """
 
@@ -47,7 +47,7 @@ def _softmax(u: np.ndarray) -> np.ndarray:
 
 def by_hand(rule: str, stream: Stream) -> Best:
     """SGD, Adam, Adagrad and the normalised updates NG, NAG (Ross, Mineiro, Langford 2013) on raw features."""
-    rates = np.array([10.0 ** (k / 2) for k in range(-24 if rule == "SGD" else -10, 5)])
+    rates = np.array([10.0 ** (k / 2) for k in range(-28 if rule == "SGD" else -10, 5)])
     K = max(stream.classes, 1)
     X = np.hstack([stream.X, np.ones((len(stream.X), 1))])
     N, D = X.shape
@@ -99,6 +99,7 @@ def by_hand(rule: str, stream: Stream) -> Best:
 
 # Vowpal Wabbit ----------------------------------------------------------------------------------------
 
+VW_RATES = (1e-5, 1e-4, 1e-3, 0.01, 0.03, 0.1, 0.3, 0.5, 1.0, 3.0, 10.0, 30.0)
 _VW_MODES = {
     "vw": "",
     "vw --normalized": "--normalized",
@@ -130,7 +131,7 @@ def vowpal_wabbit(mode: str, stream: Stream) -> Best:
         labels = [f"{y:.10g} " for y in stream.y]
         task = ""
     best: Best = (math.inf, "")
-    for rate, power in product((0.01, 0.03, 0.1, 0.3, 0.5, 1.0, 3.0, 10.0, 30.0), (0.0, 0.5)):
+    for rate, power in product(VW_RATES, (0.0, 0.5)):
         with contextlib.redirect_stderr(io.StringIO()):
             model = vw.Workspace(f"--quiet {task} {_VW_MODES[mode]} -l {rate} --power_t {power}")
             out = []

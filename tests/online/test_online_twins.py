@@ -34,6 +34,8 @@ def test_the_inverse_stays_the_inverse_between_refreshes():
     X = rows(300, 6)
     y = targets(X, "two classes")
     state = UnitClassifier(curvature="full").partial_fit(X, y)._state
+    newton.mirror(state.G)
+    newton.mirror(state.P)
     G, P = state.G[0], state.P[0].copy()
     R = np.linalg.inv(P) - G
     assert np.abs(R - np.diag(np.diag(R))).max() < 1e-6 * np.abs(np.diag(R)).max()

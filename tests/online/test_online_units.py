@@ -100,6 +100,16 @@ def test_float32_powers_of_two_change_no_bit(kind, curvature):
     assert np.array_equal(here, forecasts(kind, X * c, y, curvature=curvature))
 
 
+@pytest.mark.parametrize("curvature", CURVATURES)
+def test_a_value_at_the_mean_is_no_sign(curvature):
+    """The mean of 2 and 4 is 3, in some units up to rounding; a first gradient must not be that rounding's sign."""
+    X = np.array([[2.0], [4.0], [3.0], [3.0], [2.0], [5.0], [1.0], [3.0]])
+    y = np.array([1.0, 1.0, 5.0, 2.0, 4.0, 0.0, 1.0, 2.0])
+    here = forecasts("squared", X, y, curvature=curvature)
+    for c in 10.0 ** np.random.default_rng(0).uniform(-6, 6, 50):
+        assert apart(forecasts("squared", X * c, y, curvature=curvature), here) < 1e-9
+
+
 def test_rotations_change_forecasts_and_nobody_claims_otherwise():
     X = rows()
     y = targets(X, "squared")

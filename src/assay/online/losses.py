@@ -113,24 +113,32 @@ def slopes(loss: int, e: float, y: float, level: float, spread: float) -> tuple[
 @compiled
 def implicit(loss: int, e: float, q: float, y: float, level: float, spread: float) -> float:
     """The score e' with `e' = e − q ℓ'(e')`, by Newton's method inside a bracket."""
+    g, h = slopes(loss, e, y, level, spread)
+    return implicit_from(loss, e, q, y, level, spread, g, h)
+
+
+@compiled
+def implicit_from(
+    loss: int, e: float, q: float, y: float, level: float, spread: float, g: float, h: float
+) -> float:
+    """The same, where gradient g and curvature h at e are known."""
     if loss == SQUARED:
         return (e + q * y) / (1.0 + q)
-    g, h = slopes(loss, e, y, level, spread)
     end = e - q * g
     low, high, now = min(e, end), max(e, end), e
-    width = high - low
-    f = q * g
+    width, f = high - low, q * g
+    smooth = loss == LOGISTIC or loss == POISSON
     for _ in range(200):
-        step = -f / (1.0 + q * h)
-        after = now + step
-        newton = low < after < high and abs(step) <= 0.5 * width
+        step = f / (1.0 + q * h)
+        after = now - step
+        size = abs(step)
+        newton = low < after < high and size <= 0.5 * width
         if not newton:  # halving helps more
             after = 0.5 * (low + high)
-        width = abs(after - now)
-        now = after
+            size = abs(after - now)
+        width, now = size, after
         # where the loss is smooth, Newton's error is about the square of its step
-        enough = 1e-9 if newton and (loss == LOGISTIC or loss == POISSON) else 1e-15
-        if width <= enough * (abs(now) + abs(e)):
+        if size <= (1e-7 if newton and smooth else 1e-15) * (abs(now) + abs(e)):
             break
         g, h = slopes(loss, now, y, level, spread)
         f = now - e + q * g

@@ -15,6 +15,7 @@ import numpy as np
 
 from assay.errors import UsageError, verbatim
 from assay.online import moments as m
+from assay.online import newton
 from assay.online import scalars as sc
 from assay.online.state import State
 
@@ -89,6 +90,8 @@ def _align_names(out: Any, other: Any, at: int) -> None:
 
 def _permute(state: State, order: Any) -> None:
     entries = np.concatenate([[0], 1 + order])
+    newton.mirror(state.G)
+    newton.mirror(state.P)
     state.table = state.table[order]
     state.V, state.Q = state.V[entries], state.Q[entries]
     if state.second:
@@ -195,6 +198,7 @@ def _add_first_order(a: State, b: State, before_a: Any, before_b: Any) -> None:
 def _add_second_order(a: State, b: State) -> None:
     """Curvatures about one reference point and one origin of targets, then added."""
     for state in (a, b):
+        newton.mirror(state.G)
         shift = a.table[:, m.MEAN] - state.table[:, m.REFERENCE]
         if state is b:
             b.c += b.G[:, :, 0] * (b.s[sc.ORIGIN] - a.s[sc.ORIGIN])

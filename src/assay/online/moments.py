@@ -17,6 +17,7 @@ from assay.online.compiled import compiled
 COUNT, MEAN, M2, M3, M4, REFERENCE, UNIT = range(7)
 COLUMNS = 7
 ROUND_OFF = 2.0**-49  # a spread below this part of the mean is rounding of the values themselves
+NOTHING = 2.0**-36  # a standard score that is the rounding of "at the mean"; its sign must not count
 
 
 @compiled
@@ -66,7 +67,8 @@ def standard(row: np.ndarray, x: float, weight: float) -> float:
     floor = ROUND_OFF * (row[MEAN] + d * weight / n)
     if not squares > floor * floor * n:
         return 0.0
-    return d * a / n / math.sqrt(squares / n)
+    z = d * a / n / math.sqrt(squares / n)
+    return z if abs(z) > NOTHING else 0.0
 
 
 def merge_moments(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -76,6 +76,15 @@ def invert(H: np.ndarray, L: np.ndarray, P: np.ndarray, d: int) -> None:
 
 
 @compiled
+def mirror(G: np.ndarray) -> None:
+    """Fill the upper triangles of G `[K, A, A]` from the lower ones."""
+    for k in range(G.shape[0]):
+        for i in range(G.shape[1]):
+            for j in range(i):
+                G[k, j, i] = G[k, i, j]
+
+
+@compiled
 def recentre(G: np.ndarray, c: np.ndarray, table: np.ndarray) -> None:
     """Express G `[O, A, A]` and c `[O, A]` about today's means. The function that they stand for stays."""
     outputs, A = c.shape
@@ -107,6 +116,7 @@ def refresh(
     `growth` is the weight of a row of today in G, and so the weight of the prior.
     """
     outputs, A = c.shape
+    mirror(G)
     recentre(G, c, table)
     live = np.zeros(A, np.int64)
     d = 1
@@ -159,15 +169,18 @@ def centred(a: np.ndarray, P: np.ndarray, x: np.ndarray, table: np.ndarray) -> N
 
 @compiled
 def project(P: np.ndarray, a: np.ndarray, Pa: np.ndarray) -> float:
-    """`Pa = P a`; the variance `aᵀ P a` is returned."""
+    """`Pa = P a`; the variance `aᵀ P a` is returned. Of P and G only the lower triangles are kept up to date."""
     A = len(a)
     q = 0.0
     for i in range(A):
         total = 0.0
-        for j in range(A):
+        x = a[i]
+        for j in range(i):
             total += P[i, j] * a[j]
-        Pa[i] = total
-        q += total * a[i]
+            Pa[j] += P[i, j] * x
+        Pa[i] = total + P[i, i] * x
+    for i in range(A):
+        q += Pa[i] * a[i]
     return q
 
 
@@ -208,7 +221,7 @@ def learn(
         c[i] += a[i] * right
         u, v = shrink * Pa[i], weight * h * a[i]
         if v != 0.0:
-            for j in range(A):
+            for j in range(i + 1):
                 G[i, j] += v * a[j]
-        for j in range(A):
+        for j in range(i + 1):
             P[i, j] -= u * Pa[j]

@@ -16,7 +16,8 @@ import numpy as np
 
 from assay.online import scalars as sc
 from assay.online.compiled import compiled
-from assay.online.losses import LOGISTIC, gradient, implicit
+from assay.online.moments import NOTHING
+from assay.online.losses import LOGISTIC, curvature, gradient, implicit_from
 
 RATES = np.array([4.0, 2.0, 1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125])
 COUNT = 8
@@ -55,6 +56,7 @@ def learn(
     outputs = E.shape[0]
     g, q = np.zeros((outputs, COUNT)), np.zeros((outputs, COUNT))
     first = F.shape[0] - COUNT
+    unit = sc.unit_of_score(s, loss)
     for k in range(outputs):
         for r in range(COUNT):
             E[k, r] += moved
@@ -64,8 +66,10 @@ def learn(
                 g[k, r] = F[first + r, k] - y
             else:
                 g[k, r] = gradient(loss, E[k, r], y, level, s[sc.SPREAD])
+                if abs(g[k, r]) < NOTHING * unit:  # the sign of a rounding must not count
+                    g[k, r] = 0.0
     heavy = weight * s[sc.GROWTH]
-    scale = RATES * (sc.unit_of_score(s, loss) * weight * math.sqrt(s[sc.GROWTH]))
+    scale = RATES * (unit * weight * math.sqrt(s[sc.GROWTH]))
     for j in range(len(z)):
         if z[j] != 0.0:
             for k in range(outputs):
@@ -78,7 +82,14 @@ def learn(
     if outputs == 1:
         for r in range(COUNT):
             if q[0, r] > 0.0:
-                after = implicit(loss, E[0, r], q[0, r], y, level, s[sc.SPREAD])
+                p = F[first + r, 0]
+                if loss == LOGISTIC:
+                    h = p * (1.0 - p)
+                else:
+                    h = curvature(loss, E[0, r], y, level, s[sc.SPREAD])
+                after = implicit_from(
+                    loss, E[0, r], q[0, r], y, level, s[sc.SPREAD], g[0, r], h
+                )
                 g[0, r] = (E[0, r] - after) / q[0, r]
     for j in range(len(z)):
         if z[j] != 0.0:
