@@ -85,7 +85,9 @@ def compare(title: str, tables: Table, rivals: dict[str, Any], store: Store) -> 
 
 def merging() -> None:
     """Loss on the last quarter after training on the first three, in parts that are merged."""
-    print("\nMerged from parts, loss relative to one machine (second and first order | first order only)\n")
+    print(
+        "\nMerged from parts, loss relative to one machine (second and first order | first order only)\n"
+    )
     print("| table | 2 parts | 4 parts | 16 parts | 2 parts | 4 parts | 16 parts |")
     print("|---|---|---|---|---|---|---|")
     for name in ("flights-delay", "diabetes", "flights-late", "breast_cancer", "digits"):
@@ -113,7 +115,9 @@ def merged(stream: Stream, cut: int, parts: int, curvature: str) -> float:
 
 def units() -> None:
     """How far forecasts move when units do, largest over rows, in standard deviations."""
-    print("\nForecasts in other units (largest difference, in standard deviations of the forecasts)\n")
+    print(
+        "\nForecasts in other units (largest difference, in standard deviations of the forecasts)\n"
+    )
     rng = np.random.default_rng(0)
     print("| table | features × 2^k | features × 10^(±6) | features + 10 σ | target × 1000 |")
     print("|---|---|---|---|---|")

@@ -170,9 +170,7 @@ def _hourly(name: str) -> Stream:
     """The temperature of the hour, by hour and month."""
     frame = _vega(name)
     frame["hour"], frame["month"] = frame["date"].dt.hour, frame["date"].dt.month
-    return _stream(
-        name, _columns(frame, [], ["hour", "month"]), frame["temp"], "regression", False
-    )
+    return _stream(name, _columns(frame, [], ["hour", "month"]), frame["temp"], "regression", False)
 
 
 def _index() -> Stream:
@@ -266,4 +264,7 @@ HELD_OUT: dict[str, Callable[[], Stream]] = {
     "sp500": _index,
     "shuttle": _shuttle,
 }
-SPARSE: dict[str, Callable[[], Stream]] = {"flights-by-route": _late_by_route, "word-syllables": _words}
+SPARSE: dict[str, Callable[[], Stream]] = {
+    "flights-by-route": _late_by_route,
+    "word-syllables": _words,
+}

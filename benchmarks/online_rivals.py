@@ -10,7 +10,7 @@ import contextlib
 import io
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from itertools import product
 from typing import Any
@@ -83,9 +83,7 @@ def by_hand(rule: str, stream: Stream) -> Best:
             elif rule == "Adam":
                 m += 0.1 * (G - m)
                 v += 0.001 * (G**2 - v)
-                W -= (
-                    eta * (m / (1 - 0.9 ** (t + 1))) / (np.sqrt(v / (1 - 0.999 ** (t + 1))) + 1e-8)
-                )
+                W -= eta * (m / (1 - 0.9 ** (t + 1))) / (np.sqrt(v / (1 - 0.999 ** (t + 1))) + 1e-8)
             elif rule == "NG":
                 W -= eta * ((t + 1) / total) * G / np.where(s > 0, s, np.inf) ** 2
             elif rule == "NAG":

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from scipy import sparse as sp
+from streams import KINDS, apart, forecasts, model, rows, targets
 
 from assay.errors import UsageError
 from assay.online import UnitClassifier, UnitRegressor
-from streams import KINDS, apart, forecasts, model, rows, targets
 
 CURVATURES = ("full", "diagonal")
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import sparse as sp
 from streams import KINDS, apart, forecasts, model, rows, targets
 
 from assay.errors import UsageError
@@ -33,7 +32,9 @@ def test_absent_is_zero_text_is_a_category_and_none_is_missing():
     a, x, y = [1.0, 2.0, 3.0, 0.0], [1.0, 0.0, 0.0, 1.0], [0.0, 0.0, 1.0, 0.0]
     columns = np.tile(np.array([a, x, y]).T, (10, 1))
     target = np.arange(40.0) % 7
-    assert np.array_equal(forecasts("squared", given, target), forecasts("squared", columns, target))
+    assert np.array_equal(
+        forecasts("squared", given, target), forecasts("squared", columns, target)
+    )
     holes = [dict(row, a=None) if t % 5 == 0 else row for t, row in enumerate(given)]
     columns[::5, 0] = np.nan
     one = forecasts("squared", holes, target, missing="skip")
@@ -80,7 +81,10 @@ def test_many_names_leave_the_second_order_and_keep_what_was_learnt():
     assert not m._state.second
     again = np.array([(m.predict(x)[0], y) for x, y in stream(100, 50)])
     few = np.array(few)
-    assert np.square(again[:, 0] - again[:, 1]).mean() < 0.5 * np.square(few[:100, 0] - few[:100, 1]).mean()
+    assert (
+        np.square(again[:, 0] - again[:, 1]).mean()
+        < 0.5 * np.square(few[:100, 0] - few[:100, 1]).mean()
+    )
     assert len(m.coef_) == m.n_features_in_
 
 
@@ -157,7 +161,9 @@ def test_files_keep_names_and_refuse_others(tmp_path):
     m.save(tmp_path / "m")
     read = UnitClassifier.load(tmp_path / "m")
     assert read.classes_.tolist() == ["no", "yes"]
-    assert np.array_equal(read.predict_proba(as_dictionaries(rows())), m.predict_proba(as_dictionaries(rows())))
+    assert np.array_equal(
+        read.predict_proba(as_dictionaries(rows())), m.predict_proba(as_dictionaries(rows()))
+    )
     with pytest.raises(UsageError, match="UnitClassifier"):
         UnitRegressor.load(tmp_path / "m")
     (tmp_path / "text").write_text("nothing")

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 from scipy import sparse as sp
+from streams import KINDS, apart, forecasts, model, rows, targets
 
 from assay.online import UnitClassifier, UnitRegressor
-
-from streams import KINDS, apart, forecasts, model, rows, targets
 
 
 @pytest.mark.parametrize("layout", [np.asarray, sp.csr_array])
@@ -134,5 +133,7 @@ def test_linear_function_of_the_squared_loss_is_what_is_predicted():
     y = targets(X, "squared")
     m = UnitRegressor().partial_fit(X, y)
     inner = np.abs(m.predict(X) - (X @ m.coef_ + m.intercept_)) / y.std()
-    assert np.median(inner) < 0.02  # a forecast counts its own row into the statistics; this one does not
+    assert (
+        np.median(inner) < 0.02
+    )  # a forecast counts its own row into the statistics; this one does not
     assert apart(m.predict(X), X @ m.coef_ + m.intercept_) < 0.5

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from scipy.optimize import minimize
+from streams import KINDS, apart, forecasts, model, rows, targets
 
 from assay.online import UnitClassifier, UnitRegressor, experts, newton, rates
 from assay.online import rows as loops
-from streams import KINDS, apart, forecasts, model, rows, targets
 
 
 def ridge(X, y, prior=newton.PRIOR):
@@ -55,8 +55,10 @@ def adagrad(X, y, rate):
             continue
         e = v @ z + y[: t + 1].mean()
         squares += ((e - y[t]) * z) ** 2
-        inverse = rate * y[: t + 1].std() * np.divide(
-            1, np.sqrt(squares), out=np.zeros(d + 1), where=squares > 0
+        inverse = (
+            rate
+            * y[: t + 1].std()
+            * np.divide(1, np.sqrt(squares), out=np.zeros(d + 1), where=squares > 0)
         )
         q = inverse @ z**2
         v -= inverse * z * (e - y[t]) / (1 + q)

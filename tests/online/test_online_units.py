@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse as sp
-
 from streams import KINDS, apart, forecasts, model, rows, targets
 
 CURVATURES = ("full", "diagonal")
@@ -59,7 +58,9 @@ def test_the_target_may_have_any_unit_and_any_zero(kind, curvature):
     assert np.array_equal(forecasts(kind, X, y * 2.0**40, curvature=curvature), here * 2.0**40)
     assert apart(forecasts(kind, X, y * 1000, curvature=curvature) / 1000, here) < 1e-9
     moved = forecasts(kind, X, y + 1e4, curvature=curvature) - 1e4
-    assert apart(moved[1:], here[1:]) < 1e-9  # nothing is known of the target's zero before the first row
+    assert (
+        apart(moved[1:], here[1:]) < 1e-9
+    )  # nothing is known of the target's zero before the first row
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -121,13 +121,17 @@ def minimum_of_classes(A: Array, y: Array, weights: Array, R: Array, K: int) -> 
         e = A @ W.T
         logs = log_softmax(e, axis=1)
         slope = ((np.exp(logs) - hit) * weights[:, None]).T @ A + R * W
-        return float(-(weights[:, None] * hit * logs).sum() + 0.5 * (R * W * W).sum()), slope.ravel()
+        return float(
+            -(weights[:, None] * hit * logs).sum() + 0.5 * (R * W * W).sum()
+        ), slope.ravel()
 
     flat = np.zeros(K * D)
     if K * D > DENSE:
         scale = np.tile(1.0 / np.sqrt((A.T**2) @ weights / (2.0 * K) + R), K)
         found = minimize(
-            lambda v: tuple(part * (scale if i else 1.0) for i, part in enumerate(value(v * scale))),
+            lambda v: tuple(
+                part * (scale if i else 1.0) for i, part in enumerate(value(v * scale))
+            ),
             flat,
             jac=True,
             method="L-BFGS-B",
@@ -175,7 +179,9 @@ def fit_all(state: State, X: Array, y: Array, weights: Array) -> None:
     live = np.array([m.varies(row) for row in state.table], bool)
     D = np.nan_to_num(X * units - state.table[:, m.MEAN], nan=0.0)[:, live]
     A = np.concatenate([np.ones((len(y), 1)), D], 1)
-    R = np.array([newton.prior_of_intercept(loss), *(newton.prior_of(r) for r in state.table[live])])
+    R = np.array(
+        [newton.prior_of_intercept(loss), *(newton.prior_of(r) for r in state.table[live])]
+    )
     total = float(weights.sum())
     s[[sc.COUNT, sc.JUDGED]] = total
     s[sc.ROWS] = len(y)
@@ -215,7 +221,9 @@ def _robust_minimum(A: Array, target: Array, weights: Array, R: Array, state: St
     return w
 
 
-def _leave_state(state: State, A: Array, target: Array, weights: Array, W: Array, live: Array) -> None:
+def _leave_state(
+    state: State, A: Array, target: Array, weights: Array, W: Array, live: Array
+) -> None:
     s, K = state.s, state.outputs
     e = A @ W.T
     at = np.concatenate([[0], 1 + np.flatnonzero(live)])

@@ -71,9 +71,7 @@ class UnitClassifier(Saved, Estimator):
         self._learn_all(matrix, numbers, weights)
         return self
 
-    def partial_fit(
-        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
-    ) -> Self:
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Learn rows in order, after all that came before.
 
         Args:
@@ -117,11 +115,17 @@ class UnitClassifier(Saved, Estimator):
         if not reset and given is not None and not np.array_equal(given, np.sort(self.classes_)):
             raise UsageError(
                 "classes",
-                verbatim(f"{given.tolist()}; `classes={given.tolist()}` is not the same as on last call"),
+                verbatim(
+                    f"{given.tolist()}; `classes={given.tolist()}` is not the same as on last call"
+                ),
                 f"{self.classes_.tolist()}, as before",
                 "Leave it out after the first call.",
             )
-        known = given if reset and given is not None else (np.unique(labels) if reset else self.classes_)
+        known = (
+            given
+            if reset and given is not None
+            else (np.unique(labels) if reset else self.classes_)
+        )
         fixed = given is not None if reset else self._fixed
         strange = ~np.isin(labels, known)
         if fixed and strange.any():
@@ -234,7 +238,12 @@ class UnitClassifier(Saved, Estimator):
             if bad.any():
                 at = int(np.argmax(bad))
                 value = f"{labels[at]:g}".replace("nan", "NaN")
-                raise UsageError(f"y[{at}]", verbatim(value), "a label, not NaN or infinity", "Leave such rows out.")
+                raise UsageError(
+                    f"y[{at}]",
+                    verbatim(value),
+                    "a label, not NaN or infinity",
+                    "Leave such rows out.",
+                )
             if (labels != np.floor(labels)).any():
                 at = int(np.argmax(labels != np.floor(labels)))
                 raise UsageError(
@@ -254,5 +263,3 @@ def _plain(labels: Array) -> Array:
         if label is None or (isinstance(label, float) and label != label):
             raise UsageError(f"y[{at}]", label, "a label, not NaN or None", "Leave such rows out.")
     return labels
-
-

@@ -88,7 +88,9 @@ class Estimator:
         regression = self._estimator_type == "regressor"
         return Tags(
             estimator_type=self._estimator_type,
-            target_tags=TargetTags(required=True, positive_only=getattr(self, "loss", "") == "poisson"),
+            target_tags=TargetTags(
+                required=True, positive_only=getattr(self, "loss", "") == "poisson"
+            ),
             regressor_tags=RegressorTags() if regression else None,
             classifier_tags=None if regression else ClassifierTags(),
             input_tags=InputTags(sparse=True, dict=True, allow_nan=self.missing == "skip"),
@@ -195,11 +197,21 @@ class Estimator:
         name = type(self).__name__
         if fitted is not None and columns is not None:
             if list(fitted) != list(columns):
-                raise UsageError("X", verbatim(f"columns {list(columns)}"), *_names_differ(fitted, columns))
+                raise UsageError(
+                    "X", verbatim(f"columns {list(columns)}"), *_names_differ(fitted, columns)
+                )
         elif fitted is not None:
-            warnings.warn(f"X does not have valid feature names, but {name} was fitted with feature names", UserWarning, stacklevel=4)
+            warnings.warn(
+                f"X does not have valid feature names, but {name} was fitted with feature names",
+                UserWarning,
+                stacklevel=4,
+            )
         elif columns is not None:
-            warnings.warn(f"X has feature names, but {name} was fitted without feature names", UserWarning, stacklevel=4)
+            warnings.warn(
+                f"X has feature names, but {name} was fitted without feature names",
+                UserWarning,
+                stacklevel=4,
+            )
         if count != expected:
             raise UsageError(
                 "X",
@@ -241,7 +253,11 @@ class Estimator:
     def _fit_to_size(self) -> None:
         """Where there are too many features or classes for the second order, leave it."""
         state = self._state
-        if state.second and self.curvature == "auto" and not takes_second_order(state.features, state.outputs):
+        if (
+            state.second
+            and self.curvature == "auto"
+            and not takes_second_order(state.features, state.outputs)
+        ):
             if self._names is not None:
                 state.spill()
             else:
@@ -259,7 +275,9 @@ class Estimator:
         """Rows in which order means nothing, into an empty state."""
         used = weights > 0
         if not used.any():
-            raise UsageError("sample_weight", verbatim("all zero"), "a weight above zero", "Leave it out.")
+            raise UsageError(
+                "sample_weight", verbatim("all zero"), "a weight above zero", "Leave it out."
+            )
         if self._state.second:
             rows = matrix.toarray() if sp.issparse(matrix) else matrix
             fit_all(self._state, rows[used], y[used], weights[used])
@@ -315,7 +333,9 @@ def weights_of(sample_weight: Any, rows: int) -> Array:
     fine = np.isfinite(weights) & (weights >= 0)
     if not fine.all():
         at = int(np.argmin(fine))
-        raise UsageError(f"sample_weight[{at}]", float(weights[at]), "a finite number from 0", "Correct it.")
+        raise UsageError(
+            f"sample_weight[{at}]", float(weights[at]), "a finite number from 0", "Correct it."
+        )
     return weights
 
 
@@ -333,7 +353,9 @@ def column_of(y: Any, rows: int) -> Array:
         UsageError: Without targets, or for another number of them.
     """
     if y is None:
-        raise UsageError("y", None, "targets: requires y to be passed, but the target y is None", "Pass y.")
+        raise UsageError(
+            "y", None, "targets: requires y to be passed, but the target y is None", "Pass y."
+        )
     if sp.issparse(y):
         raise UsageError("y", verbatim("sparse"), "a dense array", "Use y.toarray().")
     array = np.asarray(y)
@@ -343,7 +365,12 @@ def column_of(y: Any, rows: int) -> Array:
         _warn_column(array)
         array = array[:, 0]
     if array.ndim != 1:
-        raise UsageError("y", verbatim(f"shape {array.shape}"), "one target a row", "Use one model for each target.")
+        raise UsageError(
+            "y",
+            verbatim(f"shape {array.shape}"),
+            "one target a row",
+            "Use one model for each target.",
+        )
     if len(array) != rows:
         raise UsageError(
             "y",
@@ -392,7 +419,10 @@ def _names_differ(fitted: Array, columns: Array) -> tuple[str, str]:
     if unseen:
         lines += ["Feature names unseen at fit time:", *(f"- {name}" for name in unseen)]
     if lost:
-        lines += ["Feature names seen at fit time, yet now missing:", *(f"- {name}" for name in lost)]
+        lines += [
+            "Feature names seen at fit time, yet now missing:",
+            *(f"- {name}" for name in lost),
+        ]
     if not unseen and not lost:
         lines += ["Feature names must be in the same order as they were in fit."]
     return "\n".join(lines) + "\n", "Pass the same columns, or rows as dictionaries."

@@ -114,7 +114,9 @@ def _refuse(row: int, name: Any, value: float, kind: int) -> NoReturn:
         remedy = "Leave such rows out, or clip the feature. Nothing was learnt of this batch."
         raise UsageError(where, verbatim(said), "a finite number, not infinity", remedy)
     expected = "a value less than 1e60 times the feature's first"
-    raise UsageError(where, verbatim(said), expected, "Check the unit that this row was written in.")
+    raise UsageError(
+        where, verbatim(said), expected, "Check the unit that this row was written in."
+    )
 
 
 class Names:
@@ -214,7 +216,10 @@ class Names:
                 values.append(number)
             pointers.append(len(values))
         shape = (len(pointers) - 1, len(self))
-        matrix = sp.csr_array((np.array(values, float), np.array(columns, np.int64), np.array(pointers, np.int64)), shape=shape)
+        matrix = sp.csr_array(
+            (np.array(values, float), np.array(columns, np.int64), np.array(pointers, np.int64)),
+            shape=shape,
+        )
         if self.bits is not None:
             matrix.sum_duplicates()
         return matrix
@@ -249,7 +254,9 @@ def as_rows(X: Any, where: str = "X") -> Any:
     """
     if sp.issparse(X):
         if X.dtype.kind == "c":
-            raise UsageError(where, verbatim("complex"), "real numbers", "Complex data not supported.")
+            raise UsageError(
+                where, verbatim("complex"), "real numbers", "Complex data not supported."
+            )
         matrix = sp.csr_array(X, dtype=np.float64)
         if not matrix.has_canonical_format:
             matrix = matrix.copy()
@@ -258,7 +265,9 @@ def as_rows(X: Any, where: str = "X") -> Any:
         return matrix
     array = np.asarray(X)
     if array.dtype.kind == "O" and any(isinstance(value, dict | list) for value in array.flat):
-        raise TypeError(f"{where} has dictionaries or lists in its cells: argument must be a string or a number")
+        raise TypeError(
+            f"{where} has dictionaries or lists in its cells: argument must be a string or a number"
+        )
     if array.dtype.kind == "c":
         raise UsageError(where, verbatim("complex"), "real numbers", "Complex data not supported.")
     if array.dtype.kind not in "fiub":
@@ -273,7 +282,12 @@ def as_rows(X: Any, where: str = "X") -> Any:
             ) from error
     if array.ndim != 2:
         hint = "Reshape your data: X.reshape(-1, 1) for one feature, X.reshape(1, -1) for one row."
-        raise UsageError(where, verbatim(f"{array.ndim}D array of shape {array.shape}"), "rows [N, D], a 2D array", hint)
+        raise UsageError(
+            where,
+            verbatim(f"{array.ndim}D array of shape {array.shape}"),
+            "rows [N, D], a 2D array",
+            hint,
+        )
     return owned(array, np.float64)
 
 
@@ -281,4 +295,3 @@ def owned(array: Array, dtype: Any) -> Array:
     """The array in one block, of one type, writable: the loops are compiled for such, once."""
     block = np.ascontiguousarray(array, dtype=dtype)
     return block if block.flags.writeable else block.copy()
-

@@ -51,7 +51,10 @@ def merge(models: Sequence[Model]) -> Model:
         model._fitted()
         if type(model) is not type(first) or model.get_params() != first.get_params():
             raise UsageError(
-                f"models[{at}]", model, f"the same class and arguments as models[0], {first!r}", "Train alike."
+                f"models[{at}]",
+                model,
+                f"the same class and arguments as models[0], {first!r}",
+                "Train alike.",
             )
     out = copy.deepcopy(first)
     for at, model in enumerate(models[1:], 1):
@@ -68,9 +71,14 @@ def merge(models: Sequence[Model]) -> Model:
 def _align_names(out: Any, other: Any, at: int) -> None:
     """Columns of `other` in the order of `out`, which gets those that it lacks."""
     mine, theirs = out._names, other._names
-    if (mine is None) != (theirs is None) or (mine is None and out.n_features_in_ != other.n_features_in_):
+    if (mine is None) != (theirs is None) or (
+        mine is None and out.n_features_in_ != other.n_features_in_
+    ):
         raise UsageError(
-            f"models[{at}]", verbatim(f"{other.n_features_in_} features"), f"{out.n_features_in_} features, as models[0]", "Train on the same columns."
+            f"models[{at}]",
+            verbatim(f"{other.n_features_in_} features"),
+            f"{out.n_features_in_} features, as models[0]",
+            "Train on the same columns.",
         )
     if mine is None or mine.bits is not None:
         return

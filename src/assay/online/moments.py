@@ -17,7 +17,9 @@ from assay.online.compiled import compiled
 COUNT, MEAN, M2, M3, M4, REFERENCE, UNIT = range(7)
 COLUMNS = 7
 ROUND_OFF = 2.0**-49  # a spread below this part of the mean is rounding of the values themselves
-NOTHING = 2.0**-36  # a standard score that is the rounding of "at the mean"; its sign must not count
+NOTHING = (
+    2.0**-36
+)  # a standard score that is the rounding of "at the mean"; its sign must not count
 
 
 @compiled

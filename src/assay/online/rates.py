@@ -16,8 +16,8 @@ import numpy as np
 
 from assay.online import scalars as sc
 from assay.online.compiled import compiled
-from assay.online.moments import NOTHING
 from assay.online.losses import LOGISTIC, curvature, gradient, implicit_from
+from assay.online.moments import NOTHING
 
 RATES = np.array([4.0, 2.0, 1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125])
 COUNT = 8
@@ -77,7 +77,9 @@ def learn(
                     u = g[k, r] * z[j]
                     squares = Q[j, k, r] + heavy * u * u
                     Q[j, k, r] = squares
-                    inverse[j, k, r] = z[j] * scale[r] / math.sqrt(squares) if squares > 0.0 else 0.0
+                    inverse[j, k, r] = (
+                        z[j] * scale[r] / math.sqrt(squares) if squares > 0.0 else 0.0
+                    )
                     q[k, r] += inverse[j, k, r] * z[j]
     if outputs == 1:
         for r in range(COUNT):
@@ -87,9 +89,7 @@ def learn(
                     h = p * (1.0 - p)
                 else:
                     h = curvature(loss, E[0, r], y, level, s[sc.SPREAD])
-                after = implicit_from(
-                    loss, E[0, r], q[0, r], y, level, s[sc.SPREAD], g[0, r], h
-                )
+                after = implicit_from(loss, E[0, r], q[0, r], y, level, s[sc.SPREAD], g[0, r], h)
                 g[0, r] = (E[0, r] - after) / q[0, r]
     for j in range(len(z)):
         if z[j] != 0.0:

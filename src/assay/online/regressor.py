@@ -147,7 +147,9 @@ class UnitRegressor(Saved, Estimator):
         if self.loss not in LOSSES:
             raise UsageError("loss", self.loss, f"one of {LOSSES}", "Choose one.")
         if not 0.0 < self.quantile < 1.0:
-            raise UsageError("quantile", self.quantile, "a number between 0 and 1", "0.5 is the median.")
+            raise UsageError(
+                "quantile", self.quantile, "a number between 0 and 1", "0.5 is the median."
+            )
         if reset:
             self._check_parameters()
         rows = rows_of(X)
@@ -158,11 +160,15 @@ class UnitRegressor(Saved, Estimator):
 
     def _target(self, y: Array) -> Array:
         if y.dtype.kind == "c":
-            raise UsageError("y", verbatim("complex"), "real numbers", "Complex data not supported.")
+            raise UsageError(
+                "y", verbatim("complex"), "real numbers", "Complex data not supported."
+            )
         try:
             target = owned(y, np.float64)
         except (TypeError, ValueError) as error:
-            raise UsageError("y", verbatim(f"{y.dtype}: {error}"), "numbers", "Use UnitClassifier for labels.") from error
+            raise UsageError(
+                "y", verbatim(f"{y.dtype}: {error}"), "numbers", "Use UnitClassifier for labels."
+            ) from error
         at = first_wild(target, TARGET_LIMIT)
         if at >= 0:
             raise UsageError(
@@ -173,6 +179,7 @@ class UnitRegressor(Saved, Estimator):
             )
         if self.loss == "poisson" and (target < 0).any():
             at = int(np.argmax(target < 0))
-            raise UsageError(f"y[{at}]", float(target[at]), "a count, 0 or more", "Use another loss.")
+            raise UsageError(
+                f"y[{at}]", float(target[at]), "a count, 0 or more", "Use another loss."
+            )
         return target
-

@@ -6,15 +6,22 @@ residuals at the speeds of `FOLLOW`, and the eight first-order scores (`rates`).
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from assay.online import experts, layout, newton, rates
 from assay.online import moments as m
 from assay.online import scalars as sc
 from assay.online.compiled import compiled
-from assay.online.losses import HUBER, LOGISTIC, POISSON, QUANTILE, curvature, implicit, implicit_classes, softmax_
+from assay.online.losses import (
+    HUBER,
+    LOGISTIC,
+    POISSON,
+    QUANTILE,
+    curvature,
+    implicit,
+    implicit_classes,
+    softmax_,
+)
 
 
 @compiled
@@ -137,7 +144,9 @@ def dense(
                 newton.refresh(G, c, P, W, table, loss, s[sc.GROWTH])
                 s[sc.SINCE] = 0.0
         if s[sc.ROWS] > 0.0 or loss == LOGISTIC:
-            rates.learn(V, Q, inverse, z, E, F, s, loss, y[t], level, weight, sc.base_of(s, loss) - base)
+            rates.learn(
+                V, Q, inverse, z, E, F, s, loss, y[t], level, weight, sc.base_of(s, loss) - base
+            )
         s[sc.ROWS] += 1.0
         if s[sc.GROWTH] > sc.FAR:
             sc.rescale(s, table, G, c, P, Q)

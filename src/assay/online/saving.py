@@ -54,7 +54,9 @@ class Saved:
         try:
             arrays["header"] = np.array(json.dumps(header))
         except TypeError as error:
-            raise UsageError("model", verbatim(str(error)), "labels that are numbers or texts", "Use such.") from error
+            raise UsageError(
+                "model", verbatim(str(error)), "labels that are numbers or texts", "Use such."
+            ) from error
         with Path(path).open("wb") as file:
             np.savez(file, **arrays)
 
@@ -76,7 +78,9 @@ class Saved:
                 arrays = {name: archive[name] for name in archive.files}
             header = json.loads(str(arrays.pop("header")))
             if header["class"] != cls.__name__ or header["format"] != FORMAT:
-                raise UsageError("path", str(path), f"a saved {cls.__name__}", f"It is a {header['class']}.")
+                raise UsageError(
+                    "path", str(path), f"a saved {cls.__name__}", f"It is a {header['class']}."
+                )
             model = cls(**header["parameters"])
             found = arrays.pop("classes", None)
             state = State(**arrays, **header["numbers"])
@@ -84,7 +88,10 @@ class Saved:
             raise
         except Exception as error:  # whatever a file that is none of ours may bring
             raise UsageError(
-                "path", str(path), f"a file that {cls.__name__}.save wrote", f"Check the path ({error})."
+                "path",
+                str(path),
+                f"a file that {cls.__name__}.save wrote",
+                f"Check the path ({error}).",
             ) from error
         _restore(model, state, header, found)
         return model

@@ -99,9 +99,7 @@ def sparse(
                     for r in range(rates.COUNT):
                         squares[i, k, r] = Q[at[i], k, r]
             moved = sc.base_of(s, loss) - base
-            rates.learn(
-                v, squares, inverse, z[:size], E, F, s, loss, y[t], level, weight, moved
-            )
+            rates.learn(v, squares, inverse, z[:size], E, F, s, loss, y[t], level, weight, moved)
             for i in range(size):
                 for k in range(outputs):
                     for r in range(rates.COUNT):

@@ -11,13 +11,13 @@ from typing import Any, Self
 import numpy as np
 from scipy import sparse as sp
 
-from assay.online import moments as m
 from assay.online import layout, newton, rates
+from assay.online import moments as m
 from assay.online import scalars as sc
 from assay.online.aggregate import SHARE
 from assay.online.compiled import warn_if_slow
-from assay.online.features import owned
 from assay.online.experts import FOLLOWERS
+from assay.online.features import owned
 from assay.online.rows import dense
 from assay.online.sparse import sparse
 
@@ -70,7 +70,14 @@ class State:
 
     def pack(self) -> None:
         """Move the arrays into one block; after any of them was replaced."""
-        numbers = [self.features, self.outputs, float(self.second), self.loss, self.level, self.keep]
+        numbers = [
+            self.features,
+            self.outputs,
+            float(self.second),
+            self.loss,
+            self.level,
+            self.keep,
+        ]
         self._setup = np.array(numbers, float)
         D, K = self.features, self.outputs
         size = layout.first_size(D, K) + (layout.second_size(D, K) if self.second else 0)
@@ -169,7 +176,9 @@ class State:
                 for i in range(0, X.shape[0], AT_ONCE):  # so that not all of it is dense at a time
                     part = slice(i, i + AT_ONCE)
                     rows = X[part].toarray()
-                    dense(rows, y[part], weights[part], self._flat, self._setup, learning, out[part])
+                    dense(
+                        rows, y[part], weights[part], self._flat, self._setup, learning, out[part]
+                    )
                 return out
             dense(X, y, weights, self._flat, self._setup, learning, out)
             return out
