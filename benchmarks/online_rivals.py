@@ -1,7 +1,8 @@
 """What people use on streams, each tuned per table over its grid in hindsight: predict, then learn, one pass.
 
-SGD, Adam, Adagrad, NG and NAG are written here; Vowpal Wabbit and river are the packages themselves. `RIVALS` maps a name to a function `stream -> (mean loss, the setting that had it)`. The loss is the squared error
-(regression) or the log loss (classification), averaged over all rows, the first included.
+SGD, Adam, Adagrad, NG and NAG are written here; Vowpal Wabbit and river are the packages themselves.
+`RIVALS` maps a name to a function `stream -> (mean loss, the setting that had it)`. The loss is the squared
+error (regression) or the log loss (classification), averaged over all rows, the first included.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def log_loss(p: np.ndarray, y: np.ndarray) -> float:
 
 
 def loss_of(stream: Stream, predictions: np.ndarray) -> float:
-    """Mean progressive loss of predictions [N] or probabilities [N, K]; infinite where they are not finite."""
+    """Mean progressive loss of predictions [N] or probabilities [N, K]; infinite where not finite."""
     if not np.isfinite(predictions).all():
         return math.inf
     if stream.task == "classification":
@@ -46,7 +47,7 @@ def _softmax(u: np.ndarray) -> np.ndarray:
 
 
 def by_hand(rule: str, stream: Stream) -> Best:
-    """SGD, Adam, Adagrad and the normalised updates NG, NAG (Ross, Mineiro, Langford 2013) on raw features."""
+    """SGD, Adam, Adagrad, and normalised updates (NG, NAG: Ross, Mineiro, Langford 2013), on raw rows."""
     rates = np.array([10.0 ** (k / 2) for k in range(-28 if rule == "SGD" else -10, 5)])
     K = max(stream.classes, 1)
     X = np.hstack([stream.X, np.ones((len(stream.X), 1))])
@@ -172,7 +173,7 @@ def _river_models(task: int, optimizer: str, rate: float, scaled: bool) -> Any:
 
 
 def river_pipeline(optimizer: str, stream: Stream) -> Best:
-    """`StandardScaler | LinearRegression`, `LogisticRegression` or `SoftmaxRegression`; sparse rows unscaled."""
+    """`StandardScaler | LinearRegression` and its like for classes; sparse rows unscaled."""
     best: Best = (math.inf, "")
     rows = dictionaries(stream.X)
     y = stream.y.tolist()

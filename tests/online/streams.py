@@ -1,4 +1,4 @@
-"""The vocabulary of these tests: small streams with everything that real ones have, and models of each kind."""
+"""The vocabulary of these tests: small streams with all that real ones have, and models of each kind."""
 
 import numpy as np
 

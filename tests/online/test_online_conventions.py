@@ -1,4 +1,4 @@
-"""Other people's rules: scikit-learn's own checks, river's own checks, and no import of either, or of torch."""
+"""Other people's rules: the checks of scikit-learn and of river; and no import of either, or of torch."""
 
 import subprocess
 import sys

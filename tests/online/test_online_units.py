@@ -103,7 +103,7 @@ def test_float32_powers_of_two_change_no_bit(kind, curvature):
 
 @pytest.mark.parametrize("curvature", CURVATURES)
 def test_a_value_at_the_mean_is_no_sign(curvature):
-    """The mean of 2 and 4 is 3, in some units up to rounding; a first gradient must not be that rounding's sign."""
+    """The mean of 2 and 4 is 3, in some units up to rounding; no step may be that rounding's sign."""
     X = np.array([[2.0], [4.0], [3.0], [3.0], [2.0], [5.0], [1.0], [3.0]])
     y = np.array([1.0, 1.0, 5.0, 2.0, 4.0, 0.0, 1.0, 2.0])
     here = forecasts("squared", X, y, curvature=curvature)

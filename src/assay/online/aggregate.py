@@ -1,10 +1,11 @@
 """Forecasts of several experts, weighted by their success so far (exponential weights).
 
-Where the loss is the logarithm of a probability, the loss of the mixture is at most that of the best expert plus
-ln(number of experts), over the whole stream (Vovk 1990). Squared errors become likelihoods by Student's t with four
-degrees of freedom, in units of the forecast's own running mean error: the target's unit cancels, and neither one
-outlier nor a stream whose errors grow decides for ever. A small share of the weight is dealt out evenly after each
-row (Herbster and Warmuth 1998), so that an expert that was bad can become good.
+Where the loss is the logarithm of a probability, the loss of the mixture is at most that of the best expert
+plus ln(number of experts), over the whole stream (Vovk 1990). Squared errors become likelihoods by
+Student's t with four degrees of freedom, in units of the forecast's own running mean error: the target's
+unit cancels, and neither one outlier nor a stream whose errors grow decides for ever. A small share of the
+weight is dealt out evenly after each row (Herbster and Warmuth 1998), so that an expert that was bad can
+become good.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """All rows at once: the minimum of the same penalised loss, found by Newton's method.
 
-A stream's second order linearises each row once, where the weights stood. With all rows at hand the weights can be
-the minimum itself: `Σ weight ℓ(w·a) + ½ wᵀ R w`. The state that is left is the one that a stream would have left had it
-known the minimum from the start, so it can go on as a stream.
+A stream's second order linearises each row once, where the weights stood. With all rows at hand the weights
+can be the minimum itself: `Σ weight ℓ(w·a) + ½ wᵀ R w`. The state that is left is the one that a stream
+would have left had it known the minimum from the start, so it can go on as a stream.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def losses_at(
     """Loss, gradient and curvature of each row at its score e, into `out` `[3, N]`."""
     for i in range(len(e)):
         value = cost(loss, e[i], y[i], level, spread)
-        if loss == SQUARED or loss == HUBER:
+        if loss in (SQUARED, HUBER):
             value *= 0.5
         elif loss == QUANTILE:  # with the corner smoothed as the gradient has it
             width, r = WIDTH * spread, e[i] - y[i]
@@ -128,15 +128,13 @@ def minimum_of_classes(A: Array, y: Array, weights: Array, R: Array, K: int) -> 
     flat = np.zeros(K * D)
     if K * D > DENSE:
         scale = np.tile(1.0 / np.sqrt((A.T**2) @ weights / (2.0 * K) + R), K)
-        found = minimize(
-            lambda v: tuple(
-                part * (scale if i else 1.0) for i, part in enumerate(value(v * scale))
-            ),
-            flat,
-            jac=True,
-            method="L-BFGS-B",
-            options={"maxiter": 2000, "maxcor": 30, "ftol": 1e-14, "gtol": 1e-7},
-        )
+
+        def scaled(v: Array) -> tuple[float, Array]:
+            now, slope = value(v * scale)
+            return now, slope * scale
+
+        options = {"maxiter": 2000, "maxcor": 30, "ftol": 1e-14, "gtol": 1e-7}
+        found = minimize(scaled, flat, jac=True, method="L-BFGS-B", options=options)
         return np.asarray(found.x * scale).reshape(K, D)
     now, slope = value(flat)
     for _ in range(STEPS):

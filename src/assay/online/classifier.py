@@ -16,15 +16,17 @@ from assay.online.state import Array
 class UnitClassifier(Saved, Estimator):
     """Logistic regression on a stream, for two classes or more, in whatever units the features come.
 
-    As `UnitRegressor`: nothing to scale, nothing to tune. Probabilities are averaged over its fourteen models,
-    weighted by the likelihood of the labels so far. Of more than two classes each has its own weights (softmax).
+    As `UnitRegressor`: nothing to scale, nothing to tune. Probabilities are averaged over its fifteen
+    models, weighted by the likelihood of the labels so far. Of more than two classes each has its own
+    weights (softmax).
 
     Args:
         memory: None, or how many of the last rows count: older ones fade as `(1 − 1/memory)^age`.
         curvature: "full" keeps a matrix of curvatures a class, "diagonal" none; "auto" the former where
             classes times (features + 1)² is at most 65536.
         missing: "error" refuses NaN; "skip" lets a missing feature say nothing, as if it stood at its mean.
-        hashing: For rows that are dictionaries: None gives each name a column; otherwise `2**hashing` columns.
+        hashing: For rows that are dictionaries: None gives each name a column; otherwise `2**hashing`
+            columns.
 
     Example:
         >>> model = UnitClassifier()
@@ -225,7 +227,7 @@ class UnitClassifier(Saved, Estimator):
 
     def _probabilities(self, p: Array) -> Array:
         if p.shape[1] > 1:
-            return p / p.sum(axis=1, keepdims=True)
+            return np.asarray(p / p.sum(axis=1, keepdims=True))
         if len(self.classes_) == 1:
             return np.ones_like(p)
         return np.concatenate([1.0 - p, p], 1)

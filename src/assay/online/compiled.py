@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,16 +34,23 @@ def forget_stale(folder: Path) -> None:
 
 
 if njit is not None:
-    try:
+    with suppress(
+        OSError
+    ):  # installed where this user may not write: nothing was kept there either
         forget_stale(Path(__file__).parent)
-    except OSError:  # installed where this user may not write: nothing was kept there either
-        pass
 
 
 def compiled(function: F) -> F:
     """Compile a function of arrays and numbers, once per machine.
 
-    Sums may be reordered, but missing values stay NaN; reordering keeps invariance under powers of two bit by bit.
+    Sums may be reordered, but missing values stay NaN; reordering keeps invariance under powers of two bit by
+    bit.
+
+    Args:
+        function: Lines that numba understands.
+
+    Returns:
+        The compiled function, or the same one without numba.
     """
     if njit is None:
         return function

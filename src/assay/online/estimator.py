@@ -26,6 +26,10 @@ class Estimator:
     """A linear model on a stream. `UnitRegressor` and `UnitClassifier` say which."""
 
     _estimator_type: str
+    _state: State
+    _names: Names | None
+    _new_names: Names | None
+    _new_columns: Array | None
     loss: str
     n_features_in_: int
     memory: int | None
@@ -109,7 +113,7 @@ class Estimator:
             raise UsageError("curvature", "full", '"auto" or "diagonal" with hashing', "Leave it.")
         if self.memory is None:
             return 1.0
-        if not (np.isscalar(self.memory) and self.memory >= 2):  # type: ignore[operator]
+        if not (isinstance(self.memory, int | float) and self.memory >= 2):
             remedy = "It is how many of the last rows count; None forgets nothing."
             raise UsageError("memory", self.memory, "None, or a number of rows from 2", remedy)
         return 1.0 - 1.0 / float(self.memory)
@@ -175,7 +179,7 @@ class Estimator:
             raise UsageError(
                 "X", verbatim("dictionaries"), "an array, as before", "Keep to one kind of rows."
             )
-        names = Names(self.hashing) if reset else self._names
+        names = Names(self.hashing) if reset or self._names is None else self._names
         before = len(names.index)
         matrix = names.encode(rows, add=learning)
         try:
@@ -216,7 +220,7 @@ class Estimator:
             raise UsageError(
                 "X",
                 verbatim(f"X has {count} features"),
-                f"as many as before: X has {count} features, but {name} is expecting {expected} features as input",
+                f"as before: X has {count} features, but {name} is expecting {expected} features as input",
                 "Features that come and go need names: pass rows as dictionaries.",
             )
 
@@ -434,5 +438,8 @@ def _not_fitted(name: str) -> Exception:
         from sklearn.exceptions import NotFittedError
 
         bases = (UsageError, NotFittedError)
-    kind = type("NotFitted", bases, {})
-    return kind(name, verbatim("not fitted"), "a fitted model", "Call fit or partial_fit first.")
+    kind: Any = type("NotFitted", bases, {})
+    error: Exception = kind(
+        name, verbatim("not fitted"), "a fitted model", "Call fit or partial_fit first."
+    )
+    return error

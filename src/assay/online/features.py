@@ -108,7 +108,7 @@ def _refuse(row: int, name: Any, value: float, kind: int) -> NoReturn:
     where = f"X[{row}], feature {name}"
     said = {MISSING: "NaN", INFINITE: "inf" if value > 0 else "-inf"}.get(kind, f"{value:g}")
     if kind == MISSING:
-        remedy = 'Leave such rows out, fill them in, or pass missing="skip": the feature then says nothing there.'
+        remedy = 'Leave such rows out, or pass missing="skip": the feature then says nothing there.'
         raise UsageError(where, verbatim(said), "a number, not a missing value (NaN)", remedy)
     if kind == INFINITE:
         remedy = "Leave such rows out, or clip the feature. Nothing was learnt of this batch."
@@ -144,7 +144,7 @@ class Names:
             The column, or None for a new name.
         """
         if self.bits is not None:
-            return zlib.crc32(name.encode()) & (2**self.bits - 1)
+            return int(zlib.crc32(name.encode()) & (2**self.bits - 1))
         at = self.index.get(name)
         if at is None and add:
             at = self.index[name] = len(self.index)
@@ -156,14 +156,14 @@ class Names:
             del self.index[name]
 
     def encode_known(self, rows: Iterable[Row], columns: int) -> Array | None:
-        """Dictionaries as an array `[N, columns]`, where all names are known and all values are plain numbers.
+        """Dictionaries as an array, where all names are known and all values are plain numbers.
 
         Args:
             rows: One dictionary per row.
             columns: D.
 
         Returns:
-            The rows, or None where `encode` is needed.
+            Rows `[N, columns]`, or None where `encode` is needed.
         """
         index = self.index
         out = []
@@ -251,6 +251,7 @@ def as_rows(X: Any, where: str = "X") -> Any:
 
     Raises:
         UsageError: For complex numbers, texts and wrong shapes.
+        TypeError: For dictionaries or lists in cells.
     """
     if sp.issparse(X):
         if X.dtype.kind == "c":

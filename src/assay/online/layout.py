@@ -49,7 +49,7 @@ def first_part(
 def second_part(
     flat: np.ndarray, setup: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Views: G `[K, A, A]`, c `[K, A]`, P `[K, A, A]`, W `[K, A]`, with A = D + 1, or 0 without second order."""
+    """Views: G and P `[K, A, A]`, c and W `[K, A]`; A is D + 1, or 0 without second order."""
     D, K = int(setup[FEATURES]), int(setup[OUTPUTS])
     at = first_size(D, K)
     A = D + 1 if setup[SECOND] > 0.0 else 0

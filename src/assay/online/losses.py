@@ -1,10 +1,11 @@
 """Losses as functions of the score e = w·x + b: gradient, curvature, and the implicit step.
 
-An implicit step of size q moves the score to the e' with `e' = e − q ℓ'(e')`: the gradient is taken where the step
-ends, so it never overshoots, whatever q is (Kulis and Bartlett 2010; for a linear model it is one number a row).
+An implicit step of size q moves the score to the e' with `e' = e − q ℓ'(e')`: the gradient is taken where
+the step ends, so it never overshoots, whatever q is (Kulis and Bartlett 2010; for a linear model it is one
+number a row).
 
-Huber's loss and the quantile's have the unit of the target; their corners are placed in multiples of `spread`, a
-running median of the residuals' size, so that no constant has a unit.
+Huber's loss and the quantile's have the unit of the target; their corners are placed in multiples of
+`spread`, a running median of the residuals' size, so that no constant has a unit.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def mean_of(loss: int, e: float) -> float:
 
 @compiled
 def gradient(loss: int, e: float, y: float, level: float, spread: float) -> float:
-    """dℓ/de. The quantile's loss is multiplied by `spread`, so that all of these have the unit of the score."""
+    """dℓ/de. The quantile's is multiplied by `spread`: all of these have the unit of the score."""
     if loss == SQUARED:
         return e - y
     if loss == LOGISTIC:
@@ -127,7 +128,7 @@ def implicit_from(
     end = e - q * g
     low, high, now = min(e, end), max(e, end), e
     width, f = high - low, q * g
-    smooth = loss == LOGISTIC or loss == POISSON
+    smooth = loss in (LOGISTIC, POISSON)
     for _ in range(200):
         step = f / (1.0 + q * h)
         after = now - step
@@ -153,14 +154,14 @@ def implicit_from(
 def implicit_classes(e: np.ndarray, q: np.ndarray, hit: int, after: np.ndarray) -> None:
     """The same for several classes at once: `after[k] = e[k] − q[k] (p[k] − [k is the hit])`, p from `after`.
 
-    Newton's method with the diagonal of the curvature, damped by its bound ¼ after the first step: what one class
-    gains the others lose, and the diagonal alone overshoots.
+    Newton's method with the diagonal of the curvature, damped by its bound ¼ after the first step: what one
+    class gains the others lose, and the diagonal alone overshoots.
     """
     K = len(e)
     share = K / (K - 1.0)
     p = np.empty(K)
     after[:] = e
-    for sweep in range(20):
+    for _ in range(20):
         p[:] = after
         softmax_(p)
         largest = 0.0

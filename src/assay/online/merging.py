@@ -1,8 +1,9 @@
 """Models of several machines, each trained on a part of the rows, as one.
 
-Moments, curvatures and their right-hand sides are sums over rows, so they are added: for the squared loss the merged
-second order is the one that all rows on one machine give, up to rounding. For other losses each part linearised its
-rows at its own weights, and for the first order weights are averaged, by their sums of squared gradients.
+Moments, curvatures and their right-hand sides are sums over rows, so they are added: for the squared loss
+the merged second order is the one that all rows on one machine give, up to rounding. For other losses each
+part linearised its rows at its own weights, and for the first order weights are averaged, by their sums of
+squared gradients.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Running moments of every feature: count, mean, and central sums up to the fourth power.
 
-`TABLE[j]` is one row for each feature. They are Welford's and Pébay's recurrences (Pébay 2008): a constant feature
-leaves its sums at exactly 0, and two tables merge into the one that all rows together would have given.
-Features are multiplied by `UNIT`, the power of two that brings their first value to about 1, so that no fourth
-power overflows; multiplying by powers of two rounds nothing.
+`TABLE[j]` is one row for each feature. They are Welford's and Pébay's recurrences (Pébay 2008): a constant
+feature leaves its sums at exactly 0, and two tables merge into the one that all rows together would have
+given. Features are multiplied by `UNIT`, the power of two that brings their first value to about 1, so that
+no fourth power overflows; multiplying by powers of two rounds nothing.
 """
 
 from __future__ import annotations
@@ -57,11 +57,10 @@ def varies(row: np.ndarray) -> bool:
 
 @compiled
 def standard(row: np.ndarray, x: float, weight: float) -> float:
-    """(x − mean) / deviation, both with this value counted in; 0 for a feature that does not vary.
-
-    Counting it in bounds the result by the square root of the count: one value a million times too large becomes
-    one large standard score, not a million of them.
-    """
+    """(x − mean) / deviation, both with this value counted in; 0 for a feature that does not vary."""
+    # # Counted in, the result is at most the square root of the count: a value a million times too large
+    # becomes
+    # one large standard score, not a million of them.
     a = row[COUNT]
     n = a + weight
     d = x - row[MEAN]

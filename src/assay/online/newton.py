@@ -1,15 +1,15 @@
 """Second order: the sum of curvatures of all rows, as a matrix, and the weights that belong to it.
 
-For each output, `G = Σ h a aᵀ` and `c = Σ a (h e − g)` over rows `a = (1, x − reference)`, where g and h are gradient
-and curvature of the loss at the score e after the row's own implicit step. The weights are `w = (G + R)⁻¹ c`.
-For the squared loss this is ridge regression on all rows, exactly; for others a Newton step for every row.
+For each output, `G = Σ h a aᵀ` and `c = Σ a (h e − g)` over rows `a = (1, x − reference)`, where g and h are
+gradient and curvature of the loss at the score e after the row's own implicit step. The weights are
+`w = (G + R)⁻¹ c`. For the squared loss this is ridge regression on all rows, exactly; for others a Newton
+step for every row.
 
-R is a prior as heavy as `PRIOR` rows, feature by feature in the feature's own unit `s² = E d⁴ / E d²`: 3 σ² for a
-normal distribution, but 1 for a rare indicator, however rare, where σ² would vanish. No unit enters. A change of
-basis within what R adds is all that depends on the choice of features.
+R is a prior as heavy as `PRIOR` rows, feature by feature in the feature's own unit `s² = E d⁴ / E d²`: 3 σ²
+for a normal distribution, but 1 for a rare indicator, however rare, where σ² would vanish. No unit enters.
 
-`P = (G + R)⁻¹` is updated row by row (Sherman and Morrison 1950) and computed anew from G whenever a tenth of the
-weight of all rows is new, so rounding has no time to build up, and R follows the running moments.
+`P = (G + R)⁻¹` is updated row by row (Sherman and Morrison 1950) and computed anew from G whenever a tenth of
+the weight of all rows is new, so rounding has no time to build up, and R follows the running moments.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def prior_of_intercept(loss: int) -> float:
 @compiled
 def prior_of(row: np.ndarray) -> float:
     """R for a feature."""
-    return PRIOR * row[m.M4] / row[m.M2]
+    return float(PRIOR * row[m.M4] / row[m.M2])
 
 
 @compiled
@@ -169,7 +169,7 @@ def centred(a: np.ndarray, P: np.ndarray, x: np.ndarray, table: np.ndarray) -> N
 
 @compiled
 def project(P: np.ndarray, a: np.ndarray, Pa: np.ndarray) -> float:
-    """`Pa = P a`; the variance `aᵀ P a` is returned. Of P and G only the lower triangles are kept up to date."""
+    """`Pa = P a`, and the variance `aᵀ P a`. Of P and G only the lower triangles are kept."""
     A = len(a)
     q = 0.0
     for i in range(A):
@@ -192,7 +192,7 @@ def score(W: np.ndarray, a: np.ndarray, q: float) -> float:
         total += W[i] * a[i]
     if q > TRUST:
         total *= TRUST / q
-    return W[0] + total
+    return float(W[0] + total)
 
 
 @compiled

@@ -1,9 +1,10 @@
 """First order: Adagrad in standardised coordinates, at eight rates at once.
 
-Weights are kept in standard units, `score = base + Σ v_j z_j` with `z = (x − mean) / deviation` of today. When the
-statistics move, v stays, so the function of standardised features stays (that re-expresses the weights of the raw
-ones). A step is `v_j ← v_j − ρ s g z_j / √Σ (g z_j)²` with g the gradient after the step (implicit) and s the deviation of
-the targets: ρ is a pure number. Nobody has to choose it: all of `RATES` run, and forecasts are weighted by success.
+Weights are kept in standard units, `score = base + Σ v_j z_j` with `z = (x − mean) / deviation` of today.
+When the statistics move, v stays, so the function of standardised features stays (that re-expresses the
+weights of the raw ones). A step is `v_j ← v_j − ρ s g z_j / √Σ (g z_j)²` with g the gradient after the step
+(implicit) and s the deviation of the targets: ρ is a pure number. Nobody has to choose it: all of `RATES`
+run, and forecasts are weighted by success.
 
 The last axis has one entry for each rate; a processor does all eight in one instruction.
 """
@@ -85,10 +86,11 @@ def learn(
         for r in range(COUNT):
             if q[0, r] > 0.0:
                 p = F[first + r, 0]
-                if loss == LOGISTIC:
-                    h = p * (1.0 - p)
-                else:
-                    h = curvature(loss, E[0, r], y, level, s[sc.SPREAD])
+                h = (
+                    p * (1.0 - p)
+                    if loss == LOGISTIC
+                    else curvature(loss, E[0, r], y, level, s[sc.SPREAD])
+                )
                 after = implicit_from(loss, E[0, r], q[0, r], y, level, s[sc.SPREAD], g[0, r], h)
                 g[0, r] = (E[0, r] - after) / q[0, r]
     for j in range(len(z)):

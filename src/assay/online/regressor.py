@@ -19,11 +19,12 @@ LOSSES = ("squared", "huber", "quantile", "poisson")
 class UnitRegressor(Saved, Estimator):
     """Linear regression on a stream, in whatever units the features and the target come.
 
-    No feature needs scaling and no rate needs tuning: rescaling a feature, shifting it, or changing the target's unit
-    or zero changes no prediction (Theory U5, U8), bit by bit where factors are powers of two. Rows are learnt one
-    after another; a batch is its rows in order, exactly. A forecast averages fourteen linear models, weighted by
-    their success so far: ridge regression on all rows, with intercepts that follow the residuals at six speeds, and
-    Adagrad in standard units at eight rates. Above some 250 features (and with `hashing`) only the latter.
+    No feature needs scaling and no rate needs tuning: rescaling a feature, shifting it, or changing the
+    target's unit or zero changes no prediction (Theory U5, U8), bit by bit where factors are powers of two.
+    Rows are learnt one after another; a batch is its rows in order, exactly. A forecast averages fifteen
+    linear models, weighted by their success so far: ridge regression on all rows, with intercepts that
+    follow the residuals at six speeds, and Adagrad in standard units at eight rates. Above some 250
+    features (and with `hashing`) only the latter.
 
     `fit` takes all rows at once, in no order: the minimum of the same penalised loss.
 
@@ -34,7 +35,8 @@ class UnitRegressor(Saved, Estimator):
         memory: None, or how many of the last rows count: older ones fade as `(1 − 1/memory)^age`.
         curvature: "full" keeps a matrix of curvatures, "diagonal" none; "auto" the former up to 255 features.
         missing: "error" refuses NaN; "skip" lets a missing feature say nothing, as if it stood at its mean.
-        hashing: For rows that are dictionaries: None gives each name a column; otherwise `2**hashing` columns.
+        hashing: For rows that are dictionaries: None gives each name a column; otherwise `2**hashing`
+            columns.
 
     Example:
         >>> model = UnitRegressor()

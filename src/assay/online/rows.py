@@ -1,7 +1,7 @@
 """Rows in dense order: forecast each, then learn it. A batch is its rows one after another, bit by bit.
 
-The experts of a dense stream are the second-order score (`newton`), the same with intercepts that follow the latest
-residuals at the speeds of `FOLLOW`, and the eight first-order scores (`rates`).
+The experts of a dense stream are the second-order score (`newton`), the same with intercepts that follow
+the latest residuals at the speeds of `FOLLOW`, and the eight first-order scores (`rates`).
 """
 
 from __future__ import annotations
@@ -114,8 +114,8 @@ def dense(
         if not learning:
             continue
         s[sc.GROWTH] /= keep
-        if s[sc.ROWS] > 0.0 or loss == LOGISTIC or loss == POISSON:
-            if loss == HUBER or loss == QUANTILE:
+        if s[sc.ROWS] > 0.0 or loss in (LOGISTIC, POISSON):
+            if loss in (HUBER, QUANTILE):
                 s[sc.SPREAD] = sc.track_median(s[sc.SPREAD], abs(y[t] - out[t, 0]), s[sc.ROWS])
             experts.judge(T, F, shares, s, loss, y[t], level, weight)
         s[sc.COUNT] += heavy

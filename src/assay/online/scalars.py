@@ -46,10 +46,10 @@ def absorb_target(s: np.ndarray, loss: int, y: float, weight: float) -> None:
     s[LARGEST] = max(s[LARGEST], y)
     if s[ROWS] == 0.0:
         s[CENTRE] = y
-        if loss == SQUARED or loss == HUBER or loss == QUANTILE:
+        if loss in (SQUARED, HUBER, QUANTILE):
             s[ORIGIN] = y
         return
-    if loss == HUBER or loss == QUANTILE:
+    if loss in (HUBER, QUANTILE):
         s[DISPERSION] = track_median(s[DISPERSION], abs(d), s[ROWS])
         limit = CLIP * s[DISPERSION]
         d = min(max(d, -limit), limit)
@@ -60,13 +60,13 @@ def absorb_target(s: np.ndarray, loss: int, y: float, weight: float) -> None:
 
 @compiled
 def base_of(s: np.ndarray, loss: int) -> float:
-    """The score that says nothing of the features: what a constant model would predict; 0 before the first row."""
+    """The score of a constant model: what is said without features; 0 before the first row."""
     if s[ROWS] == 0.0:
         return 0.0
     if loss == POISSON:
         return math.log((s[CENTRE] * s[COUNT] + 0.5 * s[GROWTH]) / (s[COUNT] + 0.5 * s[GROWTH]))
-    if loss == SQUARED or loss == HUBER or loss == QUANTILE:
-        return s[CENTRE]
+    if loss in (SQUARED, HUBER, QUANTILE):
+        return float(s[CENTRE])
     return 0.0
 
 
@@ -83,8 +83,8 @@ def unit_of_score(s: np.ndarray, loss: int) -> float:
     """The size of a first step: the deviation of the targets, or 1 where scores have no unit."""
     if loss == SQUARED:
         return math.sqrt(s[SQUARES] / s[COUNT])
-    if loss == HUBER or loss == QUANTILE:
-        return TO_DEVIATION * s[DISPERSION]
+    if loss in (HUBER, QUANTILE):
+        return float(TO_DEVIATION * s[DISPERSION])
     return 1.0
 
 

@@ -1,7 +1,7 @@
-"""Rows of which most features are zero: compressed rows, first order, at a cost of the entries that are there.
+"""Rows of which most features are zero: compressed rows, first order, at a cost of what is there.
 
-Zero means "absent" here, so nothing is centred: a feature's unit is its root mean square over the rows that have it.
-That is 1 for an indicator, however rare.
+Zero means "absent" here, so nothing is centred: a feature's unit is its root mean square over the rows that
+have it. That is 1 for an indicator, however rare.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from assay.online import scalars as sc
 from assay.online.compiled import compiled
 from assay.online.losses import HUBER, LOGISTIC, POISSON, QUANTILE
 
-# Columns of the table that a sparse stream uses: the weight of the rows that have the feature, the sum of its squares.
+# # Columns of the table that a sparse stream uses: the weight of the rows that have the feature, the sum of
+# its squares.
 COUNT, SQUARES, UNIT = m.COUNT, m.M2, m.UNIT
 
 
@@ -34,8 +35,8 @@ def sparse(
 ) -> None:
     """Forecast rows into `out` `[N, K]`, and, if learning, learn each before the next.
 
-    Row t has `values[i]` in `columns[i]` for i from `pointers[t]` to `pointers[t + 1]`; its columns are distinct.
-    `flat` is the state and `setup` says what it is of, as `layout` has them.
+    Row t has `values[i]` in `columns[i]` for i from `pointers[t]` to `pointers[t + 1]`; its columns are
+    distinct. `flat` is the state and `setup` says what it is of, as `layout` has them.
     """
     loss, level, keep = int(setup[layout.LOSS]), setup[layout.LEVEL], setup[layout.KEEP]
     table, V, Q, B, shares, s = layout.first_part(flat, setup)
@@ -85,8 +86,8 @@ def sparse(
         if not learning:
             continue
         s[sc.GROWTH] /= keep
-        if s[sc.ROWS] > 0.0 or loss == LOGISTIC or loss == POISSON:
-            if loss == HUBER or loss == QUANTILE:
+        if s[sc.ROWS] > 0.0 or loss in (LOGISTIC, POISSON):
+            if loss in (HUBER, QUANTILE):
                 s[sc.SPREAD] = sc.track_median(s[sc.SPREAD], abs(y[t] - out[t, 0]), s[sc.ROWS])
             experts.judge(T, F, shares, s, loss, y[t], level, weight)
         s[sc.COUNT] += heavy

@@ -323,7 +323,7 @@ class State:
         """
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         copies = {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in values.items()}
-        return type(self)(**copies)
+        return type(self)(**copies)  # type: ignore[arg-type]
 
 
 def first_shares() -> Array:
