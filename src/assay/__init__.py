@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from assay._version import __version__
 
 if TYPE_CHECKING:
-    from assay import init, optim
+    from assay import init, online, optim
     from assay.builder import Builder
     from assay.certificate.bounds import Bounds, bound
     from assay.certificate.certify import Certificate, certify
@@ -68,7 +68,7 @@ _HOME = {
     "verify": "certificate.verify",
 }
 
-_ROOMS = ("init", "optim")
+_ROOMS = ("init", "online", "optim")
 
 __all__ = [
     "AssayError",
@@ -105,6 +105,7 @@ __all__ = [
     "load",
     "measure_scale",
     "measure_seconds",
+    "online",
     "optim",
     "report",
     "verify",

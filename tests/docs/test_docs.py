@@ -16,7 +16,7 @@ PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob
 LEVELS = (
     {"where", "place", "errors", "progress", "_version"},
     {"target", "builder", "subject", "state", "finding", "view"},
-    {"scale", "highway", "cost", "update", "certificate", "data", "init", "optim"},
+    {"scale", "highway", "cost", "update", "certificate", "data", "init", "online", "optim"},
     {"reporting"},
     {"cli", "extra", "__main__"},
 )

@@ -155,11 +155,12 @@ class UnitClassifier(base.MiniBatchClassifier):
         """
         self.model.partial_fit(x, y)
 
-    def predict_proba_one(self, x: dict[Any, Any]) -> dict[Any, float]:
+    def predict_proba_one(self, x: dict[Any, Any], **kwargs: Any) -> dict[Any, float]:
         """Probabilities of the labels of one row.
 
         Args:
             x: Features by name.
+            **kwargs: None are known; river's base class has them.
 
         Returns:
             Probabilities by label; empty before the first row.

@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 
 from assay.errors import UsageError, verbatim
-from assay.online.estimator import Estimator, column_of, rows_of, weights_of
+from assay.online.estimator import Estimator, column_of, ones_of, rows_of, weights_of
 from assay.online.losses import LOGISTIC
 from assay.online.saving import Saved
 from assay.online.state import Array
@@ -85,6 +85,11 @@ class UnitClassifier(Saved, Estimator):
         Returns:
             Itself.
         """
+        if classes is None and sample_weight is None and hasattr(self, "_state"):
+            numbers = self._numbers_of(y)
+            if numbers is not None and rows_of(X) == len(numbers):
+                self._learn_known(X, numbers)
+                return self
         self.predict_then_learn(X, y, classes, sample_weight)
         return self
 
@@ -108,10 +113,7 @@ class UnitClassifier(Saved, Estimator):
         reset = not hasattr(self, "_state")
         numbers = None if reset or classes is not None else self._numbers_of(y)
         if numbers is not None and sample_weight is None and rows_of(X) == len(numbers):
-            matrix = self._read(X, learning=True, reset=False)  # the short way
-            self._make_room(matrix)
-            ones = np.ones(len(numbers))
-            return self._probabilities(self._state.run(matrix, numbers, ones, learning=True))
+            return self._probabilities(self._learn_known(X, numbers))
         labels, weights = self._labels(X, y, sample_weight)
         given = None if classes is None else np.unique(np.asarray(classes))
         if not reset and given is not None and not np.array_equal(given, np.sort(self.classes_)):
@@ -189,6 +191,12 @@ class UnitClassifier(Saved, Estimator):
     def _know(self, classes: Array) -> None:
         self.classes_ = classes
         self._number = {label: number for number, label in enumerate(classes.tolist())}
+
+    def _learn_known(self, X: Any, numbers: Array) -> Array:
+        """Rows with classes that are known, without weights: the short way."""
+        matrix = self._read(X, learning=True, reset=False)
+        self._make_room(matrix)
+        return self._state.run(matrix, numbers, ones_of(len(numbers)), learning=True)
 
     def _numbers_of(self, y: Any) -> Array | None:
         """Numbers of the classes of known labels; None where there is more to look at."""

@@ -54,8 +54,13 @@ def compiled(function: F) -> F:
     """
     if njit is None:
         return function
-    options = {"cache": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
-    return njit(**options)(function)  # type: ignore[no-any-return]
+    options: Any = {
+        "cache": True,
+        "error_model": "numpy",
+        "fastmath": {"reassoc", "contract", "nsz"},
+    }
+    fast: F = njit(**options)(function)
+    return fast
 
 
 @cache

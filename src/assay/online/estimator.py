@@ -14,7 +14,16 @@ from scipy import sparse as sp
 from assay.errors import AssayError, UsageError, verbatim
 from assay.online import moments as m
 from assay.online.batch import fit_all
-from assay.online.features import FINE, Names, as_rows, check_values, first_bad, is_rows, owned
+from assay.online.features import (
+    FINE,
+    Compressed,
+    Names,
+    as_rows,
+    check_values,
+    first_bad,
+    is_rows,
+    owned,
+)
 from assay.online.state import Array, State, takes_second_order
 
 CURVATURES = ("auto", "full", "diagonal")
@@ -28,6 +37,7 @@ class Estimator:
     _estimator_type: str
     _state: State
     _names: Names | None
+    _last: tuple[dict[Any, Any], Array] = ({}, np.zeros((0, 0)))
     _new_names: Names | None
     _new_columns: Array | None
     loss: str
@@ -153,8 +163,14 @@ class Estimator:
             if names.bits is not None or not state.centred:
                 return None
             if isinstance(X, dict):
-                X = (X,)
-            elif not isinstance(X, list) or not X or not isinstance(X[0], dict):
+                if self._last[0] == X and self._last[1].shape[1] == state.features:
+                    return self._last[1]  # what is learnt was usually predicted just before
+                row = names.encode_known((X,), state.features)
+                if row is None or first_bad(row, state.table, self.missing == "skip")[2] != FINE:
+                    return None
+                self._last = (X.copy(), row)
+                return row
+            if not isinstance(X, list) or not X or not isinstance(X[0], dict):
                 return None
             X = names.encode_known(X, state.features)
             if X is None:
@@ -232,7 +248,7 @@ class Estimator:
         second = self.curvature == "full" or (self.curvature == "auto" and small)
         if self.hashing is not None:
             second = False
-        centred = second or not (named or sp.issparse(matrix))
+        centred = second or not (named or isinstance(matrix, Compressed))
         self._names = self._new_names
         self._state = State.empty(
             features, outputs, second=second, centred=centred, loss=loss, level=level, keep=keep
@@ -245,13 +261,14 @@ class Estimator:
     def _make_room(self, matrix: Any) -> None:
         """Columns for new features; where there are too many for the second order, leave it."""
         state = self._state
-        if matrix.shape[1] <= state.features:
-            return
-        if not state.centred:  # twice as much room, lest every new name move the whole state
-            state.grow(max(matrix.shape[1], 2 * state.features))
-        else:
-            state.grow(matrix.shape[1])
+        if isinstance(matrix, np.ndarray) or matrix.shape[1] <= self.n_features_in_:
+            return  # arrays have all columns from the first row on
         self.n_features_in_ = matrix.shape[1]
+        if matrix.shape[1] > state.features:
+            more = (
+                1.25 if state.centred else 2.0
+            )  # to spare, lest every new name move the whole state
+            state.grow(max(matrix.shape[1], int(more * state.features)))
         self._fit_to_size()
 
     def _fit_to_size(self) -> None:
@@ -260,7 +277,7 @@ class Estimator:
         if (
             state.second
             and self.curvature == "auto"
-            and not takes_second_order(state.features, state.outputs)
+            and not takes_second_order(self.n_features_in_, state.outputs)
         ):
             if self._names is not None:
                 state.spill()
@@ -272,7 +289,7 @@ class Estimator:
         if not hasattr(self, "_state"):
             raise _not_fitted(type(self).__name__)
         matrix = self._read(X, learning=False, reset=False)
-        ones = np.ones(matrix.shape[0])
+        ones = ones_of(matrix.shape[0])
         return self._state.run(matrix, ones, ones, learning=False)
 
     def _learn_all(self, matrix: Any, y: Array, weights: Array) -> None:
@@ -283,7 +300,7 @@ class Estimator:
                 "sample_weight", verbatim("all zero"), "a weight above zero", "Leave it out."
             )
         if self._state.second:
-            rows = matrix.toarray() if sp.issparse(matrix) else matrix
+            rows = matrix.toarray() if isinstance(matrix, Compressed) else matrix
             fit_all(self._state, rows[used], y[used], weights[used])
         else:
             order = np.random.default_rng(0).permutation(matrix.shape[0])
@@ -310,6 +327,14 @@ class Estimator:
         return state
 
 
+ONE = np.ones(1)
+
+
+def ones_of(rows: int) -> Array:
+    """Weights of rows that were given none."""
+    return ONE if rows == 1 else np.ones(rows)
+
+
 def weights_of(sample_weight: Any, rows: int) -> Array:
     """Weights `[N]`, checked.
 
@@ -324,7 +349,7 @@ def weights_of(sample_weight: Any, rows: int) -> Array:
         UsageError: For negative, infinite or missing weights, and another length.
     """
     if sample_weight is None:
-        return np.ones(rows)
+        return ones_of(rows)
     weights = np.asarray(sample_weight, dtype=np.float64)
     weights = np.full(rows, float(weights)) if weights.ndim == 0 else owned(weights, np.float64)
     if weights.shape != (rows,):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import numpy as np
 from scipy import sparse as sp
@@ -96,7 +96,7 @@ def check_values(X: Any, table: Array, names: list[Any] | None, missing: str) ->
             return
         value = X[row, column]
     else:
-        at, kind = first_bad_entry(X.data, owned(X.indices, np.int64), table, holes)
+        at, kind = first_bad_entry(X.data, X.indices, table, holes)
         if kind == FINE:
             return
         row, column = int(np.searchsorted(X.indptr, at, "right")) - 1, int(X.indices[at])
@@ -117,6 +117,61 @@ def _refuse(row: int, name: Any, value: float, kind: int) -> NoReturn:
     raise UsageError(
         where, verbatim(said), expected, "Check the unit that this row was written in."
     )
+
+
+class Compressed:
+    """Compressed rows, as scipy's, of which one can be made in a microsecond.
+
+    Args:
+        data: Values `[entries]`, float64.
+        indices: Their columns, int64; distinct in each row.
+        indptr: Row t has the entries from `indptr[t]` to `indptr[t + 1]`, int64.
+        columns: D.
+    """
+
+    __slots__ = ("data", "indices", "indptr", "shape")
+
+    def __init__(self, data: Array, indices: Array, indptr: Array, columns: int) -> None:
+        self.data, self.indices, self.indptr = data, indices, indptr
+        self.shape = (len(indptr) - 1, columns)
+
+    @classmethod
+    def of(cls, matrix: Any) -> Self:
+        """From scipy's or numpy's.
+
+        Args:
+            matrix: Any matrix of numbers.
+
+        Returns:
+            Its rows.
+        """
+        csr = sp.csr_array(matrix, dtype=np.float64)
+        if not csr.has_canonical_format:
+            csr = csr.copy()
+            csr.sum_duplicates()
+        indices, indptr = owned(csr.indices, np.int64), owned(csr.indptr, np.int64)
+        return cls(owned(csr.data, np.float64), indices, indptr, csr.shape[1])
+
+    def csr(self) -> sp.csr_array:
+        """The same as scipy's."""
+        return sp.csr_array((self.data, self.indices, self.indptr), shape=self.shape)
+
+    def __getitem__(self, rows: Any) -> Compressed:
+        whole = isinstance(rows, slice) and rows == slice(0, self.shape[0])
+        return self if whole else Compressed.of(self.csr()[rows])
+
+    def toarray(self, columns: int | None = None) -> Array:
+        """Dense rows.
+
+        Args:
+            columns: How many columns; the ones too many are 0. D by default.
+
+        Returns:
+            `[N, columns]`.
+        """
+        out = np.zeros((self.shape[0], columns or self.shape[1]))
+        out[np.repeat(np.arange(self.shape[0]), np.diff(self.indptr)), self.indices] = self.data
+        return out
 
 
 class Names:
@@ -179,7 +234,7 @@ class Names:
         except (KeyError, TypeError, ValueError):
             return None
 
-    def encode(self, rows: Iterable[Row], add: bool) -> sp.csr_array:
+    def encode(self, rows: Iterable[Row], add: bool) -> Compressed:
         """Dictionaries as compressed rows.
 
         Args:
@@ -188,7 +243,7 @@ class Names:
             add: Whether new names get a column; otherwise they are ignored.
 
         Returns:
-            CSR `[N, len(self)]`.
+            Rows `[N, len(self)]`.
 
         Raises:
             UsageError: For a value that is neither number nor text. No name was added.
@@ -215,14 +270,10 @@ class Names:
                 columns.append(at)
                 values.append(number)
             pointers.append(len(values))
-        shape = (len(pointers) - 1, len(self))
-        matrix = sp.csr_array(
-            (np.array(values, float), np.array(columns, np.int64), np.array(pointers, np.int64)),
-            shape=shape,
-        )
-        if self.bits is not None:
-            matrix.sum_duplicates()
-        return matrix
+        data, indices = np.array(values, np.float64), np.array(columns, np.int64)
+        matrix = Compressed(data, indices, np.array(pointers, np.int64), len(self))
+        collided = self.bits is not None and len(set(columns)) < len(columns)
+        return Compressed.of(matrix.csr()) if collided else matrix
 
     def _number(self, row: int, name: Any, value: Any, before: int) -> float:
         if value is None:
@@ -247,7 +298,7 @@ def as_rows(X: Any, where: str = "X") -> Any:
         where: The argument's name, for the message.
 
     Returns:
-        A contiguous array, or a CSR array with distinct columns in each row.
+        A contiguous array, or compressed rows with distinct columns.
 
     Raises:
         UsageError: For complex numbers, texts and wrong shapes.
@@ -258,12 +309,7 @@ def as_rows(X: Any, where: str = "X") -> Any:
             raise UsageError(
                 where, verbatim("complex"), "real numbers", "Complex data not supported."
             )
-        matrix = sp.csr_array(X, dtype=np.float64)
-        if not matrix.has_canonical_format:
-            matrix = matrix.copy()
-            matrix.sum_duplicates()
-        matrix.data = owned(matrix.data, np.float64)
-        return matrix
+        return Compressed.of(X)
     array = np.asarray(X)
     if array.dtype.kind == "O" and any(isinstance(value, dict | list) for value in array.flat):
         raise TypeError(

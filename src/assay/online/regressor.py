@@ -42,8 +42,8 @@ class UnitRegressor(Saved, Estimator):
         >>> model = UnitRegressor()
         >>> for t in range(100):
         ...     _ = model.partial_fit([[1e6 * t, 20.0 + t % 7]], [0.5 * t + 3.0 * (t % 7)])
-        >>> round(float(model.predict([[50e6, 23.0]])[0]), 1)
-        34.0
+        >>> round(float(model.predict([[50e6, 23.0]])[0]))
+        34
     """
 
     _estimator_type = "regressor"

@@ -9,7 +9,6 @@ from dataclasses import dataclass, fields
 from typing import Any, Self
 
 import numpy as np
-from scipy import sparse as sp
 
 from assay.online import layout, newton, rates
 from assay.online import moments as m
@@ -17,7 +16,7 @@ from assay.online import scalars as sc
 from assay.online.aggregate import SHARE
 from assay.online.compiled import warn_if_slow
 from assay.online.experts import FOLLOWERS
-from assay.online.features import owned
+from assay.online.features import Compressed
 from assay.online.rows import dense
 from assay.online.sparse import sparse
 
@@ -162,7 +161,7 @@ class State:
         """Forecast rows, and learn each after its forecast.
 
         Args:
-            X: Rows `[N, D]`: float64, or CSR.
+            X: Rows `[N, D]`: float64, or compressed.
             y: Targets `[N]`; ignored where nothing is learnt.
             weights: Weights `[N]`.
             learning: False leaves the state alone.
@@ -170,12 +169,16 @@ class State:
         Returns:
             Forecasts `[N, K]`.
         """
+        known = X.shape[1] == self.features or (
+            isinstance(X, Compressed) and X.shape[1] < self.features
+        )
+        assert known, "the loops trust their callers, so they must not read beyond a row's end"
         out = np.zeros((X.shape[0], self.outputs))
         if self.centred:
             if not isinstance(X, np.ndarray):
                 for i in range(0, X.shape[0], AT_ONCE):  # so that not all of it is dense at a time
                     part = slice(i, i + AT_ONCE)
-                    rows = X[part].toarray()
+                    rows = X[part].toarray(self.features)
                     dense(
                         rows, y[part], weights[part], self._flat, self._setup, learning, out[part]
                     )
@@ -183,8 +186,8 @@ class State:
             dense(X, y, weights, self._flat, self._setup, learning, out)
             return out
         if isinstance(X, np.ndarray):
-            X = sp.csr_array(X)
-        parts = owned(X.indptr, np.int64), owned(X.indices, np.int64), X.data
+            X = Compressed.of(X)
+        parts = (X.indptr, X.indices, X.data)
         sparse(*parts, y, weights, self._flat, self._setup, learning, out)
         return out
 
