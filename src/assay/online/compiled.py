@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+njit: Any
 try:
     from numba import njit
 except ImportError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -199,7 +199,7 @@ class Estimator:
         before = len(names.index)
         matrix = names.encode(rows, add=learning)
         try:
-            self._check(matrix, list(names.index) if names.bits is None else None, reset)
+            self._check(matrix, names.index if names.bits is None else None, reset)
         except AssayError:
             names.forget(before)
             raise
@@ -207,9 +207,9 @@ class Estimator:
             self._new_names, self._new_columns = names, None
         return matrix
 
-    def _check(self, matrix: Any, listed: list[Any] | None, reset: bool) -> None:
-        empty = np.zeros((matrix.shape[1], m.COLUMNS))
-        check_values(matrix, empty if reset else self._state.table, listed, self.missing)
+    def _check(self, matrix: Any, listed: Iterable[Any] | None, reset: bool) -> None:
+        table = np.zeros((matrix.shape[1], m.COLUMNS)) if reset else self._state.table
+        check_values(matrix, table, listed, self.missing)
 
     def _check_columns(self, count: int, columns: Array | None) -> None:
         expected = self.n_features_in_

@@ -43,13 +43,15 @@ def first_bad_entry(
     values: np.ndarray, columns: np.ndarray, table: np.ndarray, holes: bool
 ) -> tuple[int, int]:
     """The same for the entries of compressed rows: place and kind."""
-    units = np.zeros(columns.max() + 1 if len(columns) else 0)
-    known = min(len(table), len(units))
-    units[:known] = table[:known, m.UNIT]
     for i in range(len(values)):
-        kind = kind_of(values[i], units, columns[i], holes)
-        if kind != FINE:
-            return i, kind
+        x, j = values[i], columns[i]
+        if np.isnan(x):
+            if not holes:
+                return i, MISSING
+        elif np.isinf(x):
+            return i, INFINITE
+        elif j < len(table) and table[j, m.UNIT] != 0.0 and abs(x * table[j, m.UNIT]) > REACH:
+            return i, FAR
     return 0, FINE
 
 
@@ -77,7 +79,7 @@ def kind_of(x: float, units: np.ndarray, j: int, holes: bool) -> int:
     return FINE
 
 
-def check_values(X: Any, table: Array, names: list[Any] | None, missing: str) -> None:
+def check_values(X: Any, table: Array, names: Iterable[Any] | None, missing: str) -> None:
     """Refuse NaN (unless missing values are skipped), infinities, and values beyond all reach.
 
     Args:
@@ -101,7 +103,7 @@ def check_values(X: Any, table: Array, names: list[Any] | None, missing: str) ->
             return
         row, column = int(np.searchsorted(X.indptr, at, "right")) - 1, int(X.indices[at])
         value = X.data[at]
-    _refuse(row, column if names is None else repr(names[column]), float(value), kind)
+    _refuse(row, column if names is None else repr(list(names)[column]), float(value), kind)
 
 
 def _refuse(row: int, name: Any, value: float, kind: int) -> NoReturn:
