@@ -20,8 +20,8 @@ from assay.cost.polynomial import Atom
 
 K = TypeVar("K", bound=Hashable)
 _LONGEST = 512  # the longest period looked for: the stem of a speech model strides by 320
-_TRIED = (0, 1, 2, 5, 19, 39, 70, 101, 143, 200, 267, 331)
-_ROUNDS = 40
+_TRIED = (0, 1, 2, 5, 19, 39, 70, 101, 143, 200, 267, 331, 611, 1117)
+_ROUNDS = 100
 _ODD = 4  # of these, so many may have another number of tensors
 _COMPARED = 64  # floors compared with each other at a time
 _MORE = 17  # tokens beside the patches, of two images with eight each
@@ -58,7 +58,8 @@ def floors_in_shapes(
         if len(lengths) > 2:  # a loop, which shows at the first values: they cost least
             return None
     usual = lengths.most_common(1)[0][0]
-    if lengths[usual] < len(known) - _ODD:
+    # what few values have is a residue; but what the largest has is the law, from further up
+    if lengths[usual] < len(known) - _ODD or len(known[max(known)]) != usual:
         return None
     odd |= {x for x, dimensions in known.items() if len(dimensions) != usual}
     for x in odd:

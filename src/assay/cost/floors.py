@@ -13,7 +13,7 @@ from assay.cost.law import Law, Laws
 from assay.cost.polynomial import Mark
 from assay.cost.samples import Fails, Samples, equal, put
 
-_SKIPPED = (0, 1, 4, 16, 64)  # the smallest sizes may take a path of their own
+_SKIPPED = (0, 1, 4, 16, 64, 330)  # the smallest sizes may take a path of their own
 # degrees of floors, and whether to have products of two: windows, strides of an image, attention among its
 # patches, attention from them to patches of another stride
 _FORMS = ((1, False), (2, False), (4, False), (4, True))
