@@ -57,6 +57,32 @@ def test_a_feature_that_appears_late_was_zero_before(kind):
     assert m.n_features_in_ == 4
 
 
+@pytest.mark.parametrize("curvature", ["full", "diagonal"])
+def test_a_row_that_is_learnt_after_it_was_predicted_is_read_once_and_right(curvature):
+    """The short way of single rows, beside batches of two that take the long way."""
+    X = rows()
+    y = targets(X, "squared")
+    given = [dict(row, kind="ab"[t % 2]) for t, row in enumerate(as_dictionaries(X))]
+    one, two = UnitRegressor(curvature=curvature), UnitRegressor(curvature=curvature)
+    for t in range(0, 60, 2):
+        for i in (t, t + 1):
+            if t:
+                one.predict(given[i])
+            one.partial_fit(given[i], y[i])
+        two.partial_fit(given[t : t + 2], y[t : t + 2])
+    if curvature == "diagonal":
+        assert np.array_equal(one.predict(given), two.predict(given))
+    row = dict(given[0])
+    before = one.predict(row)
+    row["a"] += 100.0 * X[:, 0].std()
+    assert one.predict(row) != before  # changed in place, and read again
+    other = [dict(reversed(r.items())) for r in as_dictionaries(X)]
+    refitted = UnitRegressor(curvature=curvature).fit(as_dictionaries(X), y)
+    refitted.predict(other[3])
+    refitted.fit(other, y)
+    assert refitted.predict(other[3])[0] == refitted.predict(other[2:5])[1]
+
+
 def test_unknown_names_are_ignored_in_predictions_and_not_remembered():
     m = UnitRegressor().partial_fit(as_dictionaries(rows()), targets(rows(), "squared"))
     row = as_dictionaries(rows())[0]

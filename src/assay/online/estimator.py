@@ -21,6 +21,7 @@ from assay.online.features import (
     as_rows,
     check_values,
     first_bad,
+    first_bad_entry,
     is_rows,
     owned,
 )
@@ -37,7 +38,7 @@ class Estimator:
     _estimator_type: str
     _state: State
     _names: Names | None
-    _last: tuple[dict[Any, Any], Array] = ({}, np.zeros((0, 0)))
+    _last: tuple[dict[Any, Any], Any] = ({}, np.zeros((0, 0)))
     _new_names: Names | None
     _new_columns: Array | None
     loss: str
@@ -160,16 +161,10 @@ class Estimator:
         """The short way for rows of the kind that is known; None where there is more to look at."""
         state, names = self._state, self._names
         if names is not None:
+            if isinstance(X, dict):
+                return self._read_one(X)
             if names.bits is not None or not state.centred:
                 return None
-            if isinstance(X, dict):
-                if self._last[0] == X and self._last[1].shape[1] == state.features:
-                    return self._last[1]  # what is learnt was usually predicted just before
-                row = names.encode_known((X,), state.features)
-                if row is None or first_bad(row, state.table, self.missing == "skip")[2] != FINE:
-                    return None
-                self._last = (X.copy(), row)
-                return row
             if not isinstance(X, list) or not X or not isinstance(X[0], dict):
                 return None
             X = names.encode_known(X, state.features)
@@ -189,6 +184,31 @@ class Estimator:
         if first_bad(X, state.table, self.missing == "skip")[2] != FINE:
             return None
         return X
+
+    def _read_one(self, row: dict[Any, Any]) -> Any:
+        """One dictionary whose names are all known; None where there is more to look at."""
+        state, names = self._state, self._names
+        try:
+            if self._last[0] == row and self._last[1].shape[1] == state.features:
+                return self._last[1]  # what is learnt was usually predicted just before
+        except ValueError:  # values that are no numbers
+            return None
+        if names is None or names.bits is not None:
+            return None
+        holes = self.missing == "skip"
+        known: Any
+        if state.centred:
+            known = names.encode_known((row,), state.features)
+            if known is None or first_bad(known, state.table, holes)[2] != FINE:
+                return None
+        else:
+            known = names.encode_one(row, state.features)
+            if known is None:
+                return None
+            if first_bad_entry(known.data, known.indices, state.table, holes)[1] != FINE:
+                return None
+        self._last = (row.copy(), known)
+        return known
 
     def _read_dictionaries(self, rows: Any, learning: bool, reset: bool) -> Any:
         if not reset and self._names is None:
@@ -250,6 +270,7 @@ class Estimator:
             second = False
         centred = second or not (named or isinstance(matrix, Compressed))
         self._names = self._new_names
+        self._last = ({}, np.zeros((0, 0)))
         self._state = State.empty(
             features, outputs, second=second, centred=centred, loss=loss, level=level, keep=keep
         )

@@ -236,6 +236,36 @@ class Names:
         except (KeyError, TypeError, ValueError):
             return None
 
+    def encode_one(self, row: Row, columns: int) -> Compressed | None:
+        """One dictionary, where all names are known.
+
+        Args:
+            row: Numbers and texts by name.
+            columns: D.
+
+        Returns:
+            The row, or None where `encode` is needed.
+        """
+        index = self.index
+        values: list[float] = []
+        places: list[int] = []
+        try:
+            for name, value in row.items():
+                if type(value) is str:
+                    places.append(index[f"{name}={value}"])
+                    values.append(1.0)
+                elif value is None:
+                    return None
+                else:
+                    places.append(index[name])
+                    values.append(value)
+            data = np.array(values, dtype=np.float64)
+        except (KeyError, TypeError, ValueError):
+            return None
+        if data.ndim != 1:
+            return None
+        return Compressed(data, np.array(places, np.int64), np.array([0, len(places)]), columns)
+
     def encode(self, rows: Iterable[Row], add: bool) -> Compressed:
         """Dictionaries as compressed rows.
 
