@@ -6,6 +6,7 @@ import inspect
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
+from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
@@ -118,13 +119,13 @@ class Estimator:
         if self.missing not in MISSING:
             raise UsageError("missing", self.missing, f"one of {MISSING}", "Choose one.")
         bits = self.hashing
-        if bits is not None and not (isinstance(bits, int) and 1 <= bits <= 26):
+        if bits is not None and not (isinstance(bits, Integral) and 1 <= bits <= 26):
             raise UsageError("hashing", bits, "None, or bits from 1 to 26", "18 is usual.")
         if bits is not None and self.curvature == "full":
             raise UsageError("curvature", "full", '"auto" or "diagonal" with hashing', "Leave it.")
         if self.memory is None:
             return 1.0
-        if not (isinstance(self.memory, int | float) and self.memory >= 2):
+        if not (isinstance(self.memory, Real) and self.memory >= 2):
             remedy = "It is how many of the last rows count; None forgets nothing."
             raise UsageError("memory", self.memory, "None, or a number of rows from 2", remedy)
         return 1.0 - 1.0 / float(self.memory)
