@@ -21,10 +21,11 @@ Record = Mapping[str, Any]
 
 _PAGE = """# Zoo: which models have a formula, and is it right?
 
-`python benchmarks/zoo.py --docs docs/zoo.md` derives the cost of every model type that transformers can build
-from a small configuration without a download, and of architectures written by hand. Flops of the forward
-and the backward pass are then held against torch's FlopCounterMode at three or more sizes that the formulas
-were not derived from: odd ones, large ones, the ends of pieces, sizes of 1. Only equal integers count.
+`python benchmarks/zoo.py --docs docs/zoo.md` derives the cost of model types that transformers can build
+from a small configuration without a download, and of architectures written by hand: all of them by default,
+or those that are named. Flops of the forward and the backward pass are then held against torch's
+FlopCounterMode at three or more sizes that the formulas were not derived from: odd ones, large ones, the ends
+of pieces, sizes of 1. Only equal integers count.
 
 | verdict | meaning |
 |---|---|
@@ -32,7 +33,7 @@ were not derived from: odd ones, large ones, the ends of pieces, sizes of 1. Onl
 | refused | there is no formula, and the reason is said |
 | wrong | a formula gives another number than the counter |
 | error | an exception that is no clear message |
-| slow | more than two minutes |
+| slow | not done within the seconds of computing that `--limit` allows |
 | not built | no model without a download, or no example inputs are known |
 
 """

@@ -35,6 +35,7 @@ def floors_in_shapes(
     step: int,
     *,
     every: bool = True,
+    highest: int | None = None,
 ) -> tuple[Atom, ...] | None:
     """The floors that every dimension is affine in, from shapes at a few values of the size.
 
@@ -45,6 +46,7 @@ def floors_in_shapes(
         low: The least value.
         step: The distance of values.
         every: Whether each must be affine in some floor; otherwise those that are not tell nothing.
+        highest: The largest value that can be afforded.
 
     Returns:
         The floors, shortest period first; `()` where every dimension is affine in the size; None where
@@ -53,6 +55,8 @@ def floors_in_shapes(
     known: dict[int, tuple[int, ...]] = {}
     odd: set[int] = set()  # where nothing is padded, there may be fewer tensors
     for x in (low + step * k for k in _TRIED):
+        if highest is not None and x > highest:
+            break
         known[x] = shapes(x)
         lengths = Counter(len(dimensions) for dimensions in known.values())
         if len(lengths) > 2:  # a loop, which shows at the first values: they cost least

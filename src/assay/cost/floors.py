@@ -18,6 +18,7 @@ _SKIPPED = (0, 1, 4, 16, 64, 330)  # the smallest sizes may take a path of their
 # patches, attention from them to patches of another stride
 _FORMS = ((1, False), (2, False), (4, False), (4, True))
 _TICKS = 8  # of the longest period: more than the highest degree has nodes
+_STEPS = 4000  # operators that a probe may run to find the floors of a loop
 _NEIGHBOURS = 16  # values in a row that a law is tried on
 
 
@@ -50,7 +51,12 @@ def with_floors(i: int, laws: Laws, samples: Samples, *, guess: bool) -> Law | N
         else:
             start = law.span.low
             atoms = floors_in_shapes(
-                name, lambda x: _calls(samples.tally(put(low, i, x))), start, step, every=False
+                name,
+                lambda x: _calls(samples.tally(put(low, i, x))),
+                start,
+                step,
+                every=False,
+                highest=_affordable(i, law, laws, samples),
             )
         if atoms:
             better = replace(law, atoms=atoms, span=replace(law.span, low=start))
@@ -72,6 +78,13 @@ def with_floors(i: int, laws: Laws, samples: Samples, *, guess: bool) -> Law | N
     except Fails:
         return None
     return _downward(i, better, laws, samples) if atoms else None
+
+
+def _affordable(i: int, law: Law, laws: Laws, samples: Samples) -> int:
+    """The largest value of a size at which a loop over it still takes no more than some operators."""
+    few, more = (samples.tally(put(laws.low, i, law.value(k))).steps for k in (0, _NEIGHBOURS))
+    each = max((more - few) / _NEIGHBOURS, 1e-9)
+    return law.value(min(int(max(_STEPS - few, 0) / each), 1 << 20))
 
 
 def _calls(tally: Tally) -> tuple[int, ...]:
