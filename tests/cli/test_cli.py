@@ -1,6 +1,7 @@
 """The command line as a user meets it: words in, text and an exit code out."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -217,6 +218,24 @@ def test_broken_pipe_is_quiet(monkeypatch):
     monkeypatch.setattr(assay.cli.command, "main", burst)
     monkeypatch.setattr(assay.cli.os, "dup2", lambda *a: None)
     assert main(["bound"]) == 0
+
+
+def test_a_reader_that_has_seen_enough_is_no_exit_of_the_users_code(tmp_path):
+    (tmp_path / "net.py").write_text(
+        "import torch\nfrom torch import nn\n\n\ndef net(b: int = 2):\n"
+        "    return nn.Linear(3, 3), torch.randn(b, 3)\n"
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "assay", "cost", "net.py:net"],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+        text=True,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_bar_draws_on_a_terminal_only(monkeypatch):

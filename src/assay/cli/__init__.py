@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 import click
 
@@ -38,7 +39,31 @@ measured, 4 a malformed certificate.
 """
 
 
-@click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+class _ReaderLeft(Exception):
+    """Nobody reads standard output any more."""
+
+
+class _Commands(click.Group):
+    """Keeps click from making an exit of its own of a closed pipe: it could not be told from the user's."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a subcommand.
+
+        Returns:
+            What it returns.
+
+        Raises:
+            _ReaderLeft: If its reader has closed the pipe.
+        """
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise _ReaderLeft from error
+
+
+@click.group(
+    cls=_Commands, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, prog_name="assay")
 def command() -> None:
     """Measure a neural network from first principles, and repair what is found.
@@ -77,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AssayError as error:
         click.echo(f"assay: {error}", err=True)
         return error.exit_code
-    except BrokenPipeError:  # `assay … | head`: the reader has seen enough
+    except (BrokenPipeError, _ReaderLeft):  # `assay … | head`: the reader has seen enough
         _give_up_output()
         return 0
     except OSError as error:
@@ -92,9 +117,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return failed.exit_code
     except Exception as error:
         return _admit(error)
-    except (
-        BaseException
-    ) as error:  # nothing of assay's exits, and the user's sys.exit(0) is no pass
+    except BaseException as error:
+        # nothing of assay's exits, and the user's sys.exit(0) is no pass
         return _blame(UserCodeError("code", "what was run", error))
 
 
