@@ -17,6 +17,7 @@ _SKIPPED = (0, 1, 4, 16, 64, 330)  # the smallest sizes may take a path of their
 # degrees of floors, and whether to have products of two: windows, strides of an image, attention among its
 # patches, attention from them to patches of another stride
 _FORMS = ((1, False), (2, False), (4, False), (4, True))
+_PATCHES = (1, 6)  # so many may be a special case
 _TICKS = 8  # of the longest period: more than the highest degree has nodes
 _STEPS = 4000  # operators that a probe may run to find the floors of a loop
 _NEIGHBOURS = 16  # values in a row that a law is tried on
@@ -60,7 +61,8 @@ def with_floors(i: int, laws: Laws, samples: Samples, *, guess: bool) -> Law | N
             )
         if atoms:
             better = replace(law, atoms=atoms, span=replace(law.span, low=start))
-            for begin in (start, better.value(better.period)):  # one patch alone is a special case
+            # one patch alone is a special case, and so are as many as there are heads
+            for begin in (start, *(better.value(k * better.period) for k in _PATCHES)):
                 plain = replace(better, span=replace(law.span, low=begin))
                 simplest = _simplest(i, plain, laws, samples)
                 if simplest is not None:
