@@ -25,7 +25,7 @@ _PAGE = """# Zoo: which models have a formula, and is it right?
 from a small configuration without a download, and of architectures written by hand: all of them by default,
 or those that are named. Flops of the forward and the backward pass are then held against torch's
 FlopCounterMode at three or more sizes that the formulas were not derived from: odd ones, large ones, the ends
-of pieces, sizes of 1. Only equal integers count.
+of pieces, sizes of 1. Only equal integers count. What is not in the table was not run.
 
 | verdict | meaning |
 |---|---|
@@ -70,7 +70,7 @@ def document(records: Iterable[Record]) -> str:
     records = sorted(records, key=lambda r: (VERDICTS.index(r["verdict"]), r["name"]))
     rows = ["| model | verdict | order of a training step, or the reason |", "|---|---|---|"]
     for record in records:
-        told = _told(record)[:160].replace("|", "\\|").replace("\n", " ")
+        told = _told(record)[:280].replace("|", "\\|").replace("\n", " ")
         rows.append(f"| {record['name']} | {record['verdict']} | {told} |")
     return _PAGE + summary(records) + ".\n\n" + "\n".join(rows) + "\n"
 
