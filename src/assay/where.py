@@ -141,6 +141,12 @@ def line_here(skip: int = 1) -> str:
     return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""
 
 
+def location(line: str) -> Location | None:
+    """A location from the text that `line_here` gives; None where that is empty."""
+    file, _, number = line.rpartition(":")
+    return Location(file, int(number)) if file else None
+
+
 def raised_at(error: BaseException) -> Location | None:
     """The innermost line of an exception's traceback that is no machinery.
 

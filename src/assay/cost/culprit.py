@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from assay.cost.count import BYTES, CAUSAL, FLOPS, FORWARD, OPERATIONS, SAVED, Key, Part, Tally
-from assay.where import Location
+from assay.where import location
 
 _ORDER = (FLOPS, OPERATIONS, CAUSAL, BYTES, SAVED)  # what is asked about first
 
@@ -31,8 +31,8 @@ def culprit(explained: Mapping[Key, object], tally: Tally) -> str:
         suspects = [part for part in tally.parts if _fits(part, key)]
         if suspects:
             dearest = max(suspects, key=lambda part: tally.parts[part].moved)
-            file, _, line = dearest.line.rpartition(":")
-            at = f" at {Location(file, int(line)).short}" if line else ""
+            where = location(dearest.line)
+            at = f" at {where.short}" if where else ""
             return f"{dearest.operator}{at}{f', in {key.module}' if key.module else ''}"
     return f"operators of {wrong[0].module or 'the model itself'}" if wrong else ""
 

@@ -189,7 +189,7 @@ def _doublings(spans: Mapping[str, Range]) -> list[Sizes]:
 
 def _table(polynomials: list[Polynomial], grid: list[Sizes]) -> NDArray[np.float64]:
     """The values `[sizes, polynomials]`, in floating point."""
-    monomials, weights = _monomials(polynomials), _coefficients(polynomials)
+    monomials, weights = _coefficients(polynomials)
     values = [
         [prod(float(atom.value(sizes)) ** power for atom, power in m) for m in monomials]
         for sizes in grid
@@ -200,7 +200,7 @@ def _table(polynomials: list[Polynomial], grid: list[Sizes]) -> NDArray[np.float
 def _undominated(rivals: tuple[Polynomial, ...]) -> list[Polynomial]:
     """Without those that another exceeds term by term; sizes and floors of them are not negative."""
     ranked = sorted(rivals, key=lambda p: -sum(p.terms.values()))
-    weights = _coefficients(ranked)  # [monomials, polynomials]
+    _, weights = _coefficients(ranked)
     kept: list[int] = []
     for one in range(len(ranked)):
         above = weights[:, kept] >= weights[:, one, None]
@@ -209,15 +209,12 @@ def _undominated(rivals: tuple[Polynomial, ...]) -> list[Polynomial]:
     return [ranked[k] for k in kept] or [Polynomial()]
 
 
-def _coefficients(polynomials: list[Polynomial]) -> NDArray[np.float64]:
-    """The coefficients `[monomials, polynomials]`, in floating point; monomials as `_monomials` has them."""
-    at = {monomial: k for k, monomial in enumerate(_monomials(polynomials))}
+def _coefficients(polynomials: list[Polynomial]) -> tuple[list[Monomial], NDArray[np.float64]]:
+    """All monomials, and the coefficients `[monomials, polynomials]` in floating point."""
+    monomials = sorted({monomial for p in polynomials for monomial in p.terms})
+    at = {monomial: k for k, monomial in enumerate(monomials)}
     weights = np.zeros((len(at), len(polynomials)))
     for column, polynomial in enumerate(polynomials):
         for monomial, coefficient in polynomial.terms.items():
             weights[at[monomial], column] = coefficient
-    return weights
-
-
-def _monomials(polynomials: list[Polynomial]) -> list[Monomial]:
-    return sorted({monomial for p in polynomials for monomial in p.terms})
+    return monomials, weights

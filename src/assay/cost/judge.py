@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from assay.cost.count import BACKWARD, FORWARD
 from assay.cost.growth import at_sizes
 from assay.finding import Finding, Number
-from assay.where import Location
+from assay.where import location
 
 if TYPE_CHECKING:
     from assay.cost.cost import Cost
@@ -190,12 +190,6 @@ def dearest_lines(cost: Cost, phase: str, size: str) -> list[Mover]:
     dearest = max(places, key=lambda place: places[place], default=None)
     found = [mover for mover in weights if mover.place == dearest]
     return sorted(found, key=lambda mover: -weights[mover])
-
-
-def location(line: str) -> Location | None:
-    """A location from its text, `file:line`; None where there is none."""
-    file, _, number = line.rpartition(":")
-    return Location(file, int(number)) if file else None
 
 
 def _backward(cost: Cost) -> list[Finding]:

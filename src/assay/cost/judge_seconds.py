@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from assay.cost.judge import dearest_lines, location, repair_of
+from assay.cost.judge import dearest_lines, repair_of
 from assay.finding import Finding, Number
+from assay.where import location
 
 if TYPE_CHECKING:
     from assay.cost.seconds import Seconds, TimeLaw

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from assay.cost.growth import at_sizes, growth
 from assay.view.blocks import Column, Formulas, Paragraph, Table, View
-from assay.where import Location
+from assay.where import location
 
 if TYPE_CHECKING:
     from assay.cost.cost import Cost
@@ -135,9 +135,9 @@ def _chosen(cost: Cost) -> Table:
 
 
 def _named(name: str, by: str) -> str:
-    if by == "line" and name:
-        file, _, line = name.rpartition(":")
-        return Location(file, int(line)).short
+    where = location(name) if by == "line" else None
+    if where:
+        return where.short
     return name or {"line": "(torch)", "module": "(the model itself)"}.get(by, "other")
 
 

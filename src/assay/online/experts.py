@@ -14,8 +14,10 @@ from assay.online import scalars as sc
 from assay.online.aggregate import likelihoods_, reweigh
 from assay.online.compiled import compiled
 from assay.online.losses import (
+    HUBER,
     LOGISTIC,
     POISSON,
+    QUANTILE,
     cost,
     gradient,
     implicit,
@@ -98,10 +100,15 @@ def judge(
     s: np.ndarray,
     loss: int,
     y: float,
+    forecast: np.ndarray,
     level: float,
     weight: float,
 ) -> None:
-    """Every expert's loss on the row, and its share by that."""
+    """Every expert's loss on the row, and its share by that; the row was forecast as `[K]`."""
+    if s[sc.ROWS] == 0.0 and loss not in (LOGISTIC, POISSON):
+        return  # nothing was known of the target's unit
+    if loss in (HUBER, QUANTILE):
+        s[sc.SPREAD] = sc.track_median(s[sc.SPREAD], abs(y - forecast[0]), s[sc.ROWS])
     costs = np.empty(EXPERTS)
     if loss == LOGISTIC:
         for i in range(EXPERTS):

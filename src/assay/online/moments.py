@@ -58,9 +58,8 @@ def varies(row: np.ndarray) -> bool:
 @compiled
 def standard(row: np.ndarray, x: float, weight: float) -> float:
     """(x − mean) / deviation, both with this value counted in; 0 for a feature that does not vary."""
-    # # Counted in, the result is at most the square root of the count: a value a million times too large
-    # becomes
-    # one large standard score, not a million of them.
+    # Counted in, the result is at most the square root of the count: a value a million times too large
+    # becomes one large standard score, not a million of them.
     a = row[COUNT]
     n = a + weight
     d = x - row[MEAN]

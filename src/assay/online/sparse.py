@@ -14,7 +14,7 @@ from assay.online import experts, layout, rates
 from assay.online import moments as m
 from assay.online import scalars as sc
 from assay.online.compiled import compiled
-from assay.online.losses import HUBER, LOGISTIC, POISSON, QUANTILE
+from assay.online.losses import LOGISTIC
 
 # # Columns of the table that a sparse stream uses: the weight of the rows that have the feature, the sum of
 # its squares.
@@ -86,10 +86,7 @@ def sparse(
         if not learning:
             continue
         s[sc.GROWTH] /= keep
-        if s[sc.ROWS] > 0.0 or loss in (LOGISTIC, POISSON):
-            if loss in (HUBER, QUANTILE):
-                s[sc.SPREAD] = sc.track_median(s[sc.SPREAD], abs(y[t] - out[t, 0]), s[sc.ROWS])
-            experts.judge(T, F, shares, s, loss, y[t], level, weight)
+        experts.judge(T, F, shares, s, loss, y[t], out[t], level, weight)
         s[sc.COUNT] += heavy
         sc.absorb_target(s, loss, y[t], heavy)
         if s[sc.ROWS] > 0.0:
