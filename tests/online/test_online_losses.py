@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 
-from assay.online import losses, moments
+from assay.online import exponential, losses, moments
 
 number = st.floats(-20, 20)
 LOSSES = sorted(losses.CODES)
@@ -59,14 +59,23 @@ def test_an_implicit_step_ends_where_its_gradient_is_taken(name, e, q, y, level)
 
 def test_implicit_steps_of_classes_end_where_their_gradients_are_taken():
     rng = np.random.default_rng(0)
-    for _ in range(50):
-        K = rng.integers(3, 8)
-        e, q = rng.normal(size=K) * 3, 10.0 ** rng.uniform(-3, 1, K)
-        after = np.empty(K)
-        losses.implicit_classes(e, q, 1, after)
-        p = np.exp(after - after.max())
-        p /= p.sum()
-        assert np.allclose(after, e - q * (p - np.eye(K)[1]), atol=1e-3)
+    for _ in range(300):
+        K = rng.integers(3, 30)
+        e, q = rng.normal(size=K) * 10.0 ** rng.uniform(-1, 2), 10.0 ** rng.uniform(-3, 4, K)
+        after, p = np.empty(K), np.empty(K)
+        losses.implicit_classes(e, q, 1, after, p)
+        assert np.allclose(p, np.exp(after - np.logaddexp.reduce(after)))
+        assert np.allclose(after, e - q * (p - np.eye(K)[1]), rtol=1e-6, atol=1e-5)
+
+
+def test_exponentials_are_numpys_but_for_the_last_place():
+    x = np.concatenate([np.linspace(-745, 709, 3001), np.linspace(-2, 2, 1001), [0.0]])
+    ours = x.copy()
+    exponential.exps_(ours)
+    assert np.allclose(ours, np.exp(x), rtol=2**-51, atol=5e-324)
+    for function in (exponential.exp, plain(exponential.exp)):
+        assert [function(v) for v in (np.nan, -np.inf, 0.0)] == [5e-324, 5e-324, 1.0]
+        assert function(np.inf) == function(709.0)
 
 
 @settings(deadline=None, derandomize=True, max_examples=50)

@@ -124,7 +124,7 @@ class UnitClassifier(base.MiniBatchClassifier):
     Example:
         >>> from river import datasets, evaluate, metrics
         >>> evaluate.progressive_val_score(datasets.Phishing(), UnitClassifier(), metrics.Accuracy())
-        Accuracy: 90.3...%
+        Accuracy: 90.2...%
     """
 
     def __init__(

@@ -26,6 +26,7 @@ from assay.online.losses import (
     curvature,
     gradient,
 )
+from assay.online.panels import from_square
 from assay.online.rates import COUNT
 from assay.online.state import Array, State, settled_shares
 
@@ -240,9 +241,11 @@ def _leave_state(
             s[sc.LOSS] *= 2.0
         elif state.loss == QUANTILE and s[sc.SPREAD] > 0.0:
             s[sc.LOSS] /= s[sc.SPREAD]
+    G = np.zeros((K, state.features + 1, state.features + 1))
     for k in range(K):
-        state.G[k][np.ix_(at, at)] = (A.T * (weights * h[:, k])) @ A
+        G[k][np.ix_(at, at)] = (A.T * (weights * h[:, k])) @ A
         state.c[k][at] = A.T @ (weights * (h[:, k] * e[:, k] - g[:, k]))
+    state.G[:] = from_square(G)
     state.refresh()
     state.shares[:] = settled_shares()
     deviation = np.sqrt(state.table[live, m.M2] / state.table[live, m.COUNT])

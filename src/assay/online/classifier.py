@@ -85,7 +85,9 @@ class UnitClassifier(Saved, Estimator):
         Returns:
             Itself.
         """
-        if classes is None and sample_weight is None and hasattr(self, "_state"):
+        if classes is None and sample_weight is None and "_state" in self.__dict__:
+            if type(X) is dict and self._learn_one(X, y) is not None:
+                return self
             numbers = self._numbers_of(y)
             if numbers is not None and rows_of(X) == len(numbers):
                 self._learn_known(X, numbers)
@@ -192,6 +194,14 @@ class UnitClassifier(Saved, Estimator):
         self.classes_ = classes
         self._number = {label: number for number, label in enumerate(classes.tolist())}
 
+    def _learn_one(self, X: Any, y: Any) -> Array | None:
+        """One dictionary with a class that is known, the short way."""
+        try:
+            number = self._number.get(y)
+        except TypeError:  # an array of one label
+            return None
+        return None if number is None else self._one(X, number, learning=True)
+
     def _learn_known(self, X: Any, numbers: Array) -> Array:
         """Rows with classes that are known, without weights: the short way."""
         matrix = self._read(X, learning=True, reset=False)
@@ -238,7 +248,10 @@ class UnitClassifier(Saved, Estimator):
             return np.asarray(p / p.sum(axis=1, keepdims=True))
         if len(self.classes_) == 1:
             return np.ones_like(p)
-        return np.concatenate([1.0 - p, p], 1)
+        both = np.empty((len(p), 2))
+        both[:, 1:] = p
+        np.subtract(1.0, p, both[:, :1])
+        return both
 
     def _labels(self, X: Any, y: Any, sample_weight: Any) -> tuple[Array, Array]:
         rows = rows_of(X)

@@ -8,15 +8,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+config: Any
 njit: Any
 try:
-    from numba import njit
+    from numba import config, njit
 except ImportError:
     njit = None
 
@@ -41,7 +42,7 @@ if njit is not None:
         forget_stale(Path(__file__).parent)
 
 
-def compiled(function: F) -> F:
+def compiled(function: F, reorder: bool = True) -> F:
     """Compile a function of arrays and numbers, once per machine.
 
     Sums may be reordered, but missing values stay NaN; reordering keeps invariance under powers of two bit by
@@ -49,6 +50,7 @@ def compiled(function: F) -> F:
 
     Args:
         function: Lines that numba understands.
+        reorder: False keeps the order of sums.
 
     Returns:
         The compiled function, or the same one without numba.
@@ -58,10 +60,25 @@ def compiled(function: F) -> F:
     options: Any = {
         "cache": True,
         "error_model": "numpy",
-        "fastmath": {"reassoc", "contract", "nsz"},
+        "fastmath": {"reassoc", "contract", "nsz"} if reorder else {"contract", "nsz"},
     }
-    fast: F = njit(**options)(function)
-    return fast
+    fast = njit(**options)(function)
+    compile_ = fast.compile
+
+    def compile_with_lanes(signature: Any) -> Any:
+        # numba leaves LLVM's search for equal operations on neighbours off, and `lanes` needs it
+        before, config.SLP_VECTORIZE = config.SLP_VECTORIZE, 1
+        try:
+            return compile_(signature)
+        finally:
+            config.SLP_VECTORIZE = before
+
+    fast.compile = compile_with_lanes
+    done: F = fast
+    return done
+
+
+in_order = partial(compiled, reorder=False)
 
 
 @cache

@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
+from struct import error as StructError
 from typing import Any, Self
 
 import numpy as np
@@ -22,10 +23,10 @@ from assay.online.features import (
     as_rows,
     check_values,
     first_bad,
-    first_bad_entry,
     is_rows,
     owned,
 )
+from assay.online.single import CHECK, FORECAST, LEARN, LONGEST, TASK, Room, packer
 from assay.online.state import Array, State, takes_second_order
 
 CURVATURES = ("auto", "full", "diagonal")
@@ -39,7 +40,6 @@ class Estimator:
     _estimator_type: str
     _state: State
     _names: Names | None
-    _last: tuple[dict[Any, Any], Any] = ({}, np.zeros((0, 0)))
     _new_names: Names | None
     _new_columns: Array | None
     loss: str
@@ -162,8 +162,6 @@ class Estimator:
         """The short way for rows of the kind that is known; None where there is more to look at."""
         state, names = self._state, self._names
         if names is not None:
-            if isinstance(X, dict):
-                return self._read_one(X)
             if names.bits is not None or not state.centred:
                 return None
             if not isinstance(X, list) or not X or not isinstance(X[0], dict):
@@ -186,30 +184,30 @@ class Estimator:
             return None
         return X
 
-    def _read_one(self, row: dict[Any, Any]) -> Any:
-        """One dictionary whose names are all known; None where there is more to look at."""
+    def _one(self, row: Any, y: float, learning: bool) -> Array | None:
+        """Forecast one dictionary of numbers, or learn it, too; None where there is more to look at."""
         state, names = self._state, self._names
+        if names is None or type(row) is not dict:
+            return None
+        known = len(names.index)
+        places = names.places(row, learning)
+        if places is None or len(places) > LONGEST:
+            return None
+        packed: Any = ROOM.row
+        size, holes = len(places), self.missing == "skip"
+        task = LEARN if learning else FORECAST
         try:
-            if self._last[0] == row and self._last[1].shape[1] == state.features:
-                return self._last[1]  # what is learnt was usually predicted just before
-        except ValueError:  # values that are no numbers
+            packer(size).pack_into(packed, 0, size, y, task, holes, *row.values(), *places)
+        except StructError:  # texts, None
             return None
-        if names is None or names.bits is not None:
-            return None
-        holes = self.missing == "skip"
-        known: Any
-        if state.centred:
-            known = names.encode_known((row,), state.features)
-            if known is None or first_bad(known, state.table, holes)[2] != FINE:
+        if len(names.index) > known:
+            packed[TASK] = CHECK
+            if state.run_one(packed) is None:
+                names.forget(known)
                 return None
-        else:
-            known = names.encode_one(row, state.features)
-            if known is None:
-                return None
-            if first_bad_entry(known.data, known.indices, state.table, holes)[1] != FINE:
-                return None
-        self._last = (row.copy(), known)
-        return known
+            packed[TASK] = task
+            self._widen(len(names.index))
+        return state.run_one(packed)
 
     def _read_dictionaries(self, rows: Any, learning: bool, reset: bool) -> Any:
         if not reset and self._names is None:
@@ -271,7 +269,6 @@ class Estimator:
             second = False
         centred = second or not (named or isinstance(matrix, Compressed))
         self._names = self._new_names
-        self._last = ({}, np.zeros((0, 0)))
         self._state = State.empty(
             features, outputs, second=second, centred=centred, loss=loss, level=level, keep=keep
         )
@@ -281,17 +278,19 @@ class Estimator:
             self.feature_names_in_ = self._new_columns
 
     def _make_room(self, matrix: Any) -> None:
-        """Columns for new features; where there are too many for the second order, leave it."""
+        """Columns for new features."""
+        if not isinstance(matrix, np.ndarray):  # arrays have all columns from the first row on
+            self._widen(matrix.shape[1])
+
+    def _widen(self, columns: int) -> None:
+        """The same; where there are too many for the second order, leave it."""
         state = self._state
-        if isinstance(matrix, np.ndarray) or matrix.shape[1] <= self.n_features_in_:
-            return  # arrays have all columns from the first row on
-        self.n_features_in_ = matrix.shape[1]
-        if matrix.shape[1] > state.features:
-            more = (
-                1.25 if state.centred else 2.0
-            )  # to spare, lest every new name move the whole state
-            state.grow(max(matrix.shape[1], int(more * state.features)))
+        if columns <= self.n_features_in_:
+            return
+        self.n_features_in_ = columns
         self._fit_to_size()
+        if columns > state.features:  # with some to spare, lest every new name move the whole state
+            state.grow(max(columns, int((1.25 if state.centred else 2.0) * state.features)))
 
     def _fit_to_size(self) -> None:
         """Where there are too many features or classes for the second order, leave it."""
@@ -310,6 +309,9 @@ class Estimator:
         """Forecasts `[N, K]`."""
         if not hasattr(self, "_state"):
             raise _not_fitted(type(self).__name__)
+        one = self._one(X, 0.0, learning=False)
+        if one is not None:
+            return one
         matrix = self._read(X, learning=False, reset=False)
         ones = ones_of(matrix.shape[0])
         return self._state.run(matrix, ones, ones, learning=False)
@@ -350,6 +352,7 @@ class Estimator:
 
 
 ONE = np.ones(1)
+ROOM = Room()
 
 
 def ones_of(rows: int) -> Array:

@@ -13,6 +13,7 @@ from assay.online import rates
 from assay.online import scalars as sc
 from assay.online.aggregate import likelihoods_, reweigh
 from assay.online.compiled import compiled
+from assay.online.exponential import exps_
 from assay.online.losses import (
     HUBER,
     LOGISTIC,
@@ -22,8 +23,7 @@ from assay.online.losses import (
     gradient,
     implicit,
     mean_of,
-    sigmoid,
-    softmax_,
+    sigmoids,
 )
 
 FOLLOW = np.array([0.0, 0.01, 0.03, 0.1, 0.3, 0.6, 1.0])
@@ -79,17 +79,35 @@ def fill_followers(B: np.ndarray, T: np.ndarray, highest: float) -> None:
 def forecast(T: np.ndarray, F: np.ndarray, shares: np.ndarray, loss: int, out: np.ndarray) -> None:
     """Fill F, and mix it by the shares into `out` `[K]`."""
     outputs = T.shape[1]
+    if outputs > 1:
+        softmaxes(T, F)
+    elif loss == LOGISTIC:
+        sigmoids(T.reshape(-1), 1.0, F.reshape(-1))
+    else:
+        for i in range(EXPERTS):
+            F[i, 0] = mean_of(loss, T[i, 0])
     for k in range(outputs):
         out[k] = 0.0
     for i in range(EXPERTS):
-        if outputs == 1:
-            F[i, 0] = mean_of(loss, T[i, 0])
-        else:
-            for k in range(outputs):
-                F[i, k] = T[i, k]
-            softmax_(F[i])
         for k in range(outputs):
             out[k] += shares[i] * F[i, k]
+
+
+@compiled
+def softmaxes(T: np.ndarray, F: np.ndarray) -> None:
+    """Scores T to probabilities F, row by row; the exponentials in one go."""
+    for i in range(EXPERTS):
+        top = T[i].max()
+        for k in range(T.shape[1]):
+            F[i, k] = T[i, k] - top
+    exps_(F.reshape(-1))
+    for i in range(EXPERTS):
+        total = 0.0
+        for k in range(T.shape[1]):
+            total += F[i, k]
+        part = 1.0 / total
+        for k in range(T.shape[1]):
+            F[i, k] *= part
 
 
 @compiled
@@ -111,11 +129,11 @@ def judge(
         s[sc.SPREAD] = sc.track_median(s[sc.SPREAD], abs(y - forecast[0]), s[sc.ROWS])
     costs = np.empty(EXPERTS)
     if loss == LOGISTIC:
+        if T.shape[1] == 1:
+            sigmoids(T.reshape(-1), 1.0 if y > 0.5 else -1.0, costs)
         for i in range(EXPERTS):
             if T.shape[1] > 1:
                 costs[i] = F[i, int(y)]
-            else:
-                costs[i] = F[i, 0] if y > 0.5 else sigmoid(-T[i, 0])
             costs[i] = max(costs[i], LEAST)
             if weight != 1.0:
                 costs[i] = math.pow(costs[i], weight)

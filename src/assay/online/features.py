@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Mapping
+from itertools import repeat
 from typing import Any, NoReturn, Self
 
 import numpy as np
@@ -17,6 +18,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Row = Mapping[Any, Any]
 REACH = 2.0**200  # how far a value may be from the feature's first: its fourth power is summed
 FINE, MISSING, INFINITE, FAR = range(4)
+UNKNOWN = repeat(-1)
+PLAIN = (float, int, bool)
 
 
 def is_rows(X: Any) -> bool:
@@ -32,9 +35,12 @@ def first_bad(X: np.ndarray, table: np.ndarray, holes: bool) -> tuple[int, int, 
     units = table[:, m.UNIT].copy()
     for t in range(X.shape[0]):
         for j in range(X.shape[1]):
-            kind = kind_of(X[t, j], units, j, holes)
+            x = X[t, j]
+            kind = kind_of(x, units[j], holes)
             if kind != FINE:
                 return t, j, kind
+            if units[j] == 0.0 and x != 0.0 and not np.isnan(x):
+                units[j] = m.unit_of(x)
     return 0, 0, FINE
 
 
@@ -44,14 +50,10 @@ def first_bad_entry(
 ) -> tuple[int, int]:
     """The same for the entries of compressed rows: place and kind."""
     for i in range(len(values)):
-        x, j = values[i], columns[i]
-        if np.isnan(x):
-            if not holes:
-                return i, MISSING
-        elif np.isinf(x):
-            return i, INFINITE
-        elif j < len(table) and table[j, m.UNIT] != 0.0 and abs(x * table[j, m.UNIT]) > REACH:
-            return i, FAR
+        j = columns[i]
+        kind = kind_of(values[i], table[j, m.UNIT] if j < len(table) else 0.0, holes)
+        if kind != FINE:
+            return i, kind
     return 0, FINE
 
 
@@ -65,18 +67,13 @@ def first_wild(y: np.ndarray, limit: float) -> int:
 
 
 @compiled
-def kind_of(x: float, units: np.ndarray, j: int, holes: bool) -> int:
-    """What is wrong with a value of feature j; its first one sets its unit."""
+def kind_of(x: float, unit: float, holes: bool) -> int:
+    """What is wrong with a value of a feature, whose first value has set its unit; 0 if there was none."""
     if np.isnan(x):
         return FINE if holes else MISSING
     if np.isinf(x):
         return INFINITE
-    if units[j] == 0.0:
-        if x != 0.0:
-            units[j] = m.unit_of(x)
-    elif abs(x * units[j]) > REACH:
-        return FAR
-    return FINE
+    return FAR if abs(x * unit) > REACH else FINE
 
 
 def check_values(X: Any, table: Array, names: Iterable[Any] | None, missing: str) -> None:
@@ -236,35 +233,31 @@ class Names:
         except (KeyError, TypeError, ValueError):
             return None
 
-    def encode_one(self, row: Row, columns: int) -> Compressed | None:
-        """One dictionary, where all names are known.
+    def places(self, row: Row, add: bool) -> list[int] | None:
+        """Columns of the names of one dictionary, for the short way.
 
         Args:
-            row: Numbers and texts by name.
-            columns: D.
+            row: Numbers by name.
+            add: Whether new names get a column; otherwise theirs is −1.
 
         Returns:
-            The row, or None where `encode` is needed.
+            As many columns as the row has entries, or None where `encode` is needed. No name was added then.
         """
+        if self.bits is not None:
+            return None
         index = self.index
-        values: list[float] = []
-        places: list[int] = []
-        try:
-            for name, value in row.items():
-                if type(value) is str:
-                    places.append(index[f"{name}={value}"])
-                    values.append(1.0)
-                elif value is None:
-                    return None
-                else:
-                    places.append(index[name])
-                    values.append(value)
-            data = np.array(values, dtype=np.float64)
-        except (KeyError, TypeError, ValueError):
-            return None
-        if data.ndim != 1:
-            return None
-        return Compressed(data, np.array(places, np.int64), np.array([0, len(places)]), columns)
+        places = list(map(index.get, row, UNKNOWN))
+        if -1 not in places:
+            return places
+        for name, value in row.items():
+            if type(name) is not str or type(value) not in PLAIN:
+                return None
+        if add:
+            for name in row:
+                if name not in index:
+                    index[name] = len(index)
+            places = [index[name] for name in row]
+        return places
 
     def encode(self, rows: Iterable[Row], add: bool) -> Compressed:
         """Dictionaries as compressed rows.

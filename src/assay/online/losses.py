@@ -15,6 +15,8 @@ import math
 import numpy as np
 
 from assay.online.compiled import compiled
+from assay.online.exponential import exp, exps_
+from assay.online.lanes import NONE, ONES, Eight, add, each, each_of_three, product
 
 SQUARED, LOGISTIC, POISSON, HUBER, QUANTILE = range(5)
 CODES = {
@@ -33,10 +35,18 @@ LARGEST = 500.0  # of an exponent
 @compiled
 def sigmoid(e: float) -> float:
     """1 / (1 + exp(−e)) without overflow."""
-    if e >= 0:
-        return 1.0 / (1.0 + math.exp(-e))
-    u = math.exp(e)
-    return u / (1.0 + u)
+    u = math.exp(-abs(e))
+    return (1.0 if e >= 0.0 else u) / (1.0 + u)
+
+
+@compiled
+def sigmoids(e: np.ndarray, sign: float, out: np.ndarray) -> None:
+    """The same of `sign e`, for a vector."""
+    for i in range(len(e)):
+        out[i] = -abs(e[i])
+    exps_(out)
+    for i in range(len(e)):
+        out[i] = (1.0 if sign * e[i] >= 0.0 else out[i]) / (1.0 + out[i])
 
 
 @compiled
@@ -114,17 +124,9 @@ def slopes(loss: int, e: float, y: float, level: float, spread: float) -> tuple[
 @compiled
 def implicit(loss: int, e: float, q: float, y: float, level: float, spread: float) -> float:
     """The score e' with `e' = e − q ℓ'(e')`, by Newton's method inside a bracket."""
-    g, h = slopes(loss, e, y, level, spread)
-    return implicit_from(loss, e, q, y, level, spread, g, h)
-
-
-@compiled
-def implicit_from(
-    loss: int, e: float, q: float, y: float, level: float, spread: float, g: float, h: float
-) -> float:
-    """The same, where gradient g and curvature h at e are known."""
     if loss == SQUARED:
         return (e + q * y) / (1.0 + q)
+    g, h = slopes(loss, e, y, level, spread)
     end = e - q * g
     low, high, now = min(e, end), max(e, end), e
     width, f = high - low, q * g
@@ -151,25 +153,85 @@ def implicit_from(
 
 
 @compiled
-def implicit_classes(e: np.ndarray, q: np.ndarray, hit: int, after: np.ndarray) -> None:
+def implicit_logistic(e: Eight, q: Eight, y: float) -> Eight:
+    """Gradients where logistic steps of size q end that begin at e; y is 0 or 1.
+
+    Newton's method, for y = 0 from the smaller of e and 0, else mirrored: from there it goes to the end and
+    never beyond, since the equation is convex left of 0 and concave right of it.
+
+    Returns:
+        Eight gradients.
+    """
+    sign = add(NONE, 1.0 - 2.0 * y, ONES)
+    e = each(product, sign, e)
+    now = each(smaller, e, NONE)
+    for _ in range(200):
+        after = each_of_three(logistic_step, now, e, q)
+        moving = each_of_three(excess, after, now, e)
+        now = after
+        if max(moving) <= 0.0:
+            break
+    return each(signed_sigmoid, now, sign)
+
+
+@compiled
+def smaller(u: float, v: float) -> float:
+    """The smaller one."""
+    return u if u < v else v
+
+
+@compiled
+def logistic_step(now: float, e: float, q: float) -> float:
+    """One of Newton's steps towards `now = e − q sigmoid(now)`."""
+    u = exp(-abs(now))
+    part = 1.0 / (1.0 + u)
+    p = part if now >= 0.0 else u * part
+    return now - (now - e + q * p) / (1.0 + q * (u * part * part))
+
+
+@compiled
+def excess(after: float, now: float, e: float) -> float:
+    """By how much a step is above what matters; Newton's error is about its square."""
+    return abs(after - now) - 1e-7 * (abs(after) + abs(e))
+
+
+@compiled
+def signed_sigmoid(e: float, sign: float) -> float:
+    """`sign / (1 + exp(−e))`."""
+    u = exp(-abs(e))
+    return sign * (1.0 if e >= 0.0 else u) / (1.0 + u)
+
+
+@compiled
+def implicit_classes(
+    e: np.ndarray, q: np.ndarray, hit: int, after: np.ndarray, p: np.ndarray
+) -> None:
     """The same for several classes at once: `after[k] = e[k] − q[k] (p[k] − [k is the hit])`, p from `after`.
 
-    Newton's method with the diagonal of the curvature, damped by its bound ¼ after the first step: what one
-    class gains the others lose, and the diagonal alone overshoots.
+    Newton's method; the curvature is a diagonal less `p pᵀ`, so a step is two sums (Sherman and Morrison).
+    Steps above 1 are shortened to their logarithm, so that exponentials converge from anywhere.
     """
     K = len(e)
-    share = K / (K - 1.0)
-    p = np.empty(K)
     after[:] = e
-    for _ in range(20):
-        p[:] = after
-        softmax_(p)
+    p[:] = e
+    softmax_(p)
+    for _ in range(50):
+        along, across = 0.0, 1.0
+        for k in range(K):
+            f = after[k] - e[k] + q[k] * (p[k] - (1.0 if k == hit else 0.0))
+            part = p[k] / (1.0 + q[k] * p[k])
+            along += part * f
+            across -= part * q[k] * p[k]
         largest = 0.0
         for k in range(K):
             f = after[k] - e[k] + q[k] * (p[k] - (1.0 if k == hit else 0.0))
-            step = f / (1.0 + q[k] * (share * p[k] * (1.0 - p[k]) + 0.25))
-            after[k] -= step
-            largest = max(largest, abs(step))
+            p[k] = (f + q[k] * p[k] * along / across) / (1.0 + q[k] * p[k])
+            largest = max(largest, abs(p[k]))
+        part = 1.0 if largest < 1.0 else math.log1p(largest) / largest
+        for k in range(K):
+            after[k] -= part * p[k]
+        p[:] = after
+        softmax_(p)
         if largest < 1e-6:
             break
 
@@ -178,9 +240,12 @@ def implicit_classes(e: np.ndarray, q: np.ndarray, hit: int, after: np.ndarray) 
 def softmax_(scores: np.ndarray) -> None:
     """Scores `[K]` to probabilities, in place."""
     top = scores.max()
+    for k in range(len(scores)):
+        scores[k] -= top
+    exps_(scores)
     total = 0.0
     for k in range(len(scores)):
-        scores[k] = math.exp(scores[k] - top)
         total += scores[k]
+    part = 1.0 / total
     for k in range(len(scores)):
-        scores[k] /= total
+        scores[k] *= part

@@ -16,8 +16,8 @@ import numpy as np
 
 from assay.errors import UsageError, verbatim
 from assay.online import moments as m
-from assay.online import newton
 from assay.online import scalars as sc
+from assay.online.panels import from_square, to_square
 from assay.online.state import State
 
 Model = TypeVar("Model", bound=Any)
@@ -99,13 +99,12 @@ def _align_names(out: Any, other: Any, at: int) -> None:
 
 def _permute(state: State, order: Any) -> None:
     entries = np.concatenate([[0], 1 + order])
-    newton.mirror(state.G)
-    newton.mirror(state.P)
     state.table = state.table[order]
     state.V, state.Q = state.V[entries], state.Q[entries]
     if state.second:
         for name in ("G", "P"):
-            setattr(state, name, getattr(state, name)[:, entries][:, :, entries].copy())
+            square = to_square(getattr(state, name))
+            setattr(state, name, from_square(square[:, entries][:, :, entries]))
         state.c, state.W = state.c[:, entries].copy(), state.W[:, entries].copy()
     state.pack()
 
@@ -174,8 +173,8 @@ def _to_units(state: State, units: Any) -> None:
     if state.second:
         state.c[:, 1:] *= factor
         state.W[:, 1:] /= factor
-        state.G[:, 1:] *= factor[:, None]
-        state.G[:, :, 1:] *= factor
+        both = np.concatenate([[1.0], factor])
+        state.G = from_square(to_square(state.G) * both * both[:, None])
 
 
 def _add_first_order(a: State, b: State, before_a: Any, before_b: Any) -> None:
@@ -207,15 +206,16 @@ def _add_first_order(a: State, b: State, before_a: Any, before_b: Any) -> None:
 def _add_second_order(a: State, b: State) -> None:
     """Curvatures about one reference point and one origin of targets, then added."""
     for state in (a, b):
-        newton.mirror(state.G)
+        G = to_square(state.G)
         shift = a.table[:, m.MEAN] - state.table[:, m.REFERENCE]
         if state is b:
-            b.c += b.G[:, :, 0] * (b.s[sc.ORIGIN] - a.s[sc.ORIGIN])
+            b.c += G[:, :, 0] * (b.s[sc.ORIGIN] - a.s[sc.ORIGIN])
         state.c[:, 1:] -= shift * state.c[:, :1]
-        state.G[:, 1:] -= shift[:, None] * state.G[:, :1]
-        state.G[:, :, 1:] -= shift * state.G[:, :, :1]
+        G[:, 1:] -= shift[:, None] * G[:, :1]
+        G[:, :, 1:] -= shift * G[:, :, :1]
+        state.G = from_square(G)
     a.table[:, m.REFERENCE] = a.table[:, m.MEAN]
-    a.G += b.G
+    a.G = a.G + b.G
     a.c += b.c
 
 

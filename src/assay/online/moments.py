@@ -35,14 +35,16 @@ def absorb(row: np.ndarray, x: float, weight: float) -> None:
     """Count one value of weight `weight` into a row of the table."""
     a = row[COUNT]
     n = a + weight
+    new = weight / n
+    old = 1.0 - new
     d = x - row[MEAN]
-    s = d * weight / n
+    s = d * new
     row[M4] += (
-        d * d * (d * s) * a * (a * a - a * weight + weight * weight) / (n * n)
+        d * d * (d * s) * a * (old * old - old * new + new * new)
         + 6.0 * s * s * row[M2]
         - 4.0 * s * row[M3]
     )
-    row[M3] += d * (d * s) * a * (a - weight) / n - 3.0 * s * row[M2]
+    row[M3] += d * (d * s) * a * (old - new) - 3.0 * s * row[M2]
     row[M2] += d * s * a
     row[MEAN] += s
     row[COUNT] = n
@@ -62,12 +64,13 @@ def standard(row: np.ndarray, x: float, weight: float) -> float:
     # becomes one large standard score, not a million of them.
     a = row[COUNT]
     n = a + weight
+    new = weight / n
     d = x - row[MEAN]
-    squares = row[M2] + d * d * weight * a / n
-    floor = ROUND_OFF * (row[MEAN] + d * weight / n)
+    squares = row[M2] + d * d * new * a
+    floor = ROUND_OFF * (row[MEAN] + d * new)
     if not squares > floor * floor * n:
         return 0.0
-    z = d * a / n / math.sqrt(squares / n)
+    z = d * (1.0 - new) * math.sqrt(n / squares)
     return z if abs(z) > NOTHING else 0.0
 
 

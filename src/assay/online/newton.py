@@ -8,8 +8,9 @@ step for every row.
 R is a prior as heavy as `PRIOR` rows, feature by feature in the feature's own unit `s² = E d⁴ / E d²`: 3 σ²
 for a normal distribution, but 1 for a rare indicator, however rare, where σ² would vanish. No unit enters.
 
-`P = (G + R)⁻¹` is updated row by row (Sherman and Morrison 1950) and computed anew from G whenever a tenth of
-the weight of all rows is new, so rounding has no time to build up, and R follows the running moments.
+`P = (G + R)⁻¹` is updated row by row (Sherman and Morrison 1950) and computed anew from G whenever half
+of the weight of all rows is new, so rounding has no time to build up, and R follows the running moments.
+Both are kept in `panels`.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ import math
 import numpy as np
 
 from assay.online import moments as m
+from assay.online import panels
 from assay.online.compiled import compiled
+from assay.online.lanes import add, load, load_next, store, store_next
 from assay.online.losses import LOGISTIC, POISSON
+from assay.online.panels import WIDTH
 
 PRIOR = 0.3
-REFRESH = 0.1  # of the rows' weight that may be new before P is computed anew
+REFRESH = 0.5  # of the rows' weight that may be new before P is computed anew
 TRUST = 32.0  # variance of a score, in units of 1/h, beyond which a forecast is drawn to the mean
-SINGULAR = 2.0**-46  # of a pivot: below it a column is a combination of others, up to rounding
 
 
 @compiled
@@ -45,60 +48,26 @@ def prior_of(row: np.ndarray) -> float:
 
 
 @compiled
-def invert(H: np.ndarray, L: np.ndarray, P: np.ndarray, d: int) -> None:
-    """`P[:d, :d] = H⁻¹` for a positive definite H, through its Cholesky factor; L is scratch space."""
-    for i in range(d):
-        for j in range(i + 1):
-            total = H[i, j]
-            for k in range(j):
-                total -= L[i, k] * L[j, k]
-            if i == j:
-                L[i, i] = math.sqrt(max(total, SINGULAR * H[i, i]))
-            else:
-                L[i, j] = total / L[j, j]
-    # rows of X = L⁻ᵀ, so that both loops below run along rows
-    for j in range(d):
-        for i in range(j, d):
-            total = 1.0 if i == j else 0.0
-            for k in range(j, i):
-                total -= L[i, k] * P[j, k]
-            P[j, i] = total / L[i, i]
-    for i in range(d):
-        for j in range(i + 1):
-            total = 0.0
-            for k in range(i, d):
-                total += P[i, k] * P[j, k]
-            H[i, j] = total
-    for i in range(d):
-        for j in range(i + 1):
-            P[i, j] = H[i, j]
-            P[j, i] = H[i, j]
-
-
-@compiled
-def mirror(G: np.ndarray) -> None:
-    """Fill the upper triangles of G `[K, A, A]` from the lower ones."""
-    for k in range(G.shape[0]):
-        for i in range(G.shape[1]):
-            for j in range(i):
-                G[k, j, i] = G[k, i, j]
-
-
-@compiled
 def recentre(G: np.ndarray, c: np.ndarray, table: np.ndarray) -> None:
-    """Express G `[O, A, A]` and c `[O, A]` about today's means. The function that they stand for stays."""
-    outputs, A = c.shape
+    """Express G and c about today's means. The function that they stand for stays."""
+    shift = np.zeros(c.shape[1])
+    across = np.zeros(len(shift))
+    A = len(table) + 1
     for j in range(A - 1):
-        shift = table[j, m.MEAN] - table[j, m.REFERENCE]
-        if shift == 0.0:
-            continue
-        for k in range(outputs):
-            c[k, j + 1] -= shift * c[k, 0]
-            for i in range(A):
-                G[k, j + 1, i] -= shift * G[k, 0, i]
-            for i in range(A):
-                G[k, i, j + 1] -= shift * G[k, i, 0]
+        shift[j + 1] = table[j, m.MEAN] - table[j, m.REFERENCE]
         table[j, m.REFERENCE] = table[j, m.MEAN]
+    for k in range(len(G)):
+        for j in range(A):
+            across[j] = G[k, 0, j, 0]
+            c[k, j] -= shift[j] * c[k, 0]
+        for p in range(G.shape[1]):
+            left, right = load(across[WIDTH * p :]), load_next(across[WIDTH * p :])
+            down, next_ = load(shift[WIDTH * p :]), load_next(shift[WIDTH * p :])
+            for i in range(WIDTH * p, A):
+                row, x, y = G[k, p, i], -shift[i], shift[i] * across[0] - across[i]
+                g, h = add(load(row), x, left), add(load_next(row), x, right)
+                store(row, add(g, y, down))
+                store_next(row, add(h, y, next_))
 
 
 @compiled
@@ -115,49 +84,52 @@ def refresh(
 
     `growth` is the weight of a row of today in G, and so the weight of the prior.
     """
-    outputs, A = c.shape
-    mirror(G)
+    A = len(table) + 1
     recentre(G, c, table)
-    live = np.zeros(A, np.int64)
-    d = 1
+    live, prior = np.zeros(c.shape[1]), np.zeros(A)
+    live[0], prior[0] = 1.0, growth * prior_of_intercept(loss)
     for j in range(A - 1):
         if m.varies(table[j]):
-            live[d] = j + 1
-            d += 1
-    H, L, inverse = np.zeros((d, d)), np.zeros((d, d)), np.zeros((d, d))
-    for k in range(outputs):
-        for a in range(d):
-            for b in range(d):
-                H[a, b] = G[k, live[a], live[b]]
-            H[a, a] += growth * (prior_of(table[live[a] - 1]) if a else prior_of_intercept(loss))
-        invert(H, L, inverse, d)
-        P[k] = 0.0
-        W[k] = 0.0
-        for a in range(d):
-            total = 0.0
-            for b in range(d):
-                P[k, live[a], live[b]] = inverse[a, b]
-                total += inverse[a, b] * c[k, live[b]]
-            W[k, live[a]] = total
+            live[j + 1], prior[j + 1] = 1.0, growth * prior_of(table[j])
+    room = np.zeros(len(live))
+    for k in range(len(G)):
+        for p in range(G.shape[1]):
+            for i in range(WIDTH * p, A):
+                for j in range(WIDTH):
+                    P[k, p, i, j] = G[k, p, i, j] * (live[i] * live[WIDTH * p + j])
+        for i in range(A):
+            P[k][panels.place(i, i)] += prior[i]
+        panels.invert(P[k], live, room)
+        panels.project(P[k], c[k], W[k])
 
 
 @compiled
-def awaken(P: np.ndarray, a: np.ndarray, table: np.ndarray, growth: float) -> bool:
+def find_asleep(P: np.ndarray, asleep: np.ndarray) -> None:
+    """Which entries of rows have no weights, because they were not seen to vary at the last refresh."""
+    for i in range(P.shape[2]):
+        asleep[i] = P[0][panels.place(i, i)] == 0.0
+
+
+@compiled
+def awaken(
+    P: np.ndarray, a: np.ndarray, asleep: np.ndarray, table: np.ndarray, growth: float
+) -> bool:
     """Let features in that have begun to vary since the last refresh; whether there were any."""
     some = False
-    for j in range(len(table)):
-        if P[0, j + 1, j + 1] == 0.0:
-            if m.varies(table[j]):
+    for i in range(1, len(table) + 1):
+        if asleep[i]:
+            if m.varies(table[i - 1]):
                 some = True
+                asleep[i] = False
                 for k in range(len(P)):
-                    P[k, j + 1, j + 1] = 1.0 / (growth * prior_of(table[j]))
+                    P[k][panels.place(i, i)] = 1.0 / (growth * prior_of(table[i - 1]))
             else:
-                a[j + 1] = 0.0
+                a[i] = 0.0
     return some
 
 
 @compiled
-def centred(a: np.ndarray, P: np.ndarray, x: np.ndarray, table: np.ndarray) -> None:
+def centred(a: np.ndarray, x: np.ndarray, table: np.ndarray) -> None:
     """`a = (1, x − reference)` for features with weights; a missing value (NaN) stands at its mean."""
     a[0] = 1.0
     for j in range(len(x)):
@@ -168,27 +140,19 @@ def centred(a: np.ndarray, P: np.ndarray, x: np.ndarray, table: np.ndarray) -> N
 
 
 @compiled
-def project(P: np.ndarray, a: np.ndarray, Pa: np.ndarray) -> float:
-    """`Pa = P a`, and the variance `aᵀ P a`. Of P and G only the lower triangles are kept."""
-    A = len(a)
-    q = 0.0
-    for i in range(A):
-        total = 0.0
-        x = a[i]
-        for j in range(i):
-            total += P[i, j] * a[j]
-            Pa[j] += P[i, j] * x
-        Pa[i] = total + P[i, i] * x
-    for i in range(A):
-        q += Pa[i] * a[i]
-    return q
+def dot(a: np.ndarray, b: np.ndarray) -> float:
+    """`aᵀ b`."""
+    total = 0.0
+    for i in range(len(a)):
+        total += a[i] * b[i]
+    return total
 
 
 @compiled
 def score(W: np.ndarray, a: np.ndarray, q: float) -> float:
     """The score w·a; where its variance q is beyond `TRUST`, drawn to the intercept in proportion."""
     total = 0.0
-    for i in range(1, len(a)):
+    for i in range(1, len(W)):
         total += W[i] * a[i]
     if q > TRUST:
         total *= TRUST / q
@@ -197,9 +161,7 @@ def score(W: np.ndarray, a: np.ndarray, q: float) -> float:
 
 @compiled
 def learn(
-    G: np.ndarray,
     c: np.ndarray,
-    P: np.ndarray,
     W: np.ndarray,
     a: np.ndarray,
     Pa: np.ndarray,
@@ -208,20 +170,37 @@ def learn(
     after: float,
     h: float,
     weight: float,
+    less: np.ndarray,
+    more: np.ndarray,
 ) -> None:
-    """One row for one output: the score moved by `move` to `after`, where the curvature is h."""
-    if q <= 0.0:
-        return
-    A = len(a)
-    step = move / q
-    right = step + weight * h * after
-    shrink = weight * h / (1.0 + weight * h * q)
-    for i in range(A):
-        W[i] += Pa[i] * step
-        c[i] += a[i] * right
-        u, v = shrink * Pa[i], weight * h * a[i]
-        if v != 0.0:
-            for j in range(i + 1):
-                G[i, j] += v * a[j]
-        for j in range(i + 1):
-            P[i, j] -= u * Pa[j]
+    """One row for one output: the score moved by `move` to `after`, where the curvature is h.
+
+    What that means for P and G is left to be done, see `settle`: `P −= less lessᵀ`, `G += more moreᵀ`.
+    `more` is 0 before.
+    """
+    step = move / q if q > 0.0 else 0.0
+    total = weight * h if q > 0.0 else 0.0
+    right = step + total * after
+    shrink, grow = math.sqrt(total / (1.0 + total * q)), math.sqrt(total)
+    panels.increase(W, step, Pa)
+    panels.increase(c, right, a)
+    less[:] = 0.0
+    panels.increase(less, shrink, Pa)
+    panels.increase(more, grow, a)
+
+
+@compiled
+def settle(G: np.ndarray, P: np.ndarray, less: np.ndarray, more: np.ndarray) -> None:
+    """Do what rows have left to be done: `less` holds a vector an output, `more` four; both become 0."""
+    for k in range(len(G)):
+        panels.downdate(P[k], less[k])
+    less[:] = 0.0
+    gather(G, more)
+
+
+@compiled
+def gather(G: np.ndarray, more: np.ndarray) -> None:
+    """The same for G alone."""
+    for k in range(len(G)):
+        panels.add_outer(G[k], more[0, k], more[1, k], more[2, k], more[3, k])
+    more[:] = 0.0

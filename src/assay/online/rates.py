@@ -6,7 +6,7 @@ weights of the raw ones). A step is `v_j ← v_j − ρ s g z_j / √Σ (g z_j)�
 (implicit) and s the deviation of the targets: ρ is a pure number. Nobody has to choose it: all of `RATES`
 run, and forecasts are weighted by success.
 
-The last axis has one entry for each rate; a processor does all eight in one instruction.
+The last axis has one entry for each rate, see `lanes`.
 """
 
 from __future__ import annotations
@@ -17,29 +17,39 @@ import numpy as np
 
 from assay.online import scalars as sc
 from assay.online.compiled import compiled
-from assay.online.losses import LOGISTIC, curvature, gradient, implicit_from
+from assay.online.lanes import LANES, NONE, Eight, add, each, load, product, store
+from assay.online.losses import LOGISTIC, gradient, implicit, implicit_logistic
 from assay.online.moments import NOTHING
 
 RATES = np.array([4.0, 2.0, 1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125])
-COUNT = 8
+COUNT = LANES
+LEAST = 2.0**-1022  # the smallest number with all its digits
+SMALL = 2.0**-480  # a gradient whose square times the square of a standard score is hardly one
 
 
 @compiled
 def scores(V: np.ndarray, z: np.ndarray, out: np.ndarray) -> None:
     """`out[k, r] = Σ_j V[j, k, r] z[j]`."""
-    out[:] = 0.0
-    for j in range(len(z)):
-        if z[j] != 0.0:
-            for k in range(out.shape[0]):
-                for r in range(COUNT):
-                    out[k, r] += V[j, k, r] * z[j]
+    even = len(z) // 2 * 2
+    for k in range(out.shape[0]):
+        a = b = NONE
+        for j in range(0, even, 2):
+            a, b = add(a, z[j], load(V[j, k])), add(b, z[j + 1], load(V[j + 1, k]))
+        if even < len(z):
+            a = add(a, z[even], load(V[even, k]))
+        store(out[k], add(a, 1.0, b))
+
+
+@compiled
+def quotient(u: float, squares: float) -> float:
+    """`u / √squares`; 0 where nothing was summed."""
+    return (squares > 0.0) * u / math.sqrt(max(squares, LEAST))
 
 
 @compiled
 def learn(
     V: np.ndarray,
     Q: np.ndarray,
-    inverse: np.ndarray,
     z: np.ndarray,
     E: np.ndarray,
     F: np.ndarray,
@@ -52,49 +62,80 @@ def learn(
 ) -> None:
     """One row. E `[K, 8]` are the scores; the base has `moved` since; F's last rows are the predictions.
 
-    `inverse` is room for as many numbers as V has. Of several outputs, steps are explicit.
+    Of several outputs, steps are explicit.
     """
-    outputs = E.shape[0]
-    g, q = np.zeros((outputs, COUNT)), np.zeros((outputs, COUNT))
-    first = F.shape[0] - COUNT
     unit = sc.unit_of_score(s, loss)
+    g = np.zeros(E.shape)
+    gradients(E, F, s, loss, y, level, moved, unit, g)
+    heavy = weight * s[sc.GROWTH]
+    scale = (unit * weight * math.sqrt(s[sc.GROWTH])) * RATES
+    steps = load(scale)
+    if E.shape[0] > 1:
+        for k in range(E.shape[0]):
+            slope = load(g[k])
+            squares, step = each(product, slope, slope), each(product, steps, slope)
+            for j in range(len(z)):
+                if z[j] != 0.0:
+                    sums = add(load(Q[j, k]), heavy * z[j] * z[j], squares)
+                    store(Q[j, k], sums)
+                    store(V[j, k], add(load(V[j, k]), -z[j], each(quotient, step, sums)))
+        return
+    slope, q = load(g[0]), NONE
+    squares = each(product, slope, slope)
+    for j in range(len(z)):
+        if z[j] != 0.0:
+            sums = add(load(Q[j, 0]), heavy * z[j] * z[j], squares)
+            store(Q[j, 0], sums)
+            q = add(q, z[j] * z[j], each(quotient, steps, sums))
+    if loss == LOGISTIC:
+        store(g[0], implicit_logistic(load(E[0]), q, y))
+    else:
+        implicit_gradients(E[0], s, loss, y, level, q, g[0])
+    step = each(product, steps, load(g[0]))
+    for j in range(len(z)):
+        if z[j] != 0.0:
+            store(V[j, 0], add(load(V[j, 0]), -z[j], each(quotient, step, load(Q[j, 0]))))
+
+
+@compiled
+def gradients(
+    E: np.ndarray,
+    F: np.ndarray,
+    s: np.ndarray,
+    loss: int,
+    y: float,
+    level: float,
+    moved: float,
+    unit: float,
+    out: np.ndarray,
+) -> None:
+    """Move E `[K, 8]` with the base, and fill the gradients there."""
+    outputs = E.shape[0]
+    first = F.shape[0] - COUNT
     for k in range(outputs):
         for r in range(COUNT):
             E[k, r] += moved
             if outputs > 1:
-                g[k, r] = F[first + r, k] - (1.0 if k == int(y) else 0.0)
+                g, least = F[first + r, k] - (1.0 if k == int(y) else 0.0), SMALL
             elif loss == LOGISTIC:
-                g[k, r] = F[first + r, k] - y
-            else:
-                g[k, r] = gradient(loss, E[k, r], y, level, s[sc.SPREAD])
-                if abs(g[k, r]) < NOTHING * unit:  # the sign of a rounding must not count
-                    g[k, r] = 0.0
-    heavy = weight * s[sc.GROWTH]
-    scale = RATES * (unit * weight * math.sqrt(s[sc.GROWTH]))
-    for j in range(len(z)):
-        if z[j] != 0.0:
-            for k in range(outputs):
-                for r in range(COUNT):
-                    u = g[k, r] * z[j]
-                    squares = Q[j, k, r] + heavy * u * u
-                    Q[j, k, r] = squares
-                    inverse[j, k, r] = (
-                        z[j] * scale[r] / math.sqrt(squares) if squares > 0.0 else 0.0
-                    )
-                    q[k, r] += inverse[j, k, r] * z[j]
-    if outputs == 1:
-        for r in range(COUNT):
-            if q[0, r] > 0.0:
-                p = F[first + r, 0]
-                h = (
-                    p * (1.0 - p)
-                    if loss == LOGISTIC
-                    else curvature(loss, E[0, r], y, level, s[sc.SPREAD])
-                )
-                after = implicit_from(loss, E[0, r], q[0, r], y, level, s[sc.SPREAD], g[0, r], h)
-                g[0, r] = (E[0, r] - after) / q[0, r]
-    for j in range(len(z)):
-        if z[j] != 0.0:
-            for k in range(outputs):
-                for r in range(COUNT):
-                    V[j, k, r] -= inverse[j, k, r] * g[k, r]
+                g, least = F[first + r, k] - y, SMALL
+            else:  # the sign of a rounding must not count
+                g, least = gradient(loss, E[k, r], y, level, s[sc.SPREAD]), NOTHING * unit
+            out[k, r] = g if abs(g) >= least else 0.0
+
+
+@compiled
+def implicit_gradients(
+    e: np.ndarray,
+    s: np.ndarray,
+    loss: int,
+    y: float,
+    level: float,
+    q: Eight,
+    g: np.ndarray,
+) -> None:
+    """Gradients `[8]` at the scores e to those where a step of size q each ends."""
+    for r in range(COUNT):
+        if q[r] > 0.0:
+            after = implicit(loss, e[r], q[r], y, level, s[sc.SPREAD])
+            g[r] = (e[r] - after) / q[r]

@@ -92,7 +92,8 @@ class UnitRegressor(Saved, Estimator):
         Returns:
             Itself.
         """
-        self.predict_then_learn(X, y, sample_weight)
+        if sample_weight is not None or self._learn_one(X, y) is None:
+            self.predict_then_learn(X, y, sample_weight)
         return self
 
     def predict_then_learn(self, X: Any, y: Any, sample_weight: Any = None) -> Array:
@@ -141,6 +142,13 @@ class UnitRegressor(Saved, Estimator):
         error = float(weights @ (target - predicted) ** 2)
         spread = float(weights @ (target - np.average(target, weights=weights)) ** 2)
         return 1.0 - error / spread if spread > 0 else float(error == 0)
+
+    def _learn_one(self, X: Any, y: Any) -> Array | None:
+        """One dictionary and a plain number, the short way."""
+        if type(y) is not float or "_state" not in self.__dict__:
+            return None
+        least = 0.0 if self.loss == "poisson" else -TARGET_LIMIT
+        return self._one(X, y, learning=True) if least <= y < TARGET_LIMIT else None
 
     def _begin(self, matrix: Any) -> None:
         self._start(matrix, 1, CODES[self.loss], float(self.quantile))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from assay.online import experts, layout, newton, rates
+from assay.online import experts, layout, newton, panels, rates
 from assay.online import moments as m
 from assay.online import scalars as sc
 from assay.online.compiled import compiled
@@ -17,15 +17,12 @@ from assay.online.losses import (
     curvature,
     implicit,
     implicit_classes,
-    softmax_,
 )
 
 
 @compiled
 def learn_newton(
-    G: np.ndarray,
     c: np.ndarray,
-    P: np.ndarray,
     W: np.ndarray,
     a: np.ndarray,
     Pa: np.ndarray,
@@ -35,25 +32,26 @@ def learn_newton(
     level: float,
     spread: float,
     weight: float,
+    less: np.ndarray,
+    more: np.ndarray,
 ) -> None:
     """One row of the second-order learner; y relative to the origin, weight with growth."""
-    outputs = W.shape[0]
+    outputs, A = W.shape
     e, after = np.zeros(outputs), np.zeros(outputs)
     for k in range(outputs):
-        for i in range(len(a)):
+        for i in range(A):
             e[k] += W[k, i] * a[i]
+    h = np.zeros(outputs)
     if outputs == 1:
         after[0] = implicit(loss, e[0], weight * q[0], y, level, spread)
-        h = curvature(loss, after[0], y, level, spread)
-        newton.learn(G[0], c[0], P[0], W[0], a, Pa[0], q[0], after[0] - e[0], after[0], h, weight)
-        return
-    implicit_classes(e, weight * q, int(y), after)
-    p = after.copy()
-    softmax_(p)
-    share = outputs / (outputs - 1.0)
+        h[0] = curvature(loss, after[0], y, level, spread)
+    else:
+        implicit_classes(e, weight * q, int(y), after, h)
+        for k in range(outputs):
+            h[k] = outputs / (outputs - 1.0) * h[k] * (1.0 - h[k])
     for k in range(outputs):
-        h = share * p[k] * (1.0 - p[k])
-        newton.learn(G[k], c[k], P[k], W[k], a, Pa[k], q[k], after[k] - e[k], after[k], h, weight)
+        move = after[k] - e[k]
+        newton.learn(c[k], W[k], a, Pa[k], q[k], move, after[k], h[k], weight, less[k], more[k])
 
 
 @compiled
@@ -76,10 +74,13 @@ def dense(
     D, outputs = len(table), V.shape[1]
     A = D + 1
     second = G.shape[1] > 0
-    a, z, x = np.zeros(A), np.zeros(A), np.zeros(D)
-    Pa, q = np.zeros((outputs, A)), np.zeros(outputs)
+    wide = panels.WIDTH * G.shape[1]
+    a, z, x = np.zeros(wide), np.zeros(A), np.zeros(D)
+    Pa, q = np.zeros((outputs, wide)), np.zeros(outputs)
+    less, more, held = np.zeros((outputs, wide)), np.zeros((panels.HELD, outputs, wide)), 0
+    asleep = np.zeros(wide, np.bool_)
+    newton.find_asleep(P, asleep)
     E, T, F = experts.room(outputs)
-    inverse = np.zeros((A, outputs, rates.COUNT))
     z[0] = 1.0
     for t in range(len(X)):
         weight = weights[t]
@@ -100,9 +101,13 @@ def dense(
         rates.scores(V, z, E)
         experts.fill_rates(E, base, T)
         if second:
-            newton.centred(a, P, x, table)
+            newton.centred(a, x, table)
             for k in range(outputs):
-                q[k] = newton.project(P[k], a, Pa[k])
+                if learning:
+                    panels.downdate_project(P[k], less[k], a, Pa[k])
+                else:
+                    panels.project(P[k], a, Pa[k])
+                q[k] = newton.dot(a, Pa[k])
                 T[0, k] = newton.score(W[k], a, q[k] * s[sc.GROWTH]) + s[sc.ORIGIN]
         else:
             experts.fill_mean(shares, T)
@@ -121,26 +126,38 @@ def dense(
         if s[sc.ROWS] > 0.0:
             experts.follow(B, T, F, s, loss, y[t], level, weight)
         if second:
-            if s[sc.ROWS] == 0.0:
+            first = s[sc.ROWS] == 0.0
+            if first:
                 for j in range(D):
                     table[j, m.REFERENCE] = table[j, m.MEAN]
                     a[j + 1] = 0.0
                 newton.refresh(G, c, P, W, table, loss, s[sc.GROWTH])
+                newton.find_asleep(P, asleep)
+            if first or newton.awaken(P, a, asleep, table, s[sc.GROWTH]):
                 for k in range(outputs):
-                    q[k] = newton.project(P[k], a, Pa[k])
-            elif newton.awaken(P, a, table, s[sc.GROWTH]):
-                for k in range(outputs):
-                    q[k] = newton.project(P[k], a, Pa[k])
+                    panels.project(P[k], a, Pa[k])
+                    q[k] = newton.dot(a, Pa[k])
             wild = heavy * q.max() > 1024.0
             relative = y[t] - s[sc.ORIGIN]
-            learn_newton(G, c, P, W, a, Pa, q, loss, relative, level, s[sc.SPREAD], heavy)
-            if wild or s[sc.SINCE] >= newton.REFRESH * s[sc.COUNT]:
+            learn_newton(
+                *(c, W, a, Pa, q, loss, relative, level, s[sc.SPREAD], heavy),
+                *(less, more[held]),
+            )
+            held += 1
+            stale = wild or s[sc.SINCE] >= newton.REFRESH * s[sc.COUNT]
+            if held == panels.HELD:
+                newton.gather(G, more)
+                held = 0
+            if stale:
+                newton.settle(G, P, less, more)
+                held = 0
                 newton.refresh(G, c, P, W, table, loss, s[sc.GROWTH])
+                newton.find_asleep(P, asleep)
                 s[sc.SINCE] = 0.0
         if s[sc.ROWS] > 0.0 or loss == LOGISTIC:
-            rates.learn(
-                V, Q, inverse, z, E, F, s, loss, y[t], level, weight, sc.base_of(s, loss) - base
-            )
+            rates.learn(V, Q, z, E, F, s, loss, y[t], level, weight, sc.base_of(s, loss) - base)
         s[sc.ROWS] += 1.0
         if s[sc.GROWTH] > sc.FAR:
+            newton.settle(G, P, less, more)
             sc.rescale(s, table, G, c, P, Q)
+    newton.settle(G, P, less, more)

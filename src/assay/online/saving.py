@@ -13,7 +13,7 @@ from assay.errors import UsageError, verbatim
 from assay.online.features import Names
 from assay.online.state import State
 
-FORMAT = 1
+FORMAT = 2
 _NUMBERS = {"loss": int, "level": float, "keep": float, "centred": bool}
 
 

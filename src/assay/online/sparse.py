@@ -46,7 +46,7 @@ def sparse(
         longest = max(longest, pointers[t + 1] - pointers[t])
     z, at = np.zeros(longest + 1), np.zeros(longest + 1, np.int64)
     size_of = (longest + 1, outputs, rates.COUNT)
-    v, squares, inverse = np.zeros(size_of), np.zeros(size_of), np.zeros(size_of)
+    v, squares = np.zeros(size_of), np.zeros(size_of)
     E, T, F = experts.room(outputs)
     none = np.zeros((0, 0, 0))
     z[0] = 1.0
@@ -97,7 +97,7 @@ def sparse(
                     for r in range(rates.COUNT):
                         squares[i, k, r] = Q[at[i], k, r]
             moved = sc.base_of(s, loss) - base
-            rates.learn(v, squares, inverse, z[:size], E, F, s, loss, y[t], level, weight, moved)
+            rates.learn(v, squares, z[:size], E, F, s, loss, y[t], level, weight, moved)
             for i in range(size):
                 for k in range(outputs):
                     for r in range(rates.COUNT):

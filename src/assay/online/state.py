@@ -16,8 +16,11 @@ from assay.online import scalars as sc
 from assay.online.aggregate import SHARE
 from assay.online.compiled import warn_if_slow
 from assay.online.experts import FOLLOWERS
-from assay.online.features import Compressed
+from assay.online.features import FINE, Compressed
+from assay.online.lanes import LANES
+from assay.online.panels import from_square, to_square
 from assay.online.rows import dense
+from assay.online.single import one
 from assay.online.sparse import sparse
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -39,9 +42,9 @@ class State:
         B: Intercepts that follow `[7, K]`.
         shares: Weights of the experts `[15]`.
         s: Running numbers, see `scalars`.
-        G: Curvatures `[K, D + 1, D + 1]`; empty where there is no second order. Likewise c, P, W.
+        G: Curvatures `[K, D + 1, D + 1]`, in `panels`; empty without second order. Likewise c, P, W.
         c: Their right-hand sides `[K, D + 1]`.
-        P: `(G + R)⁻¹`.
+        P: `(G + R)⁻¹`, in panels.
         W: `P c`, the weights of the second order.
         loss: A code of `losses`.
         level: The quantile.
@@ -76,14 +79,19 @@ class State:
             self.loss,
             self.level,
             self.keep,
+            float(self.centred),
         ]
         self._setup = np.array(numbers, float)
         D, K = self.features, self.outputs
+        self._outputs = K
         size = layout.first_size(D, K) + (layout.second_size(D, K) if self.second else 0)
-        self._flat = np.zeros(size)
+        room = np.zeros(size + LANES)
+        start = -(room.ctypes.data // room.itemsize) % LANES  # where a cache line begins
+        self._flat = room[start : start + size]
         first = layout.first_part(self._flat, self._setup)
-        second = layout.second_part(self._flat, self._setup)
-        for name, view in zip(PARTS, (*first, *second), strict=True):
+        G, c, P, W = layout.second_part(self._flat, self._setup)
+        A = D + 1 if self.second else 0
+        for name, view in zip(PARTS, (*first, G, c[:, :A], P, W[:, :A]), strict=True):
             view[...] = getattr(self, name)
             setattr(self, name, view)
 
@@ -132,9 +140,9 @@ class State:
             B=np.zeros((FOLLOWERS, outputs)),
             shares=first_shares(),
             s=s,
-            G=np.zeros((outputs, F, F)),
+            G=from_square(np.zeros((outputs, F, F))),
             c=np.zeros((outputs, F)),
-            P=np.zeros((outputs, F, F)),
+            P=from_square(np.zeros((outputs, F, F))),
             W=np.zeros((outputs, F)),
             loss=loss,
             level=level,
@@ -191,6 +199,18 @@ class State:
         sparse(*parts, y, weights, self._flat, self._setup, learning, out)
         return out
 
+    def run_one(self, row: Array) -> Array | None:
+        """The same for one packed row, see `single`.
+
+        Args:
+            row: As `single.one` reads it.
+
+        Returns:
+            Forecasts `[1, K]`, or None if there is something wrong with the row.
+        """
+        out = np.empty((1, self._outputs))
+        return out if one(row, self._flat, self._setup, out) == FINE else None
+
     def in_rows_of_today(self) -> None:
         """Count weights in rows of today: the growth becomes 1."""
         by = 1.0 / self.s[sc.GROWTH]
@@ -217,8 +237,8 @@ class State:
         after = ((0, more), (0, 0), (0, 0))
         self.V, self.Q = np.pad(self.V, after), np.pad(self.Q, after)
         if self.second:
-            self.G = np.pad(self.G, ((0, 0), (0, more), (0, more)))
-            self.P = np.pad(self.P, ((0, 0), (0, more), (0, more)))
+            square = ((0, 0), (0, more), (0, more))
+            self.G, self.P = (from_square(np.pad(to_square(x), square)) for x in (self.G, self.P))
             self.c, self.W = (np.pad(x, ((0, 0), (0, more))) for x in (self.c, self.W))
         self.pack()
 
@@ -245,8 +265,8 @@ class State:
     def refresh(self) -> None:
         """P and W anew from G and c."""
         if self.second and self.s[sc.ROWS] > 0:
-            arrays = (self.G, self.c, self.P, self.W, self.table)
-            newton.refresh(*arrays, self.loss, self.s[sc.GROWTH])
+            G, c, P, W = layout.second_part(self._flat, self._setup)
+            newton.refresh(G, c, P, W, self.table, self.loss, self.s[sc.GROWTH])
             self.s[sc.SINCE] = 0.0
 
     def drop_second(self) -> None:
@@ -263,7 +283,7 @@ class State:
             base = sc.base_of(self.s, self.loss)
             self.V[1:] = (raw * deviation[:, None])[:, :, None]
             self.V[0] = (start + self.s[sc.ORIGIN] - base)[:, None]
-        self.G = self.P = np.zeros((self.outputs, 0, 0))
+        self.G = self.P = from_square(np.zeros((self.outputs, 0, 0)))
         self.c = self.W = np.zeros((self.outputs, 0))
         self.shares = first_shares()
         self.pack()
@@ -284,6 +304,7 @@ class State:
         self.table[:, m.M2] = square * self.table[:, m.COUNT]
         self.table[:, [m.MEAN, m.M3, m.M4, m.REFERENCE]] = 0.0
         self.centred = False
+        self.pack()
 
     def _standard(self) -> tuple[Array, Array, Array]:
         """Deviation, mean and whether it varies, of every feature, in its unit."""
