@@ -31,7 +31,7 @@ SEEDS = (1, 2, 3, 4, 5)
 TUNING_SEED = 0
 WARMUP = 20  # steps
 # where the search for a rate begins
-TUNED = {"SGD": 0.1, "Adam": 0.003, "Muon": 0.01, "UnitMuon": 0.02}
+TUNED = {"SGD": 0.1, "Adam": 0.003, "Muon": 0.01, "UnitMuon": 0.06}
 UNTUNED = ("UnitSGD", "UnitMuon")
 STEP = 2.0
 

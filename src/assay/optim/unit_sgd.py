@@ -18,7 +18,7 @@ from assay.optim.embedding import geometric, measure_tokens, step_plainly, step_
 from assay.optim.plan import Slot
 from assay.optim.refuse import check_number
 from assay.optim.rows import gradient_norms, is_fresh, step_rows, weight_norms
-from assay.optim.whiten import Known
+from assay.optim.whiten import Known, Whitening
 
 KEEP = 0.99  # how much of the mean squares of gradients a step keeps
 FASTEST = 0.1  # rates from here on were seen to end in NaN
@@ -184,8 +184,12 @@ class UnitSGD(UnitOptimizer):
             return known
         slot = job.slot
         measure = compiled.weight_norms if job.fused else weight_norms
-        sizes = measure(job.white, slot.view(local(slot.weight.detach())), job.dtype)
+        sizes = measure(self._ruler(job), slot.view(local(slot.weight.detach())), job.dtype)
         return total(sizes.square(), slot.weight).sqrt() if slot.kind == "whole" else sizes
+
+    def _ruler(self, job: Job) -> Whitening:
+        """The units in which a row of weights has its size."""
+        return job.white
 
     def _give_start(self, job: Job, state: Mapping[str, Any]) -> None:
         """Rows of zeros have no size that a step could be a share of: give them one, and say so."""
