@@ -13,6 +13,7 @@ Run: python benchmarks/optimizers.py [--results optimizers.jsonl] [--only mlp le
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import math
 import statistics
@@ -32,11 +33,13 @@ TUNING_SEED = 0
 WARMUP = 20  # steps
 # where the search for a rate begins
 TUNED = {"SGD": 0.1, "Adam": 0.003, "Muon": 0.01, "UnitMuon": 0.06}
-UNTUNED = ("UnitSGD", "UnitMuon")
+UNTUNED = {
+    made.__name__: inspect.signature(made).parameters["lr"].default for made in (UnitSGD, UnitMuon)
+}
 STEP = 2.0
 
 
-def make(name: str, rate: float | None, task: Task) -> list[torch.optim.Optimizer]:
+def make(name: str, rate: float, task: Task) -> list[torch.optim.Optimizer]:
     """The optimizers that train a task's model."""
     model = task.model
     if name == "SGD":
@@ -53,12 +56,11 @@ def make(name: str, rate: float | None, task: Task) -> list[torch.optim.Optimize
             [named[n] for n in mine], rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"
         )
         return [muon, torch.optim.Adam(rest, rate)]
-    options = {} if rate is None else {"lr": rate}
-    return [{"UnitSGD": UnitSGD, "UnitMuon": UnitMuon}[name](model, **options)]
+    return [{"UnitSGD": UnitSGD, "UnitMuon": UnitMuon}[name](model, rate)]
 
 
 def run(
-    task_name: str, condition: str, name: str, rate: float | None, seed: int, test: bool
+    task_name: str, condition: str, name: str, rate: float, seed: int, test: bool
 ) -> dict[str, Any]:
     """Train once.
 
@@ -131,7 +133,7 @@ def measure(results: Results, task: str, condition: str, show: Callable[[str], N
     tests: dict[str, list[float]] = {}
     plan = [(name, True) for name in TUNED] + [(name, False) for name in UNTUNED]
     for name, tuned in plan:
-        rate = tune(results, task, condition, name) if tuned else None
+        rate = tune(results, task, condition, name) if tuned else UNTUNED[name]
         runs = [results.get(task, condition, name, rate, seed, True) for seed in SEEDS]
         tests[name] = [one["test"] for one in runs]
         mean = statistics.fmean(tests[name])
@@ -140,7 +142,7 @@ def measure(results: Results, task: str, condition: str, show: Callable[[str], N
             f"{mean / statistics.fmean(tests[peer]):>9.3f}" if peer in tests else f"{'':>9}"
             for peer in ("Adam", "Muon")
         )
-        shown = "default" if rate is None else f"{rate:.2g}"
+        shown = f"{rate:.2g}" if tuned else "default"
         seconds = statistics.fmean(one["seconds"] for one in runs)
         show(
             f"{task:<11}{condition:<13}{name:<9}{shown:>8}{mean:>9.4f} ±{spread:.4f}{ratios}{seconds:>8.1f}"
