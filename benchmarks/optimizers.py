@@ -26,6 +26,7 @@ import torch
 from optimizer_tasks import TASKS, Task
 from torch import nn
 
+from assay.errors import UsageError
 from assay.optim import UnitMuon, UnitSGD
 
 SEEDS = (1, 2, 3, 4, 5)
@@ -106,7 +107,7 @@ class Results:
         if key not in self.runs:
             try:
                 found = run(*arguments)
-            except FloatingPointError:
+            except (FloatingPointError, UsageError):  # it diverged, or its rate is refused
                 found = {"validation": math.inf, "test": math.inf, "seconds": 0.0}
             self.runs[key] = found
             with self.path.open("a") as file:

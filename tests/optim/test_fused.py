@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from assay.optim import UnitSGD
+from assay.optim import UnitSGD, kernels
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler"),
@@ -15,8 +15,10 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("decay", [0.5])
-def test_compiled_steps_are_those_of_the_eager_twin(decay):
+@pytest.mark.parametrize("decay", [0.5, 0.0])
+@pytest.mark.parametrize("numba", [True, False])
+def test_compiled_steps_are_those_of_the_eager_twin(decay, numba, monkeypatch):
+    monkeypatch.setattr(kernels, "available", lambda: numba)
     torch.manual_seed(0)
     one = nn.Sequential(
         nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 300), nn.Tanh(), nn.Linear(300, 2)
@@ -24,7 +26,7 @@ def test_compiled_steps_are_those_of_the_eager_twin(decay):
     with torch.no_grad():
         one[0].bias[3] = -1e3  # a unit that is dead: its squares are 0
     other = copy.deepcopy(one)
-    mine = UnitSGD(one, weight_decay=decay)
+    mine = UnitSGD(one, weight_decay=decay, fused=False)
     theirs = UnitSGD(other, weight_decay=decay, fused=True)
     for i in range(4):
         x = torch.randn(16, 256, generator=torch.Generator().manual_seed(i)) + 1

@@ -16,7 +16,7 @@ from assay.errors import UsageError, verbatim
 from assay.optim.distributed import Group, local, merge_over_ranks, require_plain
 from assay.optim.plan import Slot, attach, is_half, plan, whole
 from assay.optim.refuse import NotFinite, check_model
-from assay.optim.watch import Watch
+from assay.optim.watch import Port, Watch
 from assay.optim.whiten import Known, Whitening
 
 _ON_CPU = ("step", "count")
@@ -252,18 +252,21 @@ class UnitOptimizer(Optimizer):
         """Everything that a step will write, computed without writing it."""
         active = [s for s in self._slots if _has_gradient(s)]
         merge_over_ranks(self._ports(), self._group, self._device())
-        for slot in active:
-            for port in slot.ports:
-                if port.bad is not None or (port.pending is not None and port.pending.bad().any()):
-                    raise self._bad_input(port)
+        self._check_inputs([port for slot in active for port in slot.ports])
         fresh: dict[int, Known] = {}
         jobs = [self._job(slot, fresh) for slot in active]
-        sums = [job.check for job in jobs]
-        if sums and not bool(
-            torch.isfinite(torch.stack([s.to(sums[0].device) for s in sums])).all()
-        ):
+        if not _all_finite([job.check for job in jobs]):
             raise self._bad_gradient(jobs)
         return jobs
+
+    def _check_inputs(self, ports: list[Port]) -> None:
+        """Raise where an input is not finite."""
+        seen = [p.pending for p in ports if p.pending is not None]
+        if _all_finite([m.mean.add(m.fourth).sum() for m in seen]) and not any(p.bad for p in ports):
+            return
+        for port in ports:
+            if port.bad is not None or (port.pending is not None and port.pending.bad().any()):
+                raise self._bad_input(port)
 
     def _job(self, slot: Slot, fresh: dict[int, Known]) -> Job:
         dtype = torch.float32 if is_half(slot.weight.dtype) else slot.weight.dtype
@@ -280,11 +283,11 @@ class UnitOptimizer(Optimizer):
         shape = slot.view(local(slot.weight)).shape
         if of_bias is not None:
             of_bias = of_bias.reshape(shape[0], shape[1], 1, 1)
-        known = self._known(slot)
+        known, white = self._followed(slot, shape, dtype)
         if known is not None:
-            known = known.after([port.pending for port in slot.ports])
             fresh[id(slot)] = known
-        white = self._whitening(slot, known, fresh, shape, dtype)
+        if white is None:
+            white = self._whitening(slot, known, fresh, shape, dtype)
         job = Job(slot, known, white, gradient, of_bias, table)
         self._measure(job)
         return job
@@ -303,9 +306,17 @@ class UnitOptimizer(Optimizer):
             state.update(job.known.kept(job.dtype))
         state["step"] = state.get("step", torch.zeros((), dtype=torch.float64)) + 1
         for key, value in job.more.items():
-            state[key] = value.to(job.dtype)
-        if "row" in job.more:  # a root leaves no exponent out
-            state["row"] = job.more["row"].sqrt().to(job.dtype)
+            # a root leaves no exponent out
+            state[key] = (value.sqrt() if key == "row" else value).to(job.dtype)
+
+    def _followed(
+        self, slot: Slot, shape: torch.Size, dtype: torch.dtype
+    ) -> tuple[Known | None, Whitening | None]:
+        """What is known of the inputs with this step's counted, and perhaps the units that follow."""
+        known = self._known(slot)
+        if known is not None:
+            known = known.after([port.pending for port in slot.ports])
+        return known, None
 
     def _known(self, slot: Slot) -> Known | None:
         if not slot.ports:
@@ -372,6 +383,11 @@ class UnitOptimizer(Optimizer):
             "The step was not taken: weights and statistics are as before. Look at the loss of this batch; "
             "under float16 use torch.amp.GradScaler, which leaves such steps out.",
         )
+
+
+def _all_finite(sums: list[Tensor]) -> bool:
+    """Whether numbers on whatever devices are: waits for one of them."""
+    return not sums or bool(torch.isfinite(torch.stack([s.to(sums[0].device) for s in sums])).all())
 
 
 def _has_gradient(slot: Slot) -> bool:

@@ -1,12 +1,13 @@
 """The arithmetic of `assay.optim.rows` for plain matrices, compiled: every number is read from memory once.
 
-`torch.compile` needs a C++ compiler on a CPU, and Triton on a GPU; it compiles once for all shapes, which
-takes some tens of seconds in a process whose cache is cold.
+On a CPU numba compiles it where it is installed (`assay[online]`), in a second or two. Elsewhere
+`torch.compile` does, which needs a C++ compiler on a CPU and Triton on a GPU, and takes some tens of seconds
+in a process whose cache is cold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -14,15 +15,17 @@ import torch
 from torch import Tensor
 
 from assay.errors import CannotMeasure, verbatim
-from assay.optim import rows
-from assay.optim.whiten import Whitening
+from assay.optim import kernels, rows
+from assay.optim.moments import ROUND_OFF, Moments
+from assay.optim.whiten import Known, Whitening
 
-SMALLEST = 2**16  # entries; below, eager code is as fast
+SMALLEST = 2**14  # entries; below, eager code is as fast
+WIDE = 256  # inputs; likewise
 LEAST, MOST = 1e-33, 1e33  # between which squares in float32 can be trusted
 
 
 def _squares(gradient: Tensor, bias: Tensor, inverse: Tensor, offset: Tensor) -> Tensor:
-    white = gradient * inverse - bias * offset
+    white = gradient * inverse - bias[:, None] * offset
     return (white * white).sum(1)
 
 
@@ -40,14 +43,40 @@ def _step(
     offset: Tensor,
     rate: Tensor,
     keep: Tensor,
-    decay: Tensor,
 ) -> Tensor:
     now = gradient + keep * running
-    white = (now * inverse - bias * offset) * rate
+    white = (now * inverse - bias[:, None] * offset) * rate[:, None]
     shift = (white * offset).sum(1)
     running.copy_(now)
-    weight.copy_(weight - white * inverse - weight * decay)
+    weight.copy_(weight - white * inverse)
     return shift
+
+
+def _decayed_step(
+    weight: Tensor,
+    running: Tensor,
+    gradient: Tensor,
+    bias: Tensor,
+    inverse: Tensor,
+    offset: Tensor,
+    rate: Tensor,
+    keep: Tensor,
+    shrunk: Tensor,
+) -> Tensor:
+    now = gradient + keep * running
+    white = (now * inverse - bias[:, None] * offset) * rate[:, None]
+    shift = (white * offset).sum(1)
+    running.copy_(now)
+    weight.copy_(weight - (white * inverse + weight * shrunk))
+    return shift
+
+
+LOOPS = {
+    _squares: kernels.squares,
+    _sizes: kernels.sizes,
+    _step: kernels.step,
+    _decayed_step: kernels.decayed_step,
+}
 
 
 @cache
@@ -56,7 +85,9 @@ def _compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return made
 
 
-def _run(function: Callable[..., Tensor], *arguments: Any) -> Tensor:
+def _run(function: Callable[..., Tensor], *arguments: Tensor) -> Tensor:
+    if _by_numba(arguments[0]):
+        return kernels.run(LOOPS[function], *arguments)
     try:
         return _compiled(function)(*arguments)
     except torch._dynamo.exc.TorchDynamoException as error:
@@ -64,8 +95,23 @@ def _run(function: Callable[..., Tensor], *arguments: Any) -> Tensor:
             "fused",
             verbatim("True"),
             f"a compiler that torch.compile can use, but it raised {type(error).__name__}",
-            "Install g++ (CPU) or Triton (GPU), or leave fused out: the same steps, not compiled.",
+            "Install numba (CPU: pip install 'assay[online]') or Triton (GPU), or leave fused out: the same steps, not "
+            "compiled.",
         ) from error
+
+
+def wanted(fused: bool | None, weight: Tensor) -> bool:
+    """Whether a weight is to be stepped by compiled code, if it fits: by default where numba does it."""
+    return _by_numba(weight) if fused is None else fused
+
+
+def follows(fused: bool | None, weight: Tensor) -> bool:
+    """Whether `follow` is to be used for the inputs of a weight."""
+    return fused is not False and _by_numba(weight)
+
+
+def _by_numba(weight: Tensor) -> bool:
+    return weight.device.type == "cpu" and kernels.available()
 
 
 def fits(weight: Tensor, view: Tensor, dtype: torch.dtype) -> bool:
@@ -97,7 +143,7 @@ def gradient_norms(white: Whitening, gradient: Tensor | None, bias: Tensor | Non
 
 def weight_norms(white: Whitening, weight: Tensor, dtype: torch.dtype) -> Tensor:
     """As `rows.weight_norms`, likewise."""
-    found = _run(_sizes, _matrix(weight), white.scale.view(1, -1)).double().sqrt()
+    found = _run(_sizes, _matrix(weight), white.scale.view(-1)).double().sqrt()
     outside = _outside(found.square())
     if len(outside):
         found[outside] = rows.norms(weight[:, outside].to(dtype) * white.scale)[0]
@@ -106,7 +152,55 @@ def weight_norms(white: Whitening, weight: Tensor, dtype: torch.dtype) -> Tensor
 
 def _outside(squares: Tensor) -> Tensor:
     """Which sums of squares float32 has no digits for."""
+    least, most = squares.aminmax()
+    if float(least) > LEAST and float(most) < MOST:
+        return least.new_empty(0, dtype=torch.long)
     return (~((squares > LEAST) & (squares < MOST))).nonzero()[:, 0]
+
+
+def follow(
+    state: Mapping[str, Any],
+    batch: Moments,
+    keep: float,
+    dtype: torch.dtype,
+    *,
+    groups: int,
+    centred: bool,
+) -> tuple[Known, Whitening]:
+    """What is known of inputs with a batch counted, and the units that follow: on a CPU, by numba.
+
+    Args:
+        state: What `Known.kept` returned, of one port.
+        batch: Its moments of this step.
+        keep: How much of what was known stays.
+        dtype: The precision of the work.
+        groups: Of the weight.
+        centred: Whether a bias takes a shift up.
+
+    Returns:
+        As `Known.after` and `Whitening.of`.
+    """
+    old = float(state["count"]) * keep
+    width = len(batch.mean)
+    moments = [torch.empty(1, width, dtype=torch.float64) for _ in range(3)]
+    roots = [torch.empty(1, width, dtype=dtype) for _ in range(2)]
+    units = [torch.empty(groups, 1, width // groups, 1, dtype=dtype) for _ in range(3)]
+    kernels.run_once(
+        kernels.follow,
+        batch.n / (old + batch.n),
+        ROUND_OFF,
+        _arrays((batch.mean, batch.second, batch.third, batch.fourth)),
+        _arrays([state[name] for name in ("mean", "deviation", "scale")]),
+        *(_arrays(made) for made in (moments, roots, units)),
+    )
+    count = state["count"].new_full((1,), old + batch.n)
+    scale, inverse, offset = units
+    known = Known(count, *moments, roots=(roots[0], roots[1]))
+    return known, Whitening(scale, inverse, offset if centred else None)
+
+
+def _arrays(tensors: Sequence[Tensor]) -> tuple[Any, ...]:
+    return tuple(t.view(-1).numpy() for t in tensors)
 
 
 def step_rows(
@@ -137,33 +231,36 @@ def step_rows(
         What is to be added to the bias; None where there is none.
     """
     inverse, offset = _rows(white)
-    scale = white.scale.view(1, -1)
-    shrunk = decay * scale * inverse  # constant features stay
-    # outside of the kernel, whose loops it would double
-    taken = _matrix(weight) @ (shrunk * offset * scale)[0] if decay and bias is not None else 0.0
-    shift = _run(
-        _step,
-        _matrix(weight),
+    matrix = _matrix(weight)
+    arguments = (
+        matrix,
         _matrix(running),
         _matrix(gradient),
         _column(bias, weight),
         inverse,
         offset,
-        rate.view(-1, 1),
-        weight.new_tensor(keep),
-        shrunk,
+        rate.reshape(-1),
+        weight.new_full((1,), keep),
     )
-    return None if bias is None else (shift + taken).view_as(bias) - bias_rate * bias
+    if not decay:
+        shift = _run(_step, *arguments)
+    else:
+        scale = white.scale.view(-1)
+        shrunk = decay * scale * inverse  # constant features stay
+        # outside of the kernel, whose loops it would double
+        taken = matrix @ (shrunk * offset * scale) if bias is not None else 0.0
+        shift = _run(_decayed_step, *arguments, shrunk) + taken
+    return None if bias is None else shift.view_as(bias) - bias_rate * bias
 
 
 def _matrix(view: Tensor) -> Tensor:
-    return view[0, :, :, 0]
+    return view.squeeze(3).squeeze(0)
 
 
 def _rows(white: Whitening) -> tuple[Tensor, Tensor]:
-    inverse = white.inverse.view(1, -1)
-    return inverse, torch.zeros_like(inverse) if white.offset is None else white.offset.view(1, -1)
+    inverse = white.inverse.view(-1)
+    return inverse, torch.zeros_like(inverse) if white.offset is None else white.offset.view(-1)
 
 
 def _column(bias: Tensor | None, like: Tensor) -> Tensor:
-    return like.new_zeros(like.shape[1], 1) if bias is None else bias.view(-1, 1)
+    return like.new_zeros(like.shape[1]) if bias is None else bias.view(-1)

@@ -38,7 +38,7 @@ class UnitMuon(UnitSGD):
         momentum: Share of the running gradient that a step keeps; of a matrix's, as Nesterov counts it.
         weight_decay: Decoupled: weights shrink by `lr · weight_decay`, and biases take up what that shifts.
         zero_rows: As for `UnitSGD`.
-        fused: Measure large matrices by compiled code, which needs a compiler: `assay.optim.fused`.
+        fused: As for `UnitSGD`; it is the measuring of large matrices that is compiled.
         params: What to train, as any torch optimizer takes it; by default all that requires gradients.
         process_group: Over which ranks statistics are merged: None for all of them, False for none.
 
@@ -57,7 +57,7 @@ class UnitMuon(UnitSGD):
         weight_decay: float = 0.0,
         *,
         zero_rows: float | Literal["raise"] = 1.0,
-        fused: bool = False,
+        fused: bool | None = None,
         params: Iterable[Any] | None = None,
         process_group: Group = None,
     ) -> None:

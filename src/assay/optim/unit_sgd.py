@@ -18,7 +18,7 @@ from assay.optim.embedding import geometric, measure_tokens, step_plainly, step_
 from assay.optim.plan import Slot
 from assay.optim.refuse import check_number
 from assay.optim.rows import gradient_norms, is_fresh, step_rows, weight_norms
-from assay.optim.whiten import Known, Whitening
+from assay.optim.whiten import HORIZON, Known, Whitening
 
 KEEP = 0.99  # how much of the mean squares of gradients a step keeps
 FASTEST = 0.1  # rates from here on were seen to end in NaN
@@ -47,7 +47,8 @@ class UnitSGD(UnitOptimizer):
             weight's name, `[inputs]`; running ones where not given.
         zero_rows: What a row of weights that are all 0 counts as having for a size, in the unit of its
             output: it has none of its own. "raise" to refuse such rows.
-        fused: Step large matrices by compiled code, which needs a compiler: `assay.optim.fused`.
+        fused: Step large matrices by compiled code: True, False, or by default where numba is installed
+            (`pip install 'assay[online]'`) and the weight is on a CPU. True elsewhere asks `torch.compile`.
         params: What to train, as any torch optimizer takes it; by default all that requires gradients.
         process_group: Over which ranks statistics are merged: None for all of them, False for none.
 
@@ -74,7 +75,7 @@ class UnitSGD(UnitOptimizer):
         rule: Literal["unit", "sheet"] = "unit",
         sigma: Mapping[str, Tensor] | None = None,
         zero_rows: float | Literal["raise"] = 1.0,
-        fused: bool = False,
+        fused: bool | None = None,
         params: Iterable[Any] | None = None,
         process_group: Group = None,
     ) -> None:
@@ -92,7 +93,7 @@ class UnitSGD(UnitOptimizer):
         self.rule = rule
         self._centre_all = rule == "sheet"  # σ is a spread about the mean (Theory U5)
         self._sigma = {} if sigma is None else dict(sigma)
-        self._fused = bool(fused)
+        self._fused = None if fused is None else bool(fused)
         self._zero_rows = _checked_zero_rows(zero_rows)
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__(model, params, defaults, process_group)
@@ -151,6 +152,18 @@ class UnitSGD(UnitOptimizer):
         given = self._sigma.get(slot.name)
         return known.deviations() if given is None else given.to(known.mean.device)
 
+    def _followed(
+        self, slot: Slot, shape: torch.Size, dtype: torch.dtype
+    ) -> tuple[Known | None, Whitening | None]:
+        state = self._state_of(slot)
+        batch = slot.ports[0].pending if len(slot.ports) == 1 else None
+        quick = self.rule == "unit" and compiled.follows(self._fused, slot.weight)
+        if not quick or batch is None or "mean" not in state or len(batch.mean) < compiled.WIDE:
+            return super()._followed(slot, shape, dtype)
+        return compiled.follow(
+            state, batch, HORIZON, dtype, groups=shape[0], centred=slot.ports[0].centred
+        )
+
     def _measure(self, job: Job) -> None:
         slot, state = job.slot, self._state_of(job.slot)
         step = int(state.get("step", 0)) + 1
@@ -165,8 +178,9 @@ class UnitSGD(UnitOptimizer):
             job.check = job.table._values().sum() if job.table.is_sparse else job.table.sum()
             return
         weight = local(slot.weight.detach())
-        if self._fused and self.rule == "unit" and job.gradient is not None:
-            job.fused = compiled.fits(weight, slot.view(weight), job.dtype)
+        if self.rule == "unit" and job.gradient is not None:
+            wanted = compiled.wanted(self._fused, weight)
+            job.fused = wanted and compiled.fits(weight, slot.view(weight), job.dtype)
         measure = compiled.gradient_norms if job.fused else gradient_norms
         squares = measure(job.white, job.gradient, job.bias_gradient)
         if slot.kind == "whole":
@@ -197,10 +211,10 @@ class UnitSGD(UnitOptimizer):
         start = state.get("start")
         if start is not None:
             size = torch.maximum(size, start)
-        stuck = (size == 0) & (row > 0)
+        stuck = None if bool(size.all()) else (size == 0) & (row > 0)
         if "step" not in state and not bool((job.white.scale > 0).any()):
-            stuck = torch.zeros_like(stuck)  # after one row no feature has a scale yet
-        if bool(stuck.any()):
+            stuck = None  # after one row no feature has a scale yet
+        if stuck is not None and bool(stuck.any()):
             slot = job.slot
             if self._zero_rows == "raise":
                 raise UsageError(
@@ -242,7 +256,8 @@ class UnitSGD(UnitOptimizer):
             whole_rate = torch.where(row > 0, job.more["size"] / row.sqrt(), 0.0)
             whole_rate = (whole_rate * self._gain(job, momentum, step))[:, :, None, None]
             rate = (whole_rate * lr).to(job.dtype)
-            bias_rate = (whole_rate * self._option(slot.bias, "lr")).to(job.dtype)
+            of_its_own = self._option(slot.bias, "lr")
+            bias_rate = rate if of_its_own == lr else (whole_rate * of_its_own).to(job.dtype)
         weight = None if trained is None else slot.view(local(trained.detach()))
         if in_one:
             assert weight is not None
@@ -264,7 +279,10 @@ class UnitSGD(UnitOptimizer):
             shift = step_rows(job.white, weight, direction, of_bias, rate, bias_rate, lr * decay)
         if slot.bias is not None and shift is not None:
             bias = local(slot.bias.detach())
-            bias.copy_(bias.to(shift.dtype) + shift.view_as(bias))
+            if bias.dtype == shift.dtype:
+                bias.add_(shift.view_as(bias))
+            else:
+                bias.copy_(bias.to(shift.dtype) + shift.view_as(bias))
 
     def _gain(self, job: Job, momentum: float, step: int) -> float:
         return gain(momentum, step)

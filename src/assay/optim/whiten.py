@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from assay.optim.moments import ROUND_OFF, Moments, merge, scale_of
+from assay.optim.moments import ROUND_OFF, Moments, scale_of
 
 HORIZON = 0.99  # how much of what is known of inputs a step keeps
 
@@ -23,12 +23,14 @@ class Known:
         mean: μ, `[p, d]`.
         second: E (x − μ)², `[p, d]`.
         fourth: E (x − μ)⁴, `[p, d]`.
+        roots: What `kept` says of both, where it is known already.
     """
 
     count: Tensor
     mean: Tensor
     second: Tensor
     fourth: Tensor
+    roots: tuple[Tensor, Tensor] | None = None
 
     @classmethod
     def nothing(cls, ports: int, width: int, device: torch.device) -> Known:
@@ -40,7 +42,8 @@ class Known:
     @classmethod
     def stored(cls, state: Mapping[str, Any]) -> Known:
         """From what `kept` returned."""
-        second, fourth = state["deviation"].double() ** 2, state["scale"].double() ** 4
+        second = state["deviation"].double().square()
+        fourth = state["scale"].double().square().square_()
         return cls(state["count"], state["mean"], second, fourth)
 
     def kept(self, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -52,11 +55,12 @@ class Known:
         Returns:
             Tensors by name.
         """
+        deviation, scale = self.roots or (self.second.sqrt(), self.fourth.sqrt().sqrt())
         return {
             "count": self.count,
             "mean": self.mean,
-            "deviation": self.second.sqrt().to(dtype),
-            "scale": self.fourth.sqrt().sqrt().to(dtype),
+            "deviation": deviation.to(dtype),
+            "scale": scale.to(dtype),
         }
 
     def after(self, batches: list[Moments | None], keep: float = HORIZON) -> Known:
@@ -73,6 +77,8 @@ class Known:
         for i, batch in enumerate(batches):
             old = self.count[i], self.mean[i], self.second[i], self.fourth[i]
             rows.append(old if batch is None else _mixed(*old, batch, keep))
+        if len(rows) == 1:
+            return Known(*(c[None] for c in rows[0]))
         count, mean, second, fourth = zip(*rows, strict=True)
         return Known(*(torch.stack(c) for c in (count, mean, second, fourth)))
 
@@ -91,11 +97,20 @@ def _mixed(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     old = float(count) * keep
     if old == 0:
-        return count.new_tensor(batch.n), batch.mean, batch.second, batch.fourth
-    # the third moment of what is known is not kept: it only matters where the mean moves
-    before = Moments(old, mean, second, torch.zeros_like(mean), fourth)
-    both = merge((before, batch), (old, batch.n))
-    return count.new_tensor(old + batch.n), both.mean, both.second, both.fourth
+        return count.new_full((), batch.n), batch.mean, batch.second, batch.fourth
+    # `merge` of two, in few operations; the third moment of what is known is not kept: it only matters where
+    # the mean moves
+    share = batch.n / (old + batch.n)
+    both, moved = share * (1 - share), batch.mean - mean
+    square = moved.square()
+    slope = torch.lerp(batch.second, second, share).mul_(6).add_(square, alpha=1 - 3 * both)
+    slope = torch.addcmul(batch.third * 4, moved, slope)
+    return (
+        count.new_full((), old + batch.n),
+        torch.add(mean, moved, alpha=share),
+        torch.lerp(second, batch.second, share).add_(square, alpha=both),
+        torch.lerp(fourth, batch.fourth, share).addcmul_(moved, slope, value=both),
+    )
 
 
 @dataclass(frozen=True)
