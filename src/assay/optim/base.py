@@ -164,8 +164,10 @@ class UnitOptimizer(Optimizer):
         finally:
             for port in self._ports():
                 port.clear()
+        # not in turns: long passes over memory leave nothing in the caches of what is done between them
         for job in jobs:
             self._remember(job)
+        for job in jobs:
             self._move(job)
         return loss
 
@@ -255,6 +257,8 @@ class UnitOptimizer(Optimizer):
         self._check_inputs([port for slot in active for port in slot.ports])
         fresh: dict[int, Known] = {}
         jobs = [self._job(slot, fresh) for slot in active]
+        for job in jobs:
+            self._measure(job)
         if not _all_finite([job.check for job in jobs]):
             raise self._bad_gradient(jobs)
         return jobs
@@ -288,9 +292,7 @@ class UnitOptimizer(Optimizer):
             fresh[id(slot)] = known
         if white is None:
             white = self._whitening(slot, known, fresh, shape, dtype)
-        job = Job(slot, known, white, gradient, of_bias, table)
-        self._measure(job)
-        return job
+        return Job(slot, known, white, gradient, of_bias, table)
 
     def _measure(self, job: Job) -> None:
         """Fill in `check` and `more`."""

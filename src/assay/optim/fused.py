@@ -26,7 +26,7 @@ LEAST, MOST = 1e-33, 1e33  # between which squares in float32 can be trusted
 
 def _squares(gradient: Tensor, bias: Tensor, inverse: Tensor, offset: Tensor) -> Tensor:
     white = gradient * inverse - bias[:, None] * offset
-    return (white * white).sum(1)
+    return (white * white).sum(1) + bias * bias
 
 
 def _sizes(weight: Tensor, scale: Tensor) -> Tensor:
@@ -137,8 +137,9 @@ def gradient_norms(white: Whitening, gradient: Tensor | None, bias: Tensor | Non
     outside = _outside(found)
     if len(outside):
         some = None if bias is None else bias[:, outside]
-        found[outside] = rows.norms(white.gradient(gradient[:, outside], some))[0].square()
-    return found[None] if bias is None else found[None] + bias[:, :, 0, 0].double().square()
+        exact = rows.norms(white.gradient(gradient[:, outside], some))[0].square()
+        found[outside] = exact if some is None else exact + some[0, :, 0, 0].double().square()
+    return found[None]
 
 
 def weight_norms(white: Whitening, weight: Tensor, dtype: torch.dtype) -> Tensor:
@@ -200,7 +201,7 @@ def follow(
 
 
 def _arrays(tensors: Sequence[Tensor]) -> tuple[Any, ...]:
-    return tuple(t.view(-1).numpy() for t in tensors)
+    return tuple(t.numpy().reshape(-1) for t in tensors)
 
 
 def step_rows(

@@ -24,13 +24,12 @@ def available() -> bool:
 
 
 def squares(gradient: Any, bias: Any, inverse: Any, offset: Any, found: Any) -> None:
-    """Squared norms of the rows of `(G − g_b μᵀ) / s`; four rows at once, which read the constants once."""
+    """Squared norms of the rows of `[(G − g_b μᵀ) / s, g_b]`; four at once, which read the constants once."""
     rows, columns = gradient.shape
-    zero = found.dtype.type(0)
     even = rows - rows % 4
     for i in range(0, even, 4):
         b0, b1, b2, b3 = bias[i], bias[i + 1], bias[i + 2], bias[i + 3]
-        s0, s1, s2, s3 = zero, zero, zero, zero
+        s0, s1, s2, s3 = b0 * b0, b1 * b1, b2 * b2, b3 * b3
         for j in range(columns):
             scale, shift = inverse[j], offset[j]
             w0 = gradient[i, j] * scale - b0 * shift
@@ -43,7 +42,7 @@ def squares(gradient: Any, bias: Any, inverse: Any, offset: Any, found: Any) -> 
             s3 += w3 * w3
         found[i], found[i + 1], found[i + 2], found[i + 3] = s0, s1, s2, s3
     for i in range(even, rows):
-        of_bias, total = bias[i], zero
+        of_bias, total = bias[i], bias[i] * bias[i]
         for j in range(columns):
             white = gradient[i, j] * inverse[j] - of_bias * offset[j]
             total += white * white
