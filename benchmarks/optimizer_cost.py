@@ -4,7 +4,7 @@ A perceptron of 10 million parameters (784–2048–2048–2048–10) on batches
 AdamW in the same run. Times are process times, the least of several rounds that take turns, each a mean of 8
 steps.
 
-Run: OMP_NUM_THREADS=1 python benchmarks/optimizer_cost.py   (a minute or two, most of it compiling)
+Run: OMP_NUM_THREADS=1 python benchmarks/optimizer_cost.py   (less than a minute)
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ def main() -> None:
     makers: dict[str, Callable[[nn.Module], torch.optim.Optimizer]] = {
         "AdamW, fused": lambda m: torch.optim.AdamW(m.parameters(), fused=True),
         "SGD, momentum": lambda m: torch.optim.SGD(m.parameters(), lr=0.01, momentum=0.9),
-        "UnitSGD": UnitSGD,
-        "UnitSGD, fused": lambda m: UnitSGD(m, fused=True),
+        "UnitSGD": UnitSGD,  # by numba
+        "UnitSGD, eager": lambda m: UnitSGD(m, fused=False),
     }
     trainings = {name: Training(make) for name, make in makers.items()}
     for training in trainings.values():

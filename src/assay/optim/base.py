@@ -266,7 +266,9 @@ class UnitOptimizer(Optimizer):
     def _check_inputs(self, ports: list[Port]) -> None:
         """Raise where an input is not finite."""
         seen = [p.pending for p in ports if p.pending is not None]
-        if _all_finite([m.mean.add(m.fourth).sum() for m in seen]) and not any(p.bad for p in ports):
+        if _all_finite([m.mean.add(m.fourth).sum() for m in seen]) and not any(
+            p.bad for p in ports
+        ):
             return
         for port in ports:
             if port.bad is not None or (port.pending is not None and port.pending.bad().any()):

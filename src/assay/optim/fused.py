@@ -71,7 +71,7 @@ def _decayed_step(
     return shift
 
 
-LOOPS = {
+LOOPS: dict[Callable[..., Tensor], Callable[..., None]] = {
     _squares: kernels.squares,
     _sizes: kernels.sizes,
     _step: kernels.step,
@@ -95,8 +95,8 @@ def _run(function: Callable[..., Tensor], *arguments: Tensor) -> Tensor:
             "fused",
             verbatim("True"),
             f"a compiler that torch.compile can use, but it raised {type(error).__name__}",
-            "Install numba (CPU: pip install 'assay[online]') or Triton (GPU), or leave fused out: the same steps, not "
-            "compiled.",
+            "Install numba (CPU: pip install 'assay[online]') or Triton (GPU), or give fused=False: the same "
+            "steps, not compiled.",
         ) from error
 
 
@@ -196,7 +196,8 @@ def follow(
     )
     count = state["count"].new_full((1,), old + batch.n)
     scale, inverse, offset = units
-    known = Known(count, *moments, roots=(roots[0], roots[1]))
+    mean, second, fourth = moments
+    known = Known(count, mean, second, fourth, roots=(roots[0], roots[1]))
     return known, Whitening(scale, inverse, offset if centred else None)
 
 

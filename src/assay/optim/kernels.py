@@ -6,6 +6,7 @@ numba may reorder sums; that leaves powers of two bit by bit, and NaN stays NaN.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -185,7 +186,7 @@ def run(loops: Callable[..., None], *tensors: Tensor) -> Tensor:
     bounds = [len(found) * k // count for k in range(count + 1)]
     parts = [
         [a[start:end] if name in BY_ROW else a for name, a in zip(names, arrays, strict=True)]
-        for start, end in zip(bounds[:-1], bounds[1:], strict=True)
+        for start, end in itertools.pairwise(bounds)
     ]
     for job in [_threads(count).submit(made, *part) for part in parts]:
         job.result()

@@ -78,9 +78,10 @@ class Known:
             old = self.count[i], self.mean[i], self.second[i], self.fourth[i]
             rows.append(old if batch is None else _mixed(*old, batch, keep))
         if len(rows) == 1:
-            return Known(*(c[None] for c in rows[0]))
-        count, mean, second, fourth = zip(*rows, strict=True)
-        return Known(*(torch.stack(c) for c in (count, mean, second, fourth)))
+            count, mean, second, fourth = (c[None] for c in rows[0])
+        else:
+            count, mean, second, fourth = map(torch.stack, zip(*rows, strict=True))
+        return Known(count, mean, second, fourth)
 
     def deviations(self) -> Tensor:
         """σ of every feature, `[p, d]`; 0 for a constant one."""
