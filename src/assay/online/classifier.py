@@ -157,7 +157,10 @@ class UnitClassifier(Saved, Estimator):
         Returns:
             `[N, len(classes_)]`, rows summing to 1.
         """
-        return self._probabilities(self._forecast(X))
+        one = self._one(X, 0.0, learning=False)
+        if one is not None and len(self.classes_) == 2:
+            return one
+        return self._probabilities(self._forecast(X) if one is None else one)
 
     def predict(self, X: Any) -> Array:
         """The most probable labels.
@@ -244,14 +247,11 @@ class UnitClassifier(Saved, Estimator):
         return np.concatenate([np.pad(p, ((0, 0), (0, K - p.shape[1]))) for p in parts])
 
     def _probabilities(self, p: Array) -> Array:
+        if len(self.classes_) == 1:
+            return np.ones((len(p), 1))
         if p.shape[1] > 1:
             return np.asarray(p / p.sum(axis=1, keepdims=True))
-        if len(self.classes_) == 1:
-            return np.ones_like(p)
-        both = np.empty((len(p), 2))
-        both[:, 1:] = p
-        np.subtract(1.0, p, both[:, :1])
-        return both
+        return np.concatenate([1.0 - p, p], 1)
 
     def _labels(self, X: Any, y: Any, sample_weight: Any) -> tuple[Array, Array]:
         rows = rows_of(X)

@@ -186,9 +186,9 @@ class Estimator:
 
     def _one(self, row: Any, y: float, learning: bool) -> Array | None:
         """Forecast one dictionary of numbers, or learn it, too; None where there is more to look at."""
-        state, names = self._state, self._names
-        if names is None or type(row) is not dict:
+        if type(row) is not dict or "_state" not in self.__dict__ or self._names is None:
             return None
+        state, names = self._state, self._names
         known = len(names.index)
         places = names.places(row, learning)
         if places is None or len(places) > LONGEST:
@@ -309,9 +309,6 @@ class Estimator:
         """Forecasts `[N, K]`."""
         if not hasattr(self, "_state"):
             raise _not_fitted(type(self).__name__)
-        one = self._one(X, 0.0, learning=False)
-        if one is not None:
-            return one
         matrix = self._read(X, learning=False, reset=False)
         ones = ones_of(matrix.shape[0])
         return self._state.run(matrix, ones, ones, learning=False)

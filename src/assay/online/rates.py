@@ -21,22 +21,22 @@ from assay.online.lanes import LANES, NONE, Eight, add, each, load, product, sto
 from assay.online.losses import LOGISTIC, gradient, implicit, implicit_logistic
 from assay.online.moments import NOTHING
 
-RATES = np.array([4.0, 2.0, 1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125])
+RATES: Eight = (4.0, 2.0, 1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125)
 COUNT = LANES
 LEAST = 2.0**-1022  # the smallest number with all its digits
 SMALL = 2.0**-480  # a gradient whose square times the square of a standard score is hardly one
 
 
 @compiled
-def scores(V: np.ndarray, z: np.ndarray, out: np.ndarray) -> None:
-    """`out[k, r] = Σ_j V[j, k, r] z[j]`."""
+def scores(V: np.ndarray, at: np.ndarray, z: np.ndarray, out: np.ndarray) -> None:
+    """`out[k, r] = Σ_i V[at[i], k, r] z[i]`."""
     even = len(z) // 2 * 2
     for k in range(out.shape[0]):
         a = b = NONE
-        for j in range(0, even, 2):
-            a, b = add(a, z[j], load(V[j, k])), add(b, z[j + 1], load(V[j + 1, k]))
+        for i in range(0, even, 2):
+            a, b = add(a, z[i], load(V[at[i], k])), add(b, z[i + 1], load(V[at[i + 1], k]))
         if even < len(z):
-            a = add(a, z[even], load(V[even, k]))
+            a = add(a, z[even], load(V[at[even], k]))
         store(out[k], add(a, 1.0, b))
 
 
@@ -50,6 +50,7 @@ def quotient(u: float, squares: float) -> float:
 def learn(
     V: np.ndarray,
     Q: np.ndarray,
+    at: np.ndarray,
     z: np.ndarray,
     E: np.ndarray,
     F: np.ndarray,
@@ -60,41 +61,44 @@ def learn(
     weight: float,
     moved: float,
 ) -> None:
-    """One row. E `[K, 8]` are the scores; the base has `moved` since; F's last rows are the predictions.
+    """One row, with z[i] in entry at[i]. E `[K, 8]` are the scores; the base has `moved` since.
 
-    Of several outputs, steps are explicit.
+    F's last rows are the predictions. Of several outputs, steps are explicit.
     """
     unit = sc.unit_of_score(s, loss)
-    g = np.zeros(E.shape)
+    g = np.empty(E.shape)
     gradients(E, F, s, loss, y, level, moved, unit, g)
     heavy = weight * s[sc.GROWTH]
-    scale = (unit * weight * math.sqrt(s[sc.GROWTH])) * RATES
-    steps = load(scale)
+    steps = add(NONE, unit * weight * math.sqrt(s[sc.GROWTH]), RATES)
     if E.shape[0] > 1:
         for k in range(E.shape[0]):
             slope = load(g[k])
             squares, step = each(product, slope, slope), each(product, steps, slope)
-            for j in range(len(z)):
-                if z[j] != 0.0:
-                    sums = add(load(Q[j, k]), heavy * z[j] * z[j], squares)
-                    store(Q[j, k], sums)
-                    store(V[j, k], add(load(V[j, k]), -z[j], each(quotient, step, sums)))
+            for i in range(len(z)):
+                if z[i] != 0.0:
+                    v, q = V[at[i], k], Q[at[i], k]
+                    sums = add(load(q), heavy * z[i] * z[i], squares)
+                    weights = add(load(v), -z[i], each(quotient, step, sums))
+                    store(q, sums)
+                    store(v, weights)
         return
-    slope, q = load(g[0]), NONE
+    slope, size = load(g[0]), NONE
     squares = each(product, slope, slope)
-    for j in range(len(z)):
-        if z[j] != 0.0:
-            sums = add(load(Q[j, 0]), heavy * z[j] * z[j], squares)
-            store(Q[j, 0], sums)
-            q = add(q, z[j] * z[j], each(quotient, steps, sums))
+    for i in range(len(z)):
+        if z[i] != 0.0:
+            q = Q[at[i], 0]
+            sums = add(load(q), heavy * z[i] * z[i], squares)
+            store(q, sums)
+            size = add(size, z[i] * z[i], each(quotient, steps, sums))
     if loss == LOGISTIC:
-        store(g[0], implicit_logistic(load(E[0]), q, y))
+        store(g[0], implicit_logistic(load(E[0]), size, y))
     else:
-        implicit_gradients(E[0], s, loss, y, level, q, g[0])
+        implicit_gradients(E[0], s, loss, y, level, size, g[0])
     step = each(product, steps, load(g[0]))
-    for j in range(len(z)):
-        if z[j] != 0.0:
-            store(V[j, 0], add(load(V[j, 0]), -z[j], each(quotient, step, load(Q[j, 0]))))
+    for i in range(len(z)):
+        if z[i] != 0.0:
+            v = V[at[i], 0]
+            store(v, add(load(v), -z[i], each(quotient, step, load(Q[at[i], 0]))))
 
 
 @compiled

@@ -123,7 +123,8 @@ class UnitRegressor(Saved, Estimator):
         Returns:
             `[N]`.
         """
-        return self._forecast(X)[:, 0]
+        one = self._one(X, 0.0, learning=False)
+        return (self._forecast(X) if one is None else one)[:, 0]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """The share of the variance that is explained, R².
@@ -145,7 +146,7 @@ class UnitRegressor(Saved, Estimator):
 
     def _learn_one(self, X: Any, y: Any) -> Array | None:
         """One dictionary and a plain number, the short way."""
-        if type(y) is not float or "_state" not in self.__dict__:
+        if type(y) is not float:
             return None
         least = 0.0 if self.loss == "poisson" else -TARGET_LIMIT
         return self._one(X, y, learning=True) if least <= y < TARGET_LIMIT else None

@@ -75,7 +75,7 @@ def dense(
     A = D + 1
     second = G.shape[1] > 0
     wide = panels.WIDTH * G.shape[1]
-    a, z, x = np.zeros(wide), np.zeros(A), np.zeros(D)
+    a, z, x, at = np.zeros(wide), np.zeros(A), np.zeros(D), np.arange(A)
     Pa, q = np.zeros((outputs, wide)), np.zeros(outputs)
     less, more, held = np.zeros((outputs, wide)), np.zeros((panels.HELD, outputs, wide)), 0
     asleep = np.zeros(wide, np.bool_)
@@ -98,7 +98,7 @@ def dense(
                     table[j, m.UNIT] = unit
             z[j + 1] = 0.0 if np.isnan(x[j]) else m.standard(table[j], x[j], heavy)
         base = sc.base_of(s, loss)
-        rates.scores(V, z, E)
+        rates.scores(V, at, z, E)
         experts.fill_rates(E, base, T)
         if second:
             newton.centred(a, x, table)
@@ -155,7 +155,7 @@ def dense(
                 newton.find_asleep(P, asleep)
                 s[sc.SINCE] = 0.0
         if s[sc.ROWS] > 0.0 or loss == LOGISTIC:
-            rates.learn(V, Q, z, E, F, s, loss, y[t], level, weight, sc.base_of(s, loss) - base)
+            rates.learn(V, Q, at, z, E, F, s, loss, y[t], level, weight, sc.base_of(s, loss) - base)
         s[sc.ROWS] += 1.0
         if s[sc.GROWTH] > sc.FAR:
             newton.settle(G, P, less, more)

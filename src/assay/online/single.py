@@ -45,7 +45,7 @@ def one(row: np.ndarray, flat: np.ndarray, setup: np.ndarray, out: np.ndarray) -
         row: See above. Columns below 0 are not known and mean nothing.
         flat: The state.
         setup: What it is of.
-        out: Forecasts `[1, K]`.
+        out: Forecasts `[1, K]`; `[1, 2]` for the probabilities of two classes.
 
     Returns:
         FINE, or what is wrong; then nothing was done.
@@ -66,13 +66,20 @@ def one(row: np.ndarray, flat: np.ndarray, setup: np.ndarray, out: np.ndarray) -
     if task == CHECK:
         return FINE
     y, weight = row[TARGET : TARGET + 1], np.ones(1)
+    K = int(setup[layout.OUTPUTS])
+    mean = np.empty((1, K))
     if setup[layout.CENTRED] > 0.0:
         X = np.zeros((1, D))
         for i in range(used):
             X[0, columns[i]] = values[i]
-        dense(X, y, weight, flat, setup, task == LEARN, out)
+        dense(X, y, weight, flat, setup, task == LEARN, mean)
     else:
         pointers = np.zeros(2, np.int64)
         pointers[1] = used
-        sparse(pointers, columns, values, y, weight, flat, setup, task == LEARN, out)
+        sparse(pointers, columns, values, y, weight, flat, setup, task == LEARN, mean)
+    two = out.shape[1] - K
+    for k in range(K):
+        out[0, two + k] = mean[0, k]
+    if two:
+        out[0, 0] = 1.0 - mean[0, 0]
     return FINE

@@ -45,8 +45,6 @@ def sparse(
     for t in range(len(pointers) - 1):
         longest = max(longest, pointers[t + 1] - pointers[t])
     z, at = np.zeros(longest + 1), np.zeros(longest + 1, np.int64)
-    size_of = (longest + 1, outputs, rates.COUNT)
-    v, squares = np.zeros(size_of), np.zeros(size_of)
     E, T, F = experts.room(outputs)
     none = np.zeros((0, 0, 0))
     z[0] = 1.0
@@ -74,11 +72,7 @@ def sparse(
             at[size] = j + 1
             size += 1
         base = sc.base_of(s, loss)
-        for i in range(size):
-            for k in range(outputs):
-                for r in range(rates.COUNT):
-                    v[i, k, r] = V[at[i], k, r]
-        rates.scores(v[:size], z[:size], E)
+        rates.scores(V, at, z[:size], E)
         experts.fill_rates(E, base, T)
         experts.fill_mean(shares, T)
         experts.fill_followers(B, T, sc.highest(s, loss))
@@ -92,17 +86,8 @@ def sparse(
         if s[sc.ROWS] > 0.0:
             experts.follow(B, T, F, s, loss, y[t], level, weight)
         if s[sc.ROWS] > 0.0 or loss == LOGISTIC:
-            for i in range(size):
-                for k in range(outputs):
-                    for r in range(rates.COUNT):
-                        squares[i, k, r] = Q[at[i], k, r]
             moved = sc.base_of(s, loss) - base
-            rates.learn(v, squares, z[:size], E, F, s, loss, y[t], level, weight, moved)
-            for i in range(size):
-                for k in range(outputs):
-                    for r in range(rates.COUNT):
-                        V[at[i], k, r] = v[i, k, r]
-                        Q[at[i], k, r] = squares[i, k, r]
+            rates.learn(V, Q, at, z[:size], E, F, s, loss, y[t], level, weight, moved)
         s[sc.ROWS] += 1.0
         if s[sc.GROWTH] > sc.FAR:
             sc.rescale(s, table, none, none[:, 0], none, Q)

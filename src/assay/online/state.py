@@ -18,7 +18,8 @@ from assay.online.compiled import warn_if_slow
 from assay.online.experts import FOLLOWERS
 from assay.online.features import FINE, Compressed
 from assay.online.lanes import LANES
-from assay.online.panels import from_square, to_square
+from assay.online.losses import LOGISTIC
+from assay.online.panels import WIDTH, from_square
 from assay.online.rows import dense
 from assay.online.single import one
 from assay.online.sparse import sparse
@@ -28,6 +29,7 @@ AT_ONCE = 4096  # sparse rows made dense at a time
 FULL = 2**16  # entries of the curvatures of all outputs, up to which "auto" takes the second order
 
 
+GROWING = ("table", "V", "Q", "G", "c", "P", "W")
 PARTS = ("table", "V", "Q", "B", "shares", "s", "G", "c", "P", "W")
 
 
@@ -83,7 +85,7 @@ class State:
         ]
         self._setup = np.array(numbers, float)
         D, K = self.features, self.outputs
-        self._outputs = K
+        self._shape = (1, 2 if self.loss == LOGISTIC and K == 1 else K)
         size = layout.first_size(D, K) + (layout.second_size(D, K) if self.second else 0)
         room = np.zeros(size + LANES)
         start = -(room.ctypes.data // room.itemsize) % LANES  # where a cache line begins
@@ -206,9 +208,10 @@ class State:
             row: As `single.one` reads it.
 
         Returns:
-            Forecasts `[1, K]`, or None if there is something wrong with the row.
+            Forecasts `[1, K]`, of two classes the probabilities of both, or None if there is something wrong
+            with the row.
         """
-        out = np.empty((1, self._outputs))
+        out = np.empty(self._shape)
         return out if one(row, self._flat, self._setup, out) == FINE else None
 
     def in_rows_of_today(self) -> None:
@@ -230,16 +233,17 @@ class State:
         more = features - self.features
         if more <= 0:
             return
-        table = np.zeros((more, m.COLUMNS))
+        before, K = {name: getattr(self, name) for name in GROWING}, self.outputs
+        A, wide = features + 1, WIDTH * (features // WIDTH + 1)
+        self.table = np.zeros((features, m.COLUMNS))
         if self.centred:
-            table[:, m.COUNT] = self.s[sc.COUNT]
-        self.table = np.concatenate([self.table, table])
-        after = ((0, more), (0, 0), (0, 0))
-        self.V, self.Q = np.pad(self.V, after), np.pad(self.Q, after)
+            self.table[:, m.COUNT] = self.s[sc.COUNT]
+        self.V, self.Q = (np.zeros((A, K, rates.COUNT)) for _ in range(2))
         if self.second:
-            square = ((0, 0), (0, more), (0, more))
-            self.G, self.P = (from_square(np.pad(to_square(x), square)) for x in (self.G, self.P))
-            self.c, self.W = (np.pad(x, ((0, 0), (0, more))) for x in (self.c, self.W))
+            self.G, self.P = (np.zeros((K, wide // WIDTH, A, WIDTH)) for _ in range(2))
+            self.c, self.W = (np.zeros((K, A)) for _ in range(2))
+        for name, part in before.items():
+            getattr(self, name)[tuple(slice(length) for length in part.shape)] = part
         self.pack()
 
     def add_class(self) -> None:
