@@ -84,7 +84,7 @@ def test_eight_implicit_logistic_steps_are_eight_single_ones(y):
 @pytest.mark.parametrize("curvature", ["full", "diagonal"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_single_dictionaries_are_learnt_as_batches_of_one(kind, curvature):
-    """Names that come late, that are missing, and that a forecast does not know; the short way and the long."""
+    """Names that come late, that are missing, or that a forecast does not know."""
     X = rows(60, 6)
     y = targets(X, kind).tolist()
     given = [

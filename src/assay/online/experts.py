@@ -22,6 +22,7 @@ from assay.online.losses import (
     cost,
     gradient,
     implicit,
+    largest,
     mean_of,
     sigmoids,
 )
@@ -58,9 +59,10 @@ def fill_mean(shares: np.ndarray, T: np.ndarray) -> None:
     for r in range(rates.COUNT):
         total += shares[FOLLOWERS + r]
     for k in range(T.shape[1]):
-        T[0, k] = 0.0
+        mean = 0.0
         for r in range(rates.COUNT):
-            T[0, k] += shares[FOLLOWERS + r] / total * T[FOLLOWERS + r, k]
+            mean += shares[FOLLOWERS + r] / total * T[FOLLOWERS + r, k]
+        T[0, k] = mean
 
 
 @compiled
@@ -97,7 +99,7 @@ def forecast(T: np.ndarray, F: np.ndarray, shares: np.ndarray, loss: int, out: n
 def softmaxes(T: np.ndarray, F: np.ndarray) -> None:
     """Scores T to probabilities F, row by row; the exponentials in one go."""
     for i in range(EXPERTS):
-        top = T[i].max()
+        top = largest(T[i])
         for k in range(T.shape[1]):
             F[i, k] = T[i, k] - top
     exps_(F.reshape(-1))

@@ -17,6 +17,7 @@ from assay.online.losses import (
     curvature,
     implicit,
     implicit_classes,
+    largest,
 )
 
 
@@ -36,12 +37,10 @@ def learn_newton(
     more: np.ndarray,
 ) -> None:
     """One row of the second-order learner; y relative to the origin, weight with growth."""
-    outputs, A = W.shape
-    e, after = np.zeros(outputs), np.zeros(outputs)
+    outputs = len(W)
+    e, after, h = np.empty(outputs), np.empty(outputs), np.empty(outputs)
     for k in range(outputs):
-        for i in range(A):
-            e[k] += W[k, i] * a[i]
-    h = np.zeros(outputs)
+        e[k] = newton.dot(W[k], a)
     if outputs == 1:
         after[0] = implicit(loss, e[0], weight * q[0], y, level, spread)
         h[0] = curvature(loss, after[0], y, level, spread)
@@ -137,7 +136,7 @@ def dense(
                 for k in range(outputs):
                     panels.project(P[k], a, Pa[k])
                     q[k] = newton.dot(a, Pa[k])
-            wild = heavy * q.max() > 1024.0
+            wild = heavy * largest(q) > 1024.0
             relative = y[t] - s[sc.ORIGIN]
             learn_newton(
                 *(c, W, a, Pa, q, loss, relative, level, s[sc.SPREAD], heavy),
