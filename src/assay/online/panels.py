@@ -20,6 +20,11 @@ HELD = 4  # vectors that `add_outer` takes at a time
 SINGULAR = 2.0**-46  # of a pivot: below it a column is a combination of others, up to rounding
 
 
+def panels_of(K: int, A: int) -> tuple[int, int, int, int]:
+    """The shape of the panels of K matrices `[A, A]`."""
+    return K, -(-A // WIDTH), A, WIDTH
+
+
 def from_square(matrices: Any) -> Any:
     """Panels of matrices `[K, A, A]`.
 

@@ -19,7 +19,7 @@ from assay.online.experts import FOLLOWERS
 from assay.online.features import FINE, Compressed
 from assay.online.lanes import LANES
 from assay.online.losses import LOGISTIC
-from assay.online.panels import WIDTH, from_square
+from assay.online.panels import panels_of
 from assay.online.rows import dense
 from assay.online.single import one
 from assay.online.sparse import sparse
@@ -135,16 +135,18 @@ class State:
         F = A if second else 0
         s = np.zeros(sc.SCALARS)
         s[sc.GROWTH] = 1.0
+        weights = np.broadcast_to(0.0, (A, outputs, rates.COUNT))  # of no memory yet; see `pack`
+        square = np.broadcast_to(0.0, panels_of(outputs, F))
         return cls(
             table=np.zeros((features, m.COLUMNS)),
-            V=np.zeros((A, outputs, rates.COUNT)),
-            Q=np.zeros((A, outputs, rates.COUNT)),
+            V=weights,
+            Q=weights,
             B=np.zeros((FOLLOWERS, outputs)),
             shares=first_shares(),
             s=s,
-            G=from_square(np.zeros((outputs, F, F))),
+            G=square,
             c=np.zeros((outputs, F)),
-            P=from_square(np.zeros((outputs, F, F))),
+            P=square,
             W=np.zeros((outputs, F)),
             loss=loss,
             level=level,
@@ -234,13 +236,13 @@ class State:
         if more <= 0:
             return
         before, K = {name: getattr(self, name) for name in GROWING}, self.outputs
-        A, wide = features + 1, WIDTH * (features // WIDTH + 1)
+        A = features + 1
         self.table = np.zeros((features, m.COLUMNS))
         if self.centred:
             self.table[:, m.COUNT] = self.s[sc.COUNT]
         self.V, self.Q = (np.zeros((A, K, rates.COUNT)) for _ in range(2))
         if self.second:
-            self.G, self.P = (np.zeros((K, wide // WIDTH, A, WIDTH)) for _ in range(2))
+            self.G, self.P = (np.zeros(panels_of(K, A)) for _ in range(2))
             self.c, self.W = (np.zeros((K, A)) for _ in range(2))
         for name, part in before.items():
             getattr(self, name)[tuple(slice(length) for length in part.shape)] = part
@@ -287,7 +289,7 @@ class State:
             base = sc.base_of(self.s, self.loss)
             self.V[1:] = (raw * deviation[:, None])[:, :, None]
             self.V[0] = (start + self.s[sc.ORIGIN] - base)[:, None]
-        self.G = self.P = from_square(np.zeros((self.outputs, 0, 0)))
+        self.G = self.P = np.zeros(panels_of(self.outputs, 0))
         self.c = self.W = np.zeros((self.outputs, 0))
         self.shares = first_shares()
         self.pack()
