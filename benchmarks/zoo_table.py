@@ -29,7 +29,7 @@ of pieces, sizes of 1. Only equal integers count. What is not in the table was n
 
 | verdict | meaning |
 |---|---|
-| right | both formulas give the counter's integers at every size that was tried |
+| right | both formulas give the counter's integers at every size that was tried; "at h = 64": in the other sizes, because along h there is no polynomial, or none was found in a minute |
 | refused | there is no formula, and the reason is said |
 | wrong | a formula gives another number than the counter |
 | error | an exception that is no clear message |
@@ -47,7 +47,11 @@ def summary(records: Iterable[Record]) -> str:
     shares = ", ".join(
         f"{counts[v]} {v} ({counts[v] / built:.1%})" for v in VERDICTS[:-1] if counts[v] or v == "wrong"
     )  # fmt: skip
-    return f"{built} models: {shares}; {counts['not built']} not built" if built else "no models"
+    if not built:
+        return "no models"
+    held = sum(bool(r.get("held")) for r in records if r["verdict"] == "right")
+    partly = f", {held} of those right with one size held" if held else ""
+    return f"{built} models: {shares}{partly}; {counts['not built']} not built"
 
 
 def table(records: Iterable[Record]) -> Table:
@@ -77,5 +81,6 @@ def document(records: Iterable[Record]) -> str:
 
 def _told(record: Record) -> str:
     if record["verdict"] == "right":
-        return str(record.get("order", ""))
+        held = ", ".join(f"{name} = {value}" for name, value in record.get("held", {}).items())
+        return str(record.get("order", "")) + (f" at {held}" if held else "")
     return " ".join(str(record.get("reason", "")).split())

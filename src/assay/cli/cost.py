@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from assay.cli import options
-from assay.errors import UsageError
+from assay.errors import UsageError, verbatim
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,16 +102,17 @@ def cost(
     from assay.cost.budget import amount
 
     budgets = {kind: amount(text) for kind, text in (("memory", memory), ("flops", flops)) if text}
-    from assay.cost.cost import cost_of
+    from assay.cost.cost import cost_within
     from assay.reporting.report import of_result
 
     with options.bar() as progress:
-        result = replace(cost_of(build, progress), by=by or "")
-        other = cost_of(options.builder(compare, (), ()), progress) if compare else None
+        result = replace(cost_within(build, progress), by=by or "")
+        other = cost_within(options.builder(compare, (), ()), progress) if compare else None
+    _check_held(result, point, solve)
     code = options.leave(of_result("cost", target, result), path, form)
     if form not in (None, "text"):
         return code
-    full = {**build.sizes, **point}
+    full = {**result.base, **point}
     if point:
         _numbers(result, full)
     if solve:
@@ -119,6 +120,26 @@ def cost(
     if other is not None:
         _compared(result, other, full)
     return code
+
+
+def _check_held(result: Cost, point: Mapping[str, int], solve: str | None) -> None:
+    """Refuse to answer in a size along which there is no formula.
+
+    Raises:
+        UsageError: If --at or --solve names one.
+    """
+    asked = [("--at", f"{name}={value}", name) for name, value in point.items()]
+    asked += [("--solve", solve, solve)] if solve else []
+    for option, given, name in asked:
+        if name in result.held:
+            raise UsageError(
+                option,
+                verbatim(given),
+                f"a size in which there is a formula; {name} is held, because {result.held[name]}",
+                f"Ask with --size {name}=… in place of it: it is held there."
+                if option == "--at"
+                else "",
+            )
 
 
 def _check_time(timed: bool, budget: float | None, others: Mapping[str, str | None]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
-from itertools import combinations, pairwise
+from itertools import combinations, pairwise, product
 from math import gcd, isqrt
 from typing import TypeVar
 
@@ -150,13 +150,15 @@ def _turns(run: Sequence[Mapping[K, int]]) -> set[int]:
 def _roots(column: Sequence[int]) -> tuple[int, ...]:
     """The square roots of a dimension that is a square of something and a few more.
 
-    An image in patches has as many tokens as there are on a side, squared, and some for the class.
+    An image in patches has as many tokens as there are on a side, squared, and some for the class; and all of
+    them once a frame.
 
     Returns:
         The roots, up to a factor; `()` where it is no such dimension.
     """
-    for more in range(_MORE):
-        squares = [value - more for value in column]
+    frames = gcd(*column)
+    for more, each in product(range(_MORE), dict.fromkeys((1, frames))):
+        squares = [value // each - more for value in column]
         if min(squares) > 0:
             factor = _squarefree(gcd(*squares))
             roots = tuple(isqrt(value // factor) for value in squares)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from assay.builder import Builder, as_builder
@@ -57,6 +57,8 @@ class Cost(Result):
         way: How the model was run: "meta", "traced", "fake", "moved" or "real".
         modules: Flops by module; layers of a stack of equal ones are taken together, as `layers.*`.
         where: Where each uncounted operator first ran.
+        blamed: The size along which no law was found, where there is no formula and one size is to blame.
+        held: Sizes at the one value at which the formulas hold, with why: `cost_within`.
         masks: Operators whose masks were taken to select `load` entries, with where they first ran.
         parts: What was counted, for `breakdown`.
         by: What the view is broken down by, as for `breakdown`; "" for classes and modules, in short.
@@ -80,6 +82,8 @@ class Cost(Result):
     modules: Mapping[str, Phases]
     where: Mapping[str, Location | None]
     masks: Mapping[str, Location | None] = field(default_factory=dict)
+    blamed: str = ""
+    held: Mapping[str, str] = field(default_factory=dict)
     parts: Parts | None = field(default=None, repr=False, compare=False)
     by: str = ""
 
@@ -221,9 +225,28 @@ def cost_of(builder: Builder, progress: Progress = silent) -> Cost:
     return _cost(builder, found, probe)
 
 
-def _cost(builder: Builder, found: Fit, probe: Recording) -> Cost:
-    from assay.cost.judge import judge
+def cost_within(builder: Builder, progress: Progress = silent) -> Cost:
+    """`cost_of`, with the sizes along which there is no formula held at the builder's values.
 
+    Args:
+        builder: The builder, at its base sizes.
+        progress: Told as passes are run.
+
+    Returns:
+        Formulas in the other sizes; `held` says which were held, and why. A refusal where that does not help.
+    """
+    first = cost = cost_of(builder, progress)
+    held: dict[str, str] = {}
+    while cost.blamed and len(builder.sizes) > 1:
+        held[cost.blamed] = cost.flops.forward.reason
+        builder = builder.with_(arguments={cost.blamed: builder.sizes[cost.blamed]})
+        cost = cost_of(builder, progress)
+    if cost.status == "refused":
+        return first
+    return _judged(replace(cost, held=held)) if held else cost
+
+
+def _cost(builder: Builder, found: Fit, probe: Recording) -> Cost:
     def phases(quantity: str, **fixed: str) -> Phases:
         def formula(phase: str) -> Formula:
             wanted = {"phase": phase, **fixed}.items()
@@ -238,26 +261,34 @@ def _cost(builder: Builder, found: Fit, probe: Recording) -> Cost:
     kinds = [kind for kind in (*CLASSES, "other") if any(key.kind == kind for key in keys)]
     places = sorted({key.module for key in keys if key.quantity == FLOPS})
     trainable = alone(TRAINABLE)
-    cost = Cost(
-        name=builder.name,
-        base=dict(builder.sizes),
-        flops=phases(FLOPS),
-        masked=phases(CAUSAL),
-        operations=phases(OPERATIONS),
-        bytes=phases(BYTES),
-        saved_bytes=alone(SAVED),
-        peak_bytes=found.peak(),
-        parameters=alone(PARAMETERS),
-        parameter_bytes=alone(WEIGHTS),
-        optimizer_bytes={name: trainable * copies for name, copies in _STATES.items()},
-        uncounted=tuple(sorted(probe.uncounted)),
-        by_class={kind: phases(OPERATIONS, kind=kind) for kind in kinds},
-        checked=found.checked,
-        way=probe.way,
-        modules={place: phases(FLOPS, module=place) for place in places},
-        where=dict(probe.uncounted),
-        masks=dict(probe.assumed),
-        parts=Parts(found, builder.sizes, probe.parts, {s.path: s.depth for s in probe.stacks}),
+    return _judged(
+        Cost(
+            name=builder.name,
+            base=dict(builder.sizes),
+            flops=phases(FLOPS),
+            masked=phases(CAUSAL),
+            operations=phases(OPERATIONS),
+            bytes=phases(BYTES),
+            saved_bytes=alone(SAVED),
+            peak_bytes=found.peak(),
+            parameters=alone(PARAMETERS),
+            parameter_bytes=alone(WEIGHTS),
+            optimizer_bytes={name: trainable * copies for name, copies in _STATES.items()},
+            uncounted=tuple(sorted(probe.uncounted)),
+            by_class={kind: phases(OPERATIONS, kind=kind) for kind in kinds},
+            checked=found.checked,
+            way=probe.way,
+            modules={place: phases(FLOPS, module=place) for place in places},
+            where=dict(probe.uncounted),
+            masks=dict(probe.assumed),
+            blamed=found.blamed,
+            parts=Parts(found, builder.sizes, probe.parts, {s.path: s.depth for s in probe.stacks}),
+        )
     )
+
+
+def _judged(cost: Cost) -> Cost:
+    from assay.cost.judge import judge
+
     object.__setattr__(cost, "findings", judge(cost))
     return cost

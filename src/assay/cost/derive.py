@@ -26,13 +26,15 @@ from assay.cost.peaks import CLOSE, with_peaks
 from assay.cost.piece import Range
 from assay.cost.probe import ModulesChanged, Probe
 from assay.cost.reach import reach
-from assay.cost.samples import STEPS, Fails, Samples, differing, equal, put
+from assay.cost.samples import STEPS, Fails, Samples, TooMany, differing, equal, put
+from assay.errors import AssayError
 from assay.progress import Progress, silent
 
 _BOXES = 8  # more laws than this are no formula that a reader could use
 _LARGE, _MIDDLING = 72, 20  # another size, where one is 1
 _LATER = (1, 2)  # of the least values, so many may be left out
 _STEPS = 4000  # more operators than this make a size large enough
+_OPERATORS = 700_000  # that may run in search of a law: about a minute
 
 
 class _Unexplained(Exception):
@@ -41,7 +43,11 @@ class _Unexplained(Exception):
 
 
 class _Refused(Exception):
-    """No formula, and why."""
+    """No formula, why, and along which size."""
+
+    def __init__(self, reason: str, size: str = "") -> None:
+        super().__init__(reason)
+        self.size = size
 
 
 def derive(probe: Probe, base: Mapping[str, int], progress: Progress = silent) -> Fit:
@@ -59,25 +65,38 @@ def derive(probe: Probe, base: Mapping[str, int], progress: Progress = silent) -
         AssayError: If the model does not run at `base` itself.
     """
     first = probe.open(base)
-    reason = ""
+    reason, blamed = "", ""
+    known: dict[tuple[str, ...], dict[Point, Tally | AssayError]] = {}
 
-    def search(stacks: tuple[str, ...], dropped: tuple[str, ...], first: Tally) -> Fit:
-        return _Search(Samples(probe, base, stacks, dropped, first, progress)).run()
+    def search(stacks: tuple[str, ...], dropped: tuple[str, ...]) -> Fit:
+        samples = Samples(
+            probe, base, stacks, dropped, first, progress, known.setdefault(stacks, {}), _OPERATORS
+        )
+        try:
+            return _Search(samples).run()
+        except TooMany as enough:
+            size = samples.most_varied
+            found = (
+                f"{len(samples.known)} runs along {size} and no law that explains them: its costs turn again "
+                "and again"
+            )
+            raise _Refused(found, size) from enough
 
     for dropped in ((), (BYTES, SAVED)):
         stacks = tuple(stack.path for stack in probe.stacks)
         for kept in dict.fromkeys((stacks, ())):
             try:
                 try:
-                    return search(kept, dropped, first)
+                    return search(kept, dropped)
                 except ModulesChanged:
+                    known.clear()
                     first = probe(base)
-                    return search((), dropped, first)
+                    return search((), dropped)
             except _Refused as refusal:
-                reason = str(refusal)
+                reason, blamed = str(refusal), refusal.size
             except Fails as failure:  # as with fewer layers than something counts on
                 reason = f"the model does not run at some of the sizes looked at: {failure.error}"
-    return Fit(tuple(base), refused={"": reason})
+    return Fit(tuple(base), refused={"": reason}, blamed=blamed)
 
 
 class _Search:
@@ -176,7 +195,10 @@ class _Search:
             span = self._last_that_runs(i, failure.point[i], laws)
             if span is None or i >= laws.sizes:
                 where = samples.say(failure.point)
-                raise _Refused(f"the model does not run at {where}: {failure.error}") from failure
+                blamed = samples.names[i] if i < laws.sizes else ""
+                raise _Refused(
+                    f"the model does not run at {where}: {failure.error}", blamed
+                ) from failure
             return self._boxes(laws.having(i, replace(laws.all[i], span=span)), left - 1)
         except _Unexplained as unexplained:
             point = unexplained.point
@@ -199,7 +221,7 @@ class _Search:
         if (
             left <= 1 or turn is None or i >= laws.sizes
         ):  # a stack has one law, up to its full depth
-            raise self._no_law(point, laws)
+            raise self._no_law(point, laws, i)
         ends = [turn, turn + step] if self._returns(i, turn, laws) else [turn]
         highs = [*(end - step for end in ends), span.high]
         found: list[Box] = []
@@ -216,7 +238,7 @@ class _Search:
                 return i
         raise self._no_law(point, laws)
 
-    def _no_law(self, point: Point, laws: Laws) -> _Refused:
+    def _no_law(self, point: Point, laws: Laws, i: int | None = None) -> _Refused:
         reason = (
             f"no polynomial, with floors or without, explains the counts at "
             f"{self._samples.say(point)}: the model takes another path there, or a loop halves"
@@ -227,7 +249,10 @@ class _Search:
         except Fails:
             where = ""
         reason += f" (first: {where})" if where else ""
-        return _Refused(reason + self._values())
+        names = self._samples.names
+        return _Refused(
+            reason + self._values(), names[i] if i is not None and i < len(names) else ""
+        )
 
     def _values(self) -> str:
         """Where the model looked at values, as the end of a reason."""

@@ -67,6 +67,7 @@ class Fit:
         checked: The held-out sizes, at which every polynomial is exact.
         refused: Quantities without a formula, with the reason; "" stands for all.
         from_one: Quantities that hold at size 1 too, by size.
+        blamed: The size along which no law was found, where there is no formula and one size is to blame.
     """
 
     names: tuple[str, ...]
@@ -74,6 +75,7 @@ class Fit:
     checked: tuple[Sizes, ...] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
     from_one: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    blamed: str = ""
 
     @property
     def keys(self) -> set[Key]:

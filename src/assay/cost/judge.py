@@ -55,18 +55,22 @@ def judge(cost: Cost) -> tuple[Finding, ...]:
 
 def _refused(cost: Cost) -> list[Finding]:
     reason = cost.flops.forward.reason
-    if not reason:
-        return []
+    without = dict(cost.held)
+    if reason:
+        without[", ".join(cost.base)] = reason
     return [
         Finding(
             "cost.no-formula",
-            f"There is no polynomial in {', '.join(cost.base)}. {reason}",
+            f"There is no polynomial in {sizes}. {why}",
             Number("a polynomial in the sizes", "", "formula"),
             Number("none of degree 4 or less in each size", "", "measured"),
             "note",
-            "Fix the size that branches or halves, with -a name=value, and derive the others.",
+            "It is held at its value here; -a name=value holds it at another."
+            if sizes in cost.held
+            else "Fix the size that branches or halves, with -a name=value, and derive the others.",
             theory="C3",
         )
+        for sizes, why in without.items()
     ]
 
 

@@ -21,6 +21,10 @@ class Fails(Exception):
         self.point, self.error = point, error
 
 
+class TooMany(Exception):
+    """Sizes after sizes were run, and no law was found."""
+
+
 class Samples:
     """What a model costs at points: the sizes, and behind them the depths of stacks of equal layers.
 
@@ -31,6 +35,8 @@ class Samples:
         dropped: Quantities to leave out.
         first: The tally at the base.
         progress: Told as probes are run.
+        known: What was counted before, by point, the same stacks cut.
+        room: Operators that may run before it is given up.
     """
 
     def __init__(
@@ -41,12 +47,15 @@ class Samples:
         dropped: tuple[str, ...],
         first: Tally,
         progress: Progress,
+        known: dict[Point, Tally | AssayError],
+        room: int,
     ) -> None:
         self.probe, self.names, self.stacks, self.dropped = probe, tuple(base), stacks, dropped
         depths = {stack.path: stack.depth for stack in probe.stacks}
         self.depths = tuple(depths[path] for path in stacks)
         self.base: Point = (*base.values(), *self.depths)
-        self._known: dict[Point, Tally | AssayError] = {self.base: first}
+        self._known, self._room = known, room
+        self._known[self.base] = first
         self._progress = progress
 
     def sizes(self, point: Point) -> dict[str, int]:
@@ -91,6 +100,13 @@ class Samples:
         """Every point at which the model ran."""
         return [(point, tally) for point, tally in self._known.items() if isinstance(tally, Tally)]
 
+    @property
+    def most_varied(self) -> str:
+        """The size of which most values were tried."""
+        points = list(self._known)
+        values = [len({point[i] for point in points}) for i in range(len(self.names))]
+        return self.names[values.index(max(values))]
+
     def repeats(self, point: Point) -> bool:
         """Whether another run at the same point, with other random numbers, costs the same."""
         sizes, first = self.sizes(point), self.counts(point)
@@ -105,12 +121,17 @@ class Samples:
 
     def _at(self, point: Point) -> Tally | AssayError:
         if point not in self._known:
+            if self._room <= 0:
+                raise TooMany
             probe = self.probe
             self._progress("counting", probe.runs, probe.runs + 8, self.say(point))
             try:
-                self._known[point] = probe(self.sizes(point), self._cuts(point), seed=probe.runs)
+                tally = probe(self.sizes(point), self._cuts(point), seed=probe.runs)
+                self._known[point] = tally
             except AssayError as error:
                 self._known[point] = error
+            else:
+                self._room -= tally.steps
         return self._known[point]
 
 
