@@ -67,8 +67,11 @@ def check(name: str, tell: Tell) -> None:
         reason = cost.flops.forward.reason or cost.flops.backward.reason
         tell({"verdict": "refused", "reason": reason})
         return
-    build = build.with_(arguments={name: build.sizes[name] for name in cost.held})
-    tell({"reason": "verifying", "held": {n: build.arguments[n] for n in cost.held}})
+    build = build.with_(
+        arguments={name: x for name, x in build.sizes.items() if name not in cost.base}
+    )
+    narrowed = [text.split(" (")[0] for text in cost.narrowed.values()]
+    tell({"reason": "verifying", "narrowed": narrowed})
     tell(_verified(build, cost))
 
 

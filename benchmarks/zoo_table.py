@@ -29,12 +29,15 @@ of pieces, sizes of 1. Only equal integers count. What is not in the table was n
 
 | verdict | meaning |
 |---|---|
-| right | both formulas give the counter's integers at every size that was tried; "at h = 64": in the other sizes, because along h there is no polynomial, or none was found in a minute |
+| right | both formulas give the counter's integers at every size that was tried |
 | refused | there is no formula, and the reason is said |
 | wrong | a formula gives another number than the counter |
 | error | an exception that is no clear message |
 | slow | not done within the seconds of computing that `--limit` allows |
 | not built | no model without a download, or no example inputs are known |
+
+"At multiples of 64" and "at h = 64 alone": elsewhere along this size there is no polynomial, or none was
+found in about a minute.
 
 """
 
@@ -49,8 +52,8 @@ def summary(records: Iterable[Record]) -> str:
     )  # fmt: skip
     if not built:
         return "no models"
-    held = sum(bool(r.get("held")) for r in records if r["verdict"] == "right")
-    partly = f", {held} of those right with one size held" if held else ""
+    some = sum(bool(r.get("narrowed")) for r in records if r["verdict"] == "right")
+    partly = f", {some} of the right ones not for every value of a size" if some else ""
     return f"{built} models: {shares}{partly}; {counts['not built']} not built"
 
 
@@ -81,6 +84,5 @@ def document(records: Iterable[Record]) -> str:
 
 def _told(record: Record) -> str:
     if record["verdict"] == "right":
-        held = ", ".join(f"{name} = {value}" for name, value in record.get("held", {}).items())
-        return str(record.get("order", "")) + (f" at {held}" if held else "")
+        return " ".join([str(record.get("order", "")), *record.get("narrowed", [])])
     return " ".join(str(record.get("reason", "")).split())

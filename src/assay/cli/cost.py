@@ -131,14 +131,12 @@ def _check_held(result: Cost, point: Mapping[str, int], solve: str | None) -> No
     asked = [("--at", f"{name}={value}", name) for name, value in point.items()]
     asked += [("--solve", solve, solve)] if solve else []
     for option, given, name in asked:
-        if name in result.held:
+        if name in result.narrowed and name not in result.base:
             raise UsageError(
                 option,
                 verbatim(given),
-                f"a size in which there is a formula; {name} is held, because {result.held[name]}",
-                f"Ask with --size {name}=… in place of it: it is held there."
-                if option == "--at"
-                else "",
+                f"a size in which there is a formula; there is none in {name}, but {result.narrowed[name]}",
+                f"Ask with -a {name}=VALUE in place of it." if option == "--at" else "",
             )
 
 

@@ -58,7 +58,7 @@ class Cost(Result):
         modules: Flops by module; layers of a stack of equal ones are taken together, as `layers.*`.
         where: Where each uncounted operator first ran.
         blamed: The size along which no law was found, where there is no formula and one size is to blame.
-        held: Sizes at the one value at which the formulas hold, with why: `cost_within`.
+        narrowed: Sizes for which the formulas hold at some values alone: at which, and why (`cost_within`).
         masks: Operators whose masks were taken to select `load` entries, with where they first ran.
         parts: What was counted, for `breakdown`.
         by: What the view is broken down by, as for `breakdown`; "" for classes and modules, in short.
@@ -83,7 +83,7 @@ class Cost(Result):
     where: Mapping[str, Location | None]
     masks: Mapping[str, Location | None] = field(default_factory=dict)
     blamed: str = ""
-    held: Mapping[str, str] = field(default_factory=dict)
+    narrowed: Mapping[str, str] = field(default_factory=dict)
     parts: Parts | None = field(default=None, repr=False, compare=False)
     by: str = ""
 
@@ -210,40 +210,55 @@ def derive_cost(build: Any, /, **base_sizes: int) -> Cost:
     return cost_of(builder.with_(sizes=base_sizes) if base_sizes else builder)
 
 
-def cost_of(builder: Builder, progress: Progress = silent) -> Cost:
+def cost_of(
+    builder: Builder, progress: Progress = silent, grids: Mapping[str, int] | None = None
+) -> Cost:
     """`derive_cost` for a builder, with progress.
 
     Args:
         builder: The builder, at its base sizes.
         progress: Told as passes are run.
+        grids: Sizes of which only multiples of a value are asked for, with that value.
 
     Returns:
         The formulas.
     """
     probe = Recording(builder)
-    found = derive(probe, builder.sizes, progress)
+    found = derive(probe, builder.sizes, progress, grids or {})
     return _cost(builder, found, probe)
 
 
 def cost_within(builder: Builder, progress: Progress = silent) -> Cost:
-    """`cost_of`, with the sizes along which there is no formula held at the builder's values.
+    """`cost_of`; a size along which there is no formula is asked about in fewer places.
+
+    First at multiples of the builder's value, where windows and patches fit; then at this value alone.
 
     Args:
         builder: The builder, at its base sizes.
         progress: Told as passes are run.
 
     Returns:
-        Formulas in the other sizes; `held` says which were held, and why. A refusal where that does not help.
+        The formulas; `narrowed` says what was asked, and why. The first refusal where that does not help.
     """
     first = cost = cost_of(builder, progress)
-    held: dict[str, str] = {}
-    while cost.blamed and len(builder.sizes) > 1:
-        held[cost.blamed] = cost.flops.forward.reason
-        builder = builder.with_(arguments={cost.blamed: builder.sizes[cost.blamed]})
-        cost = cost_of(builder, progress)
+    narrowed: dict[str, str] = {}
+    grids: dict[str, int] = {}
+    while cost.blamed:
+        name, reason = cost.blamed, cost.flops.forward.reason
+        value = builder.sizes[name]
+        if name not in grids and value > 1 and cost.way != "real":  # tensors with data become large
+            grids[name] = value
+            narrowed[name] = f"at multiples of {value} ({reason})"
+        elif len(builder.sizes) > 1:
+            grids.pop(name, None)
+            builder = builder.with_(arguments={name: value})
+            narrowed[name] = f"at {name} = {value} alone ({reason})"
+        else:
+            break
+        cost = cost_of(builder, progress, grids)
     if cost.status == "refused":
         return first
-    return _judged(replace(cost, held=held)) if held else cost
+    return _judged(replace(cost, narrowed=narrowed)) if narrowed else cost
 
 
 def _cost(builder: Builder, found: Fit, probe: Recording) -> Cost:

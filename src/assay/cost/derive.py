@@ -30,6 +30,7 @@ from assay.cost.samples import STEPS, Fails, Samples, TooMany, differing, equal,
 from assay.errors import AssayError
 from assay.progress import Progress, silent
 
+_ANYWHERE: Mapping[str, int] = {}
 _BOXES = 8  # more laws than this are no formula that a reader could use
 _LARGE, _MIDDLING = 72, 20  # another size, where one is 1
 _LATER = (1, 2)  # of the least values, so many may be left out
@@ -43,20 +44,32 @@ class _Unexplained(Exception):
 
 
 class _Refused(Exception):
-    """No formula, why, and along which size."""
+    """No formula.
 
-    def __init__(self, reason: str, size: str = "") -> None:
+    Args:
+        reason: Why.
+        size: Along which size, where one is to blame.
+        of_bytes: Whether it may be only bytes that have none.
+    """
+
+    def __init__(self, reason: str, size: str = "", *, of_bytes: bool = True) -> None:
         super().__init__(reason)
-        self.size = size
+        self.size, self.of_bytes = size, of_bytes
 
 
-def derive(probe: Probe, base: Mapping[str, int], progress: Progress = silent) -> Fit:
+def derive(
+    probe: Probe,
+    base: Mapping[str, int],
+    progress: Progress = silent,
+    grids: Mapping[str, int] = _ANYWHERE,
+) -> Fit:
     """Find polynomials in the sizes of `base` for everything that `probe` counts.
 
     Args:
         probe: Counts at given sizes.
         base: The sizes, at values that the model runs at.
         progress: Told as probes are run.
+        grids: Sizes of which only multiples of a value are asked for, with that value.
 
     Returns:
         The polynomials, or a refusal with its reason.
@@ -73,14 +86,14 @@ def derive(probe: Probe, base: Mapping[str, int], progress: Progress = silent) -
             probe, base, stacks, dropped, first, progress, known.setdefault(stacks, {}), _OPERATORS
         )
         try:
-            return _Search(samples).run()
+            return _Search(samples, grids).run()
         except TooMany as enough:
             size = samples.most_varied
             found = (
                 f"{len(samples.known)} runs along {size} and no law that explains them: its costs turn again "
                 "and again"
             )
-            raise _Refused(found, size) from enough
+            raise _Refused(found, size, of_bytes=False) from enough
 
     for dropped in ((), (BYTES, SAVED)):
         stacks = tuple(stack.path for stack in probe.stacks)
@@ -94,14 +107,16 @@ def derive(probe: Probe, base: Mapping[str, int], progress: Progress = silent) -
                     return search((), dropped)
             except _Refused as refusal:
                 reason, blamed = str(refusal), refusal.size
+                if blamed and not refusal.of_bytes:  # other layers would not help either
+                    return Fit(tuple(base), refused={"": reason}, blamed=blamed)
             except Fails as failure:  # as with fewer layers than something counts on
                 reason = f"the model does not run at some of the sizes looked at: {failure.error}"
     return Fit(tuple(base), refused={"": reason}, blamed=blamed)
 
 
 class _Search:
-    def __init__(self, samples: Samples) -> None:
-        self._samples = samples
+    def __init__(self, samples: Samples, grids: Mapping[str, int]) -> None:
+        self._samples, self._grids = samples, grids
         self._checked: list[Sizes] = []
         self._guess = False
 
@@ -131,12 +146,19 @@ class _Search:
         """Where the model runs, along each size."""
         samples, count = self._samples, len(self._samples.names)
         depths = tuple(Law(Range(2, depth)) for depth in samples.depths)
-        low: Point = (2,) * (count + len(depths))
-        if all(samples.runs(put(low, i, x)) for i in range(count) for x in (2, 3, 5)):
-            return Laws((*(Law(Range(2)) for _ in range(count)), *depths), count)
+        asked = [self._grids.get(name) for name in samples.names]
+        free = Laws((*(Law(Range(step or 2, None, step or 1)) for step in asked), *depths), count)
+        if all(
+            samples.runs(put(free.low, i, free.all[i].value(k)))
+            for i in range(count)
+            for k in (0, 1, 3)
+        ):
+            return free
         base = (*samples.base[:count], *(2 for _ in depths))
 
         def along(i: int) -> Range:
+            if asked[i]:
+                return free.all[i].span
             return reach(base[i], lambda x: samples.runs(put(base, i, x)))
 
         laws = Laws((*(Law(along(i)) for i in range(count)), *depths), count)
@@ -222,6 +244,10 @@ class _Search:
             left <= 1 or turn is None or i >= laws.sizes
         ):  # a stack has one law, up to its full depth
             raise self._no_law(point, laws, i)
+        beyond = put(laws.low, i, turn)
+        if not samples.runs(beyond):
+            reason = f"the model runs below and above, but not at {samples.say(beyond)}"
+            raise _Refused(reason, samples.names[i], of_bytes=False)
         ends = [turn, turn + step] if self._returns(i, turn, laws) else [turn]
         highs = [*(end - step for end in ends), span.high]
         found: list[Box] = []
@@ -236,23 +262,25 @@ class _Search:
         for i, (x, least) in enumerate(zip(point, low, strict=True)):
             if x != least and not fine(put(low, i, x)):
                 return i
-        raise self._no_law(point, laws)
+        floored = [i for i, law in enumerate(laws.all[: laws.sizes]) if law.atoms]
+        raise self._no_law(point, laws, floored[0] if len(floored) == 1 else None)
 
     def _no_law(self, point: Point, laws: Laws, i: int | None = None) -> _Refused:
         reason = (
             f"no polynomial, with floors or without, explains the counts at "
             f"{self._samples.say(point)}: the model takes another path there, or a loop halves"
         )
+        where, quantities = "", {BYTES}
         try:
-            law = self._interpolant(laws).at(point)
-            where = culprit(law, self._samples.tally(point))
+            law, tally = self._interpolant(laws).at(point), self._samples.tally(point)
+            where = culprit(law, tally)
+            quantities = differing(law, self._samples.counts(point))
         except Fails:
-            where = ""
+            pass
         reason += f" (first: {where})" if where else ""
         names = self._samples.names
-        return _Refused(
-            reason + self._values(), names[i] if i is not None and i < len(names) else ""
-        )
+        size = names[i] if i is not None and i < len(names) else ""
+        return _Refused(reason + self._values(), size, of_bytes=quantities <= {BYTES, SAVED})
 
     def _values(self) -> str:
         """Where the model looked at values, as the end of a reason."""

@@ -39,6 +39,9 @@ def near(found: Interpolant[Key], laws: Laws) -> Iterator[Point]:
     for i, (top, law) in enumerate(zip(tops, laws.all, strict=True)):
         yield put(low, i, top + law.span.step)
         yield put(low, i, law.nearest(top + 4 * law.span.step))
+        if law.atoms:  # a quartic through three ticks is no parabola two ticks on
+            for ticks in (1, 3):
+                yield put(low, i, law.nearest(top + ticks * law.period * law.span.step))
         for mark in law.marks:
             period = range(mark.period * law.span.step)
             yield from (put(low, i, x) for k in period if (x := top + 1 + k) in mark)

@@ -54,23 +54,29 @@ def judge(cost: Cost) -> tuple[Finding, ...]:
 
 
 def _refused(cost: Cost) -> list[Finding]:
-    reason = cost.flops.forward.reason
-    without = dict(cost.held)
-    if reason:
-        without[", ".join(cost.base)] = reason
+    found = [
+        (
+            name,
+            f"The formulas do not hold for every {name}, but {text}.",
+            "-a name=value holds a size at another value.",
+        )
+        for name, text in cost.narrowed.items()
+    ]
+    if reason := cost.flops.forward.reason:
+        sizes = ", ".join(cost.base)
+        remedy = "Fix the size that branches or halves, with -a name=value, and derive the others."
+        found.append((sizes, f"There is no polynomial in {sizes}. {reason}", remedy))
     return [
         Finding(
             "cost.no-formula",
-            f"There is no polynomial in {sizes}. {why}",
-            Number("a polynomial in the sizes", "", "formula"),
-            Number("none of degree 4 or less in each size", "", "measured"),
+            text,
+            Number(f"a polynomial in {sizes}", "", "formula"),
+            Number("none of degree 4 or less that holds everywhere", "", "measured"),
             "note",
-            "It is held at its value here; -a name=value holds it at another."
-            if sizes in cost.held
-            else "Fix the size that branches or halves, with -a name=value, and derive the others.",
+            remedy,
             theory="C3",
         )
-        for sizes, why in without.items()
+        for sizes, text, remedy in found
     ]
 
 

@@ -180,10 +180,7 @@ def _notes(cost: Cost) -> tuple[str, ...]:
         f"Every formula was checked, to the integer, at {len(cost.checked)} sizes that it was not fitted "
         f"on{f' (one of them: {widest})' if widest else ''}.",
     ]
-    notes += [
-        f"There is no formula in {name}, which is held at its value here: {why}."
-        for name, why in cost.held.items()
-    ]
+    notes += [f"Not for every {name}, but {text}." for name, text in cost.narrowed.items()]
     conditions = dict.fromkeys(p.condition for p in cost.flops.forward.pieces)
     if any(conditions):
         holds = "; or ".join(c for c in conditions if c)

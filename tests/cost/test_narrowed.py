@@ -1,0 +1,98 @@
+"""A size along which there is no formula is asked about in fewer places; and what is only run for real."""
+
+import pytest
+import torch
+from cost_twins import flops
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from assay import derive_cost
+from assay.builder import Builder
+from assay.cost.cost import cost_within
+
+
+class Odd(nn.Module):
+    """As many products of d as there are ones in `key`."""
+
+    def __init__(self, key, d):
+        super().__init__()
+        self.key, self.layer = key, nn.Linear(d, d)
+
+    def forward(self, x):
+        for _ in range(self.key.bit_count() + 1):
+            x = self.layer(x)
+        return x
+
+
+def of_remainder(b: int = 2, h: int = 64, d: int = 4):
+    return Odd(h % 64, d), torch.randn(b, h, d)
+
+
+def of_all_bits(b: int = 2, h: int = 64, d: int = 4):
+    return Odd(h, d), torch.randn(b, h, d)
+
+
+def test_the_refusal_names_the_size():
+    cost = derive_cost(of_all_bits)
+    assert cost.status == "refused"
+    assert cost.blamed == "h"
+    assert not cost.narrowed
+
+
+def test_at_multiples_of_the_base():
+    cost = cost_within(Builder(of_remainder))
+    assert list(cost.narrowed) == ["h"]
+    assert "multiples of 64" in cost.narrowed["h"]
+    assert not cost.flops.forward.holds(b=2, h=65, d=4)
+    for sizes in ({"b": 3, "h": 64 * 7, "d": 9}, {"b": 1, "h": 64 * 100, "d": 2}):
+        assert (cost.flops.forward(**sizes), cost.flops.backward(**sizes)) == flops(
+            of_remainder, **sizes
+        )
+
+
+def test_at_the_base_alone():
+    cost = cost_within(Builder(of_all_bits))
+    assert "at h = 64 alone" in cost.narrowed["h"]
+    assert set(cost.base) == {"b", "d"}
+    sizes = {"b": 7, "d": 11}
+    assert (cost.flops.forward(**sizes), cost.flops.backward(**sizes)) == flops(
+        of_all_bits, h=64, **sizes
+    )
+    assert [f.rule for f in cost.findings] == ["cost.no-formula"]
+
+
+def test_one_size_alone_stays_refused():
+    cost = cost_within(Builder(lambda h=64: of_all_bits(2, h, 4)))
+    assert cost.status == "refused"
+    assert not cost.narrowed
+
+
+class Patches(nn.Module):
+    """Attention among patches, an odd product where their number is a multiple of three; it looks at values."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Conv2d(1, 4, 8, 8)
+
+    def forward(self, x):
+        tokens = self.embed(x).flatten(2)
+        if not tokens.sum().item() < 1e30:
+            raise ValueError("too large")
+        found = tokens.mT @ tokens
+        return found @ found if (x.shape[-1] // 8) % 3 == 0 else found
+
+
+@pytest.mark.parametrize("least", [8, 32])
+def test_what_is_run_for_real_is_never_wrong(least):
+    def build(b: int = 2, h: int = 48):
+        if h < least:
+            raise ValueError("too small")
+        return Patches(), torch.rand(b, 1, h, h)
+
+    cost = derive_cost(build)
+    for h in (40, 48, 64, 72, 100, 160, 201, 240):
+        if cost.flops.forward.holds(b=3, h=h):
+            with FlopCounterMode(display=False) as counter:
+                model, x = build(3, h)
+                model(x)
+            assert cost.flops.forward(b=3, h=h) == counter.get_total_flops()
