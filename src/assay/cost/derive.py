@@ -356,6 +356,8 @@ class _Search:
                 check(point)
         for point in far(found, laws, samples):
             check(point)
+        for point, _ in samples.known:  # whatever was run in search of a law must agree with it too
+            check(point)
         self._checked += [samples.sizes(point) for point in dict.fromkeys(checked)]
         spans = {name: law.span for name, law in zip(samples.names, laws.all, strict=False)}
         return Box(spans, found, found.replayed(samples.peaks), samples.depths)
