@@ -17,7 +17,7 @@ from zoo_small import LEVELS, arguments, attempts
 
 import assay
 from assay.builder import Builder
-from assay.cost.cost import Cost, cost_within
+from assay.cost.cost import Cost, cost_of
 from assay.cost.probe import _tracing
 from assay.errors import AssayError, UsageError, UserCodeError, said
 from assay.state import unfused
@@ -55,7 +55,7 @@ def check(name: str, tell: Tell) -> None:
         return
     start = time.process_time()
     try:
-        cost = cost_within(build)
+        cost = cost_of(build)
     except AssayError as error:
         tell({"verdict": "refused", "reason": _reason(error)})
         return

@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from assay import derive_cost
 from assay.builder import Builder
-from assay.cost.cost import cost_within
+from assay.cost.cost import cost_of
 
 
 class Odd(nn.Module):
@@ -40,7 +40,7 @@ def test_the_refusal_names_the_size():
 
 
 def test_at_multiples_of_the_base():
-    cost = cost_within(Builder(of_remainder))
+    cost = cost_of(Builder(of_remainder))
     assert list(cost.narrowed) == ["h"]
     assert "multiples of 64" in cost.narrowed["h"]
     assert not cost.flops.forward.holds(b=2, h=65, d=4)
@@ -51,7 +51,7 @@ def test_at_multiples_of_the_base():
 
 
 def test_at_the_base_alone():
-    cost = cost_within(Builder(of_all_bits))
+    cost = cost_of(Builder(of_all_bits))
     assert "at h = 64 alone" in cost.narrowed["h"]
     assert set(cost.base) == {"b", "d"}
     sizes = {"b": 7, "d": 11}
@@ -62,7 +62,7 @@ def test_at_the_base_alone():
 
 
 def test_one_size_alone_stays_refused():
-    cost = cost_within(Builder(lambda h=64: of_all_bits(2, h, 4)))
+    cost = cost_of(Builder(lambda h=64: of_all_bits(2, h, 4)))
     assert cost.status == "refused"
     assert not cost.narrowed
 

@@ -102,12 +102,12 @@ def cost(
     from assay.cost.budget import amount
 
     budgets = {kind: amount(text) for kind, text in (("memory", memory), ("flops", flops)) if text}
-    from assay.cost.cost import cost_within
+    from assay.cost.cost import cost_of
     from assay.reporting.report import of_result
 
     with options.bar() as progress:
-        result = replace(cost_within(build, progress), by=by or "")
-        other = cost_within(options.builder(compare, (), ()), progress) if compare else None
+        result = replace(cost_of(build, progress), by=by or "")
+        other = cost_of(options.builder(compare, (), ()), progress) if compare else None
     _check_held(result, point, solve)
     code = options.leave(of_result("cost", target, result), path, form)
     if form not in (None, "text"):

@@ -58,7 +58,7 @@ class Cost(Result):
         modules: Flops by module; layers of a stack of equal ones are taken together, as `layers.*`.
         where: Where each uncounted operator first ran.
         blamed: The size along which no law was found, where there is no formula and one size is to blame.
-        narrowed: Sizes for which the formulas hold at some values alone: at which, and why (`cost_within`).
+        narrowed: Sizes for which the formulas hold at some values alone: at which, and why (`cost_of`).
         masks: Operators whose masks were taken to select `load` entries, with where they first ran.
         parts: What was counted, for `breakdown`.
         by: What the view is broken down by, as for `breakdown`; "" for classes and modules, in short.
@@ -207,10 +207,10 @@ def derive_cost(build: Any, /, **base_sizes: int) -> Cost:
         ('2*b*d**2', 33554432)
     """
     builder = as_builder(build)
-    return cost_of(builder.with_(sizes=base_sizes) if base_sizes else builder)
+    return strict_cost(builder.with_(sizes=base_sizes) if base_sizes else builder)
 
 
-def cost_of(
+def strict_cost(
     builder: Builder, progress: Progress = silent, grids: Mapping[str, int] | None = None
 ) -> Cost:
     """`derive_cost` for a builder, with progress.
@@ -228,8 +228,8 @@ def cost_of(
     return _cost(builder, found, probe)
 
 
-def cost_within(builder: Builder, progress: Progress = silent) -> Cost:
-    """`cost_of`; a size along which there is no formula is asked about in fewer places.
+def cost_of(builder: Builder, progress: Progress = silent) -> Cost:
+    """The formulas for a command and a report: a size without one is asked about in fewer places.
 
     First at multiples of the builder's value, where windows and patches fit; then at this value alone.
 
@@ -240,7 +240,7 @@ def cost_within(builder: Builder, progress: Progress = silent) -> Cost:
     Returns:
         The formulas; `narrowed` says what was asked, and why. The first refusal where that does not help.
     """
-    first = cost = cost_of(builder, progress)
+    first = cost = strict_cost(builder, progress)
     narrowed: dict[str, str] = {}
     grids: dict[str, int] = {}
     while cost.blamed:
@@ -255,7 +255,7 @@ def cost_within(builder: Builder, progress: Progress = silent) -> Cost:
             narrowed[name] = f"at {name} = {value} alone ({reason})"
         else:
             break
-        cost = cost_of(builder, progress, grids)
+        cost = strict_cost(builder, progress, grids)
     if cost.status == "refused":
         return first
     return _judged(replace(cost, narrowed=narrowed)) if narrowed else cost

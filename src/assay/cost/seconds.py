@@ -11,7 +11,7 @@ import torch
 
 from assay.builder import Builder, as_builder
 from assay.cost.blend import Part, blend
-from assay.cost.cost import Cost, cost_of
+from assay.cost.cost import Cost, strict_cost
 from assay.cost.formula import Formula
 from assay.cost.growth import on_grid
 from assay.cost.slope import Slope, fit_slope
@@ -150,7 +150,7 @@ def measure_seconds(
             "a builder with at least one size to vary",
             "Give a function with an integer parameter: `def build(n: int = 16): …`.",
         )
-    cost = cost or cost_of(builder, progress)
+    cost = cost or strict_cost(builder, progress)
     course = _Course(builder, cost, memory, progress, clock, budget)
     laws = []
     varied = [name for name in builder.sizes if _depends(cost, name)]

@@ -180,7 +180,6 @@ def _notes(cost: Cost) -> tuple[str, ...]:
         f"Every formula was checked, to the integer, at {len(cost.checked)} sizes that it was not fitted "
         f"on{f' (one of them: {widest})' if widest else ''}.",
     ]
-    notes += [f"Not for every {name}, but {text}." for name, text in cost.narrowed.items()]
     conditions = dict.fromkeys(p.condition for p in cost.flops.forward.pieces)
     if any(conditions):
         holds = "; or ".join(c for c in conditions if c)

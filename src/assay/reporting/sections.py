@@ -183,10 +183,10 @@ def _highway(job: Job) -> Result:
 
 
 def _cost(job: Job) -> Result:
-    from assay.cost.cost import cost_within
+    from assay.cost.cost import cost_of
 
     with unlogged():
-        return cost_within(job.build, job.progress)
+        return cost_of(job.build, job.progress)
 
 
 def _step(job: Job) -> Result:
