@@ -33,6 +33,17 @@ _EXPERTS = re.compile(r"(num|n)_(\w+_)?experts|moe_num_experts")
 _CHOSEN = re.compile(r"(num|n)_experts_per_to(k|ken)|moe_top_?k|top_k_experts|moe_k|router_top_k")
 _TAPPED = ("backbone_out_indices", "vision_feature_layer", "deepstack_visual_indexes", "deepstack_layer_map",
            "skip_layer_ids")  # fmt: skip
+_GIVEN: Mapping[str, Mapping[str, Any]] = {  # what has no default, and the model needs
+    "autoformer": {"prediction_length": 4},
+    "chameleon": {"vocabulary_map": {"<image>": _VOCABULARY - 1}},
+    "esm": {"vocab_size": 33, "pad_token_id": 1},
+    "hunyuan_v1_dense": {"head_dim": 128},
+    "hunyuan_v1_moe": {"head_dim": 128},
+    "informer": {"prediction_length": 4},
+    "nemotron": {"head_dim": 128, "num_key_value_heads": 48},
+    "patchtsmixer": {"prediction_length": 4},
+    "time_series_transformer": {"prediction_length": 4},
+}
 _STAGES = ["stage2", "stage3", "stage4"]
 _ORDER = ("layer_types", "layers_block_type", "mlp_layer_types", "block_types", "attention_layers")
 
@@ -52,7 +63,7 @@ def small(config: Any, level: int = 0) -> dict[str, Any]:
 
 def _steady(config: Any) -> dict[str, Any]:
     """What makes a model do the same each time: no layers dropped and no features masked at random."""
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = dict(_GIVEN.get(config.model_type, {}))
     for name, value in vars(config).items():
         if name.endswith("layerdrop") and value:
             found[name] = 0.0
@@ -64,8 +75,6 @@ def _steady(config: Any) -> dict[str, Any]:
             found[name] = {"model_type": "resnet", "depths": [1, 1, 1, 1], "out_features": _STAGES}
             if config.model_type != "deformable_detr":
                 found[name]["out_features"] = _STAGES[-1:]
-        if name == "prediction_length" and value is None:  # has no default
-            found[name] = 4
     return found
 
 
