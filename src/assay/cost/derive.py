@@ -35,7 +35,8 @@ _BOXES = 8  # more laws than this are no formula that a reader could use
 _LARGE, _MIDDLING = 72, 20  # another size, where one is 1
 _LATER = (1, 2)  # of the least values, so many may be left out
 _STEPS = 4000  # more operators than this make a size large enough
-_OPERATORS = 700_000  # that may run in search of a law: about a minute
+# that may run in search of a law: about a minute, or so many passes at the base
+_OPERATORS, _PASSES = 700_000, 400
 
 
 class _Unexplained(Exception):
@@ -82,9 +83,8 @@ def derive(
     known: dict[tuple[str, ...], dict[Point, Tally | AssayError]] = {}
 
     def search(stacks: tuple[str, ...], dropped: tuple[str, ...]) -> Fit:
-        samples = Samples(
-            probe, base, stacks, dropped, first, progress, known.setdefault(stacks, {}), _OPERATORS
-        )
+        before, room = known.setdefault(stacks, {}), max(_OPERATORS, _PASSES * first.steps)
+        samples = Samples(probe, base, stacks, dropped, first, progress, before, room)
         try:
             return _Search(samples, grids).run()
         except TooMany as enough:
