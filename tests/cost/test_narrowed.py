@@ -96,3 +96,14 @@ def test_what_is_run_for_real_is_never_wrong(least):
                 model, x = build(3, h)
                 model(x)
             assert cost.flops.forward(b=3, h=h) == counter.get_total_flops()
+
+
+def test_a_search_has_an_end(monkeypatch):
+    from assay.cost import derive
+
+    monkeypatch.setattr(derive, "_OPERATORS", 60)
+    monkeypatch.setattr(derive, "_PASSES", 1)
+    cost = derive_cost(of_remainder)
+    assert cost.status == "refused"
+    assert "runs along b" in cost.flops.forward.reason
+    assert cost.blamed == "b"
