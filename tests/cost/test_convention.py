@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from torch.utils.flop_counter import flop_registry
 
+from assay import derive_cost
 from assay.cost.convention import CLASSES, Rule, weights
 
 PAGE = Path(__file__).parents[2] / "docs" / "cost.md"
@@ -63,8 +65,25 @@ def test_torch_has_these_operators():
         (torch.ops.aten._softmax.default, "reduction", 5),
         (torch.ops.aten.native_layer_norm.default, "normalisation", 8),
         (torch.ops.aten.cat.default, "indexing", 0),
+        (torch.ops.aten.floor_divide_.Tensor, "elementwise", 1),
+        (torch.ops.aten.upsample_bilinear2d.vec, "elementwise", 7),
+        (torch.ops.aten.upsample_bilinear2d_backward.default, "reduction", 8),
+        (torch.ops.aten.masked_scatter_backward.default, "indexing", 0),
+        (torch.ops.aten.as_strided_.default, "other", 0),
     ],
 )
 def test_a_rule_is_that_of_the_table(func, kind, weight):
     rule = Rule(func)
     assert (rule.kind, rule.per_element, rule.known) == (kind, weight, True)
+
+
+def test_what_decoders_use_is_counted():
+    def decoder(b: int = 2, h: int = 4, c: int = 2):
+        conv = nn.utils.parametrizations.weight_norm(nn.Conv2d(c, c, 3, padding=1))
+        grow = nn.Upsample(scale_factor=2, mode="bilinear")
+        return nn.Sequential(conv, grow, nn.ReflectionPad2d(1)), torch.randn(b, c, h, h)
+
+    cost = derive_cost(decoder)
+    assert cost.uncounted == ()
+    grown = cost.breakdown("operator")["upsample_bilinear2d"]
+    assert str(grown.operations.total) == "28*b*c*h**2"  # seven for each number of the output

@@ -25,17 +25,21 @@ CLASSES = (PRODUCT, CONVOLUTION, ELEMENTWISE, REDUCTION, NORMALISATION, INDEXING
 # Pointwise operators and reductions that torch tags as such, and that stand nowhere here, count one.
 _TABLE: Mapping[str, Mapping[int, str]] = {
     ELEMENTWISE: {
-        1: "hardsigmoid_backward glu threshold_backward triu tril fmod remainder _prelu_kernel",
+        1: """hardsigmoid_backward glu threshold_backward triu tril fmod remainder _prelu_kernel
+            floor_divide""",
         2: """native_dropout native_dropout_backward bernoulli dropout leaky_relu_backward
             hardtanh_backward hardswish_backward""",
         3: """sigmoid_backward tanh_backward addcmul addcdiv lerp elu celu selu mse_loss_backward
-            huber_loss_backward smooth_l1_loss_backward""",
+            huber_loss_backward smooth_l1_loss_backward upsample_linear1d linalg_cross""",
         4: """sigmoid silu softplus logaddexp logit log_sigmoid log_sigmoid_forward elu_backward
-            softplus_backward log_sigmoid_backward""",
+            softplus_backward log_sigmoid_backward polar""",
         5: "glu_backward _prelu_kernel_backward",
         6: "binary_cross_entropy_backward binary_cross_entropy_with_logits",
+        7: "upsample_bilinear2d grid_sampler_2d",
         8: "silu_backward mish hardswish gelu",
+        15: "upsample_trilinear3d",
         16: "gelu_backward mish_backward",
+        31: "upsample_bicubic2d",
     },
     REDUCTION: {
         1: """sum mean amax amin max min argmax argmin prod any all cumsum cumprod cummax cummin
@@ -44,13 +48,21 @@ _TABLE: Mapping[str, Mapping[int, str]] = {
             adaptive_max_pool2d max_pool2d_with_indices_backward avg_pool2d_backward
             avg_pool3d_backward _adaptive_avg_pool2d_backward adaptive_max_pool2d_backward
             value_selecting_reduction_backward nll_loss_forward nll_loss_backward
-            nll_loss2d_forward nll_loss2d_backward embedding_dense_backward""",
+            nll_loss2d_forward nll_loss2d_backward embedding_dense_backward histc bincount
+            max_pool3d_with_indices_backward _adaptive_avg_pool3d_backward
+            adaptive_max_pool3d adaptive_max_pool3d_backward""",
         3: """var var_mean std std_mean norm linalg_vector_norm logsumexp mse_loss l1_loss
             huber_loss smooth_l1_loss dist""",
+        4: "upsample_linear1d_backward",
         5: """_softmax _log_softmax _safe_softmax _softmax_backward_data _log_softmax_backward_data
             binary_cross_entropy""",
+        8: "upsample_bilinear2d_backward",
+        16: "upsample_trilinear3d_backward grid_sampler_2d_backward",
+        32: "upsample_bicubic2d_backward",
     },
     NORMALISATION: {
+        3: "_weight_norm_interface",
+        5: "_weight_norm_interface_backward",
         8: """native_layer_norm native_group_norm native_batch_norm cudnn_batch_norm
             _native_batch_norm_legit _native_batch_norm_legit_no_training _fused_rms_norm
             batch_norm_with_update _batch_norm_with_update""",
@@ -71,8 +83,12 @@ _TABLE: Mapping[str, Mapping[int, str]] = {
             split_with_sizes_copy view_copy expand_copy unbind_copy permute_copy
             _local_scalar_dense equal pixel_shuffle pixel_unshuffle channel_shuffle unfold_copy
             bucketize searchsorted _unique2 split_copy index_fill masked_select masked_scatter
-            unsafe_split unsafe_split_with_sizes unsafe_chunk""",
-        1: "index_add scatter_add scatter_reduce",
+            unsafe_split unsafe_split_with_sizes unsafe_chunk masked_scatter_backward multinomial
+            median kthvalue reflection_pad3d replication_pad1d replication_pad3d upsample_nearest1d
+            upsample_nearest1d_backward upsample_nearest3d upsample_nearest3d_backward index_copy put
+            diag_embed diagonal_scatter complex max_unpool2d""",
+        1: """index_add scatter_add scatter_reduce reflection_pad1d_backward reflection_pad2d_backward
+            replication_pad1d_backward replication_pad2d_backward""",
     },
 }
 _KNOWN = {
@@ -85,9 +101,9 @@ _CUSTOM: dict[str, tuple[str, Callable[..., int]]] = {}
 # these read as much of their first tensor as they write, and the rest of it not at all
 _GATHERS = {"embedding", "gather", "index", "index_select", "take"}
 # `_unsafe_view` is a view that does not say so
-_SILENT = {"detach", "is_same_size", "_assert_async", "_assert_scalar", "_unsafe_view"}
+_SILENT = {"detach", "detach_", "is_same_size", "_assert_async", "_assert_scalar", "_unsafe_view"}
 # and these turn their tensor into a view of what it was
-_SILENT |= {"transpose_", "t_", "swapaxes_", "swapdims_", "squeeze_", "unsqueeze_", "detach_"}
+_SILENT |= {"transpose_", "t_", "swapaxes_", "swapdims_", "squeeze_", "unsqueeze_", "as_strided_"}
 
 
 def weights() -> Mapping[str, Mapping[int, tuple[str, ...]]]:
