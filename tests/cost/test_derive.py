@@ -222,3 +222,39 @@ def test_a_model_that_remembers_earlier_calls_is_refused():
 def test_what_cannot_be_measured_is_told_by_our_own_error(output):
     with pytest.raises(AssayError):
         derive_cost(program(lambda s, x: output))
+
+
+class LooksBehind(torch.autograd.Function):
+    """Its backward pass looks at values, or raises."""
+
+    @staticmethod
+    def forward(ctx, x, fails):
+        ctx.fails = fails
+        return x * 1
+
+    @staticmethod
+    def backward(ctx, gradient):
+        if ctx.fails:
+            raise ValueError("no way back")
+        return gradient * (2 if gradient.abs().sum().item() >= 0 else 3), None
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_backward_pass_that_needs_data_is_run_with_data_and_one_that_raises_is_told(fails):
+    class Behind(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x):
+            return LooksBehind.apply(self.layer(x), fails)
+
+    def build(b: int = 2):
+        return Behind(), torch.randn(b, 4)
+
+    if fails:
+        with pytest.raises(UserCodeError, match="no way back"):
+            derive_cost(build)
+    else:
+        cost = derive_cost(build)
+        assert (cost.way, str(cost.flops.backward)) == ("real", "32*b")

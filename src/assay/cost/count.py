@@ -15,6 +15,7 @@ from assay.cost.convention import ELEMENTWISE, PRODUCT, Rule, first_elements, mo
 from assay.cost.known import Known
 from assay.cost.live import Live, tensors_of
 from assay.cost.places import NOWHERE, Modules, Place
+from assay.errors import RAISED, UserCodeError
 from assay.subject import Subject, tensors
 from assay.where import Location, here
 
@@ -341,6 +342,9 @@ def count(
 
     Returns:
         The tally. Without anything to differentiate there is no backward phase in it.
+
+    Raises:
+        UserCodeError: If the forward or the backward pass raises.
     """
     model = subject.model
     parameters = list(dict.fromkeys(model.parameters()))
@@ -366,7 +370,10 @@ def count(
             objective = subject.objective(output)
         if objective.requires_grad:
             watch.phase, modules.backward, known.backward = BACKWARD, True, True
-            objective.backward()
+            try:
+                objective.backward()
+            except RAISED as error:  # a backward of the user's own, or one that needs data
+                raise UserCodeError("backward", subject.name, error) from error
     graph = _from_the_end([objective, *tensors(output)])
     del output, objective
     while graph:
