@@ -255,11 +255,22 @@ class Subject:
                 "a value that depends on a parameter with requires_grad=True",
                 "Look for .detach(), torch.no_grad() or frozen parameters in the model.",
             )
+        self.differentiate(value)
+        return value.detach()
+
+    def differentiate(self, value: Tensor) -> None:
+        """Run the backward pass from `value`; what raises on the way is the user's.
+
+        Args:
+            value: A scalar that requires a gradient.
+
+        Raises:
+            UserCodeError: If the backward pass raises (a custom autograd function, a hook).
+        """
         try:
             value.backward()
         except RAISED as error:
             raise UserCodeError("backward", self.name, error) from error
-        return value.detach()
 
     def require_finite(self) -> None:
         """Refuse a model whose output on the example inputs is not finite.

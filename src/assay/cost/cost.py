@@ -224,7 +224,7 @@ def strict_cost(
         The formulas.
     """
     probe = Recording(builder)
-    found = derive(probe, builder.sizes, progress, grids or {})
+    found = derive(probe, builder.sizes, progress, grids)
     return _cost(builder, found, probe)
 
 

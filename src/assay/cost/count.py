@@ -15,7 +15,6 @@ from assay.cost.convention import ELEMENTWISE, PRODUCT, Rule, first_elements, mo
 from assay.cost.known import Known
 from assay.cost.live import Live, tensors_of
 from assay.cost.places import NOWHERE, Modules, Place
-from assay.errors import RAISED, UserCodeError
 from assay.subject import Subject, tensors
 from assay.where import Location, here
 
@@ -370,10 +369,7 @@ def count(
             objective = subject.objective(output)
         if objective.requires_grad:
             watch.phase, modules.backward, known.backward = BACKWARD, True, True
-            try:
-                objective.backward()
-            except RAISED as error:  # a backward of the user's own, or one that needs data
-                raise UserCodeError("backward", subject.name, error) from error
+            subject.differentiate(objective)
     graph = _from_the_end([objective, *tensors(output)])
     del output, objective
     while graph:

@@ -30,7 +30,6 @@ from assay.cost.samples import STEPS, Fails, Samples, TooMany, differing, equal,
 from assay.errors import AssayError
 from assay.progress import Progress, silent
 
-_ANYWHERE: Mapping[str, int] = {}
 _BOXES = 8  # more laws than this are no formula that a reader could use
 _LARGE, _MIDDLING = 72, 20  # another size, where one is 1
 _LATER = (1, 2)  # of the least values, so many may be left out
@@ -62,7 +61,7 @@ def derive(
     probe: Probe,
     base: Mapping[str, int],
     progress: Progress = silent,
-    grids: Mapping[str, int] = _ANYWHERE,
+    grids: Mapping[str, int] | None = None,
 ) -> Fit:
     """Find polynomials in the sizes of `base` for everything that `probe` counts.
 
@@ -86,7 +85,7 @@ def derive(
         before, room = known.setdefault(stacks, {}), max(_OPERATORS, _PASSES * first.steps)
         samples = Samples(probe, base, stacks, dropped, first, progress, before, room)
         try:
-            return _Search(samples, grids).run()
+            return _Search(samples, grids or {}).run()
         except TooMany as enough:
             size = samples.most_varied
             found = (

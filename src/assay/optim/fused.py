@@ -34,8 +34,7 @@ def _sizes(weight: Tensor, scale: Tensor) -> Tensor:
     return (white * white).sum(1)
 
 
-def _step(
-    weight: Tensor,
+def _added(
     running: Tensor,
     gradient: Tensor,
     bias: Tensor,
@@ -43,31 +42,24 @@ def _step(
     offset: Tensor,
     rate: Tensor,
     keep: Tensor,
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
+    """What the weights lose, and what the bias has to take up; adds the gradient to the running sum."""
     now = gradient + keep * running
     white = (now * inverse - bias[:, None] * offset) * rate[:, None]
-    shift = (white * offset).sum(1)
     running.copy_(now)
-    weight.copy_(weight - white * inverse)
+    return white * inverse, (white * offset).sum(1)
+
+
+def _step(weight: Tensor, *arguments: Tensor) -> Tensor:
+    change, shift = _added(*arguments)
+    weight.copy_(weight - change)
     return shift
 
 
-def _decayed_step(
-    weight: Tensor,
-    running: Tensor,
-    gradient: Tensor,
-    bias: Tensor,
-    inverse: Tensor,
-    offset: Tensor,
-    rate: Tensor,
-    keep: Tensor,
-    shrunk: Tensor,
-) -> Tensor:
-    now = gradient + keep * running
-    white = (now * inverse - bias[:, None] * offset) * rate[:, None]
-    shift = (white * offset).sum(1)
-    running.copy_(now)
-    weight.copy_(weight - (white * inverse + weight * shrunk))
+def _decayed_step(weight: Tensor, *arguments: Tensor) -> Tensor:
+    *others, shrunk = arguments
+    change, shift = _added(*others)
+    weight.copy_(weight - (change + weight * shrunk))
     return shift
 
 

@@ -21,7 +21,6 @@ from assay.optim.rows import gradient_norms, is_fresh, step_rows, weight_norms
 from assay.optim.whiten import HORIZON, Known, Whitening
 
 KEEP = 0.99  # how much of the mean squares of gradients a step keeps
-FASTEST = 0.1  # rates from here on were seen to end in NaN
 
 
 class UnitSGD(UnitOptimizer):

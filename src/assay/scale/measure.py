@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.builder import as_builder
-from assay.errors import CannotMeasure, UserCodeError, verbatim
+from assay.errors import CannotMeasure, verbatim
 from assay.finding import Result
 from assay.progress import Progress, silent
 from assay.scale.nonfinite import FirstNonFinite, Origin
@@ -144,10 +144,7 @@ def _run(subject: Subject, recorder: Recorder, progress: Progress) -> tuple[Obje
         finite = all(bool(torch.isfinite(x).all()) for x in (*found, value))
         if not value.requires_grad:
             return "none", finite
-        try:
-            value.backward()
-        except Exception as error:
-            raise UserCodeError("backward", subject.name, error) from error
+        subject.differentiate(value)
     progress("scale", 2, 2)
     return "loss" if subject.loss is not None else "random signs", finite
 
