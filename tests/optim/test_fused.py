@@ -49,7 +49,7 @@ def test_threads_share_rows_out(rows, monkeypatch):
     expected = white.square().sum(1) + bias.square()
     for threads in (1, 3):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        found = kernels.run(kernels.squares, gradient, bias, inverse, offset)
+        found = kernels.prepared(kernels.squares, gradient, bias, inverse, offset)()
         torch.testing.assert_close(found, expected)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from assay.errors import UsageError, verbatim
 from assay.optim.distributed import Group, local, merge_over_ranks, require_plain
+from assay.optim.fused import in_turns
 from assay.optim.plan import Slot, attach, is_half, plan, whole
 from assay.optim.refuse import NotFinite, check_model
 from assay.optim.watch import Port, Watch
@@ -164,11 +165,9 @@ class UnitOptimizer(Optimizer):
         finally:
             for port in self._ports():
                 port.clear()
-        # not in turns: long passes over memory leave nothing in the caches of what is done between them
         for job in jobs:
             self._remember(job)
-        for job in jobs:
-            self._move(job)
+        in_turns([self._move(job) for job in jobs])
         return loss
 
     def close(self) -> None:
@@ -257,8 +256,7 @@ class UnitOptimizer(Optimizer):
         self._check_inputs([port for slot in active for port in slot.ports])
         fresh: dict[int, Known] = {}
         jobs = [self._job(slot, fresh) for slot in active]
-        for job in jobs:
-            self._measure(job)
+        in_turns([self._measure(job) for job in jobs])
         if not _all_finite([job.check for job in jobs]):
             raise self._bad_gradient(jobs)
         return jobs
@@ -296,12 +294,12 @@ class UnitOptimizer(Optimizer):
             white = self._whitening(slot, known, fresh, shape, dtype)
         return Job(slot, known, white, gradient, of_bias, table)
 
-    def _measure(self, job: Job) -> None:
-        """Fill in `check` and `more`."""
+    def _measure(self, job: Job) -> Generator[None]:
+        """Fill in `check` and `more`; yields before and after a pass over memory (`in_turns`)."""
         raise NotImplementedError
 
-    def _move(self, job: Job) -> None:
-        """Write weights and momentum."""
+    def _move(self, job: Job) -> Generator[None]:
+        """Write weights and momentum; yields likewise."""
         raise NotImplementedError
 
     def _remember(self, job: Job) -> None:

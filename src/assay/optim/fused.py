@@ -7,8 +7,8 @@ in a process whose cache is cold.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -21,7 +21,6 @@ from assay.optim.whiten import Known, Whitening
 
 SMALLEST = 2**14  # entries; below, eager code is as fast
 WIDE = 256  # inputs; likewise
-LEAST, MOST = 1e-33, 1e33  # between which squares in float32 can be trusted
 
 
 def _squares(gradient: Tensor, bias: Tensor, inverse: Tensor, offset: Tensor) -> Tensor:
@@ -64,8 +63,6 @@ def _decayed_step(weight: Tensor, *arguments: Tensor) -> Tensor:
 
 
 LOOPS: dict[Callable[..., Tensor], Callable[..., None]] = {
-    _squares: kernels.squares,
-    _sizes: kernels.sizes,
     _step: kernels.step,
     _decayed_step: kernels.decayed_step,
 }
@@ -77,9 +74,13 @@ def _compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return made
 
 
-def _run(function: Callable[..., Tensor], *arguments: Tensor) -> Tensor:
+def _prepared(function: Callable[..., Tensor], *arguments: Tensor) -> Callable[[], Tensor]:
     if _by_numba(arguments[0]):
-        return kernels.run(LOOPS[function], *arguments)
+        return kernels.prepared(LOOPS[function], *arguments)
+    return partial(_by_torch, function, *arguments)
+
+
+def _by_torch(function: Callable[..., Tensor], *arguments: Tensor) -> Tensor:
     try:
         return _compiled(function)(*arguments)
     except torch._dynamo.exc.TorchDynamoException as error:
@@ -121,11 +122,27 @@ def fits(weight: Tensor, view: Tensor, dtype: torch.dtype) -> bool:
     return plain and weight.dtype == dtype and weight.numel() >= SMALLEST
 
 
-def gradient_norms(white: Whitening, gradient: Tensor | None, bias: Tensor | None) -> Tensor:
-    """As `rows.gradient_norms`; where squares leave the exponents of float32, that is asked instead."""
+def gradient_norms(
+    white: Whitening, gradient: Tensor | None, bias: Tensor | None
+) -> Generator[None, None, Tensor]:
+    """As `rows.gradient_norms`; where squares leave the exponents of float32, in float64.
+
+    Yields:
+        Before and after the pass over memory (`in_turns`).
+
+    Returns:
+        Squares, float64 `[1, o]`.
+    """
     assert gradient is not None
     inverse, offset = _rows(white)
-    found = _run(_squares, _matrix(gradient), _column(bias, gradient), inverse, offset).double()
+    arguments = (_matrix(gradient), _column(bias, gradient), inverse, offset)
+    if _by_numba(gradient):
+        launch = kernels.prepared(kernels.squares, *arguments, dtype=torch.float64)
+        yield
+        found = launch()
+        yield
+        return found[None]
+    found = _by_torch(_squares, *arguments).double()
     outside = _outside(found)
     if len(outside):
         some = None if bias is None else bias[:, outside]
@@ -135,8 +152,11 @@ def gradient_norms(white: Whitening, gradient: Tensor | None, bias: Tensor | Non
 
 
 def weight_norms(white: Whitening, weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """As `rows.weight_norms`, likewise."""
-    found = _run(_sizes, _matrix(weight), white.scale.view(-1)).double().sqrt()
+    """As `rows.weight_norms`, likewise, at once."""
+    arguments = (_matrix(weight), white.scale.view(-1))
+    if _by_numba(weight):
+        return kernels.prepared(kernels.sizes, *arguments, dtype=torch.float64)().sqrt_()[None]
+    found = _by_torch(_sizes, *arguments).double().sqrt()
     outside = _outside(found.square())
     if len(outside):
         found[outside] = rows.norms(weight[:, outside].to(dtype) * white.scale)[0]
@@ -145,10 +165,7 @@ def weight_norms(white: Whitening, weight: Tensor, dtype: torch.dtype) -> Tensor
 
 def _outside(squares: Tensor) -> Tensor:
     """Which sums of squares float32 has no digits for."""
-    least, most = squares.aminmax()
-    if float(least) > LEAST and float(most) < MOST:
-        return least.new_empty(0, dtype=torch.long)
-    return (~((squares > LEAST) & (squares < MOST))).nonzero()[:, 0]
+    return (~((squares > kernels.LEAST) & (squares < kernels.MOST))).nonzero()[:, 0]
 
 
 def follow(
@@ -207,7 +224,7 @@ def step_rows(
     bias_rate: Tensor,
     keep: float,
     decay: float,
-) -> Tensor | None:
+) -> Generator[None, None, Tensor | None]:
     """Add the gradient to the running sum and step, both in place.
 
     Args:
@@ -220,6 +237,9 @@ def step_rows(
         bias_rate: Likewise.
         keep: Momentum.
         decay: By which share weights shrink.
+
+    Yields:
+        Before and after the pass over memory (`in_turns`).
 
     Returns:
         What is to be added to the bias; None where there is none.
@@ -236,15 +256,35 @@ def step_rows(
         rate.reshape(-1),
         weight.new_full((1,), keep),
     )
+    taken: Tensor | float = 0.0
     if not decay:
-        shift = _run(_step, *arguments)
+        launch = _prepared(_step, *arguments)
     else:
         scale = white.scale.view(-1)
         shrunk = decay * scale * inverse  # constant features stay
         # outside of the kernel, whose loops it would double
         taken = matrix @ (shrunk * offset * scale) if bias is not None else 0.0
-        shift = _run(_decayed_step, *arguments, shrunk) + taken
-    return None if bias is None else shift.view_as(bias) - bias_rate * bias
+        launch = _prepared(_decayed_step, *arguments, shrunk)
+    yield
+    shift = launch()
+    yield
+    if bias is None:
+        return None
+    return (shift + taken if decay else shift).view_as(bias) - bias_rate * bias
+
+
+def in_turns(passes: Iterable[Generator[None]]) -> None:
+    """Run generators one section at a time, each in turn.
+
+    A long pass over memory leaves nothing in the caches of what is done between two of them; so the passes
+    of all weights follow each other, and what prepares and finishes them is done for all before and after.
+
+    Args:
+        passes: They yield between two sections.
+    """
+    open_ones = list(passes)
+    while open_ones:
+        open_ones = [one for one in open_ones if next(one, one) is None]
 
 
 def _matrix(view: Tensor) -> Tensor:

@@ -25,8 +25,14 @@ def available() -> bool:
     return find_spec("numba") is not None
 
 
+LEAST, MOST = 1e-33, 1e33  # between which squares in float32 can be trusted
+
+
 def squares(gradient: Any, bias: Any, inverse: Any, offset: Any, found: Any) -> None:
-    """Squared norms of the rows of `[(G − g_b μᵀ) / s, g_b]`; four at once, which read the constants once."""
+    """Squared norms of the rows of `[(G − g_b μᵀ) / s, g_b]`; four at once, which read the constants once.
+
+    Rows whose squares leave the exponents of float32 are summed again in float64.
+    """
     rows, columns = gradient.shape
     even = rows - rows % 4
     for i in range(0, even, 4):
@@ -43,22 +49,32 @@ def squares(gradient: Any, bias: Any, inverse: Any, offset: Any, found: Any) -> 
             s2 += w2 * w2
             s3 += w3 * w3
         found[i], found[i + 1], found[i + 2], found[i + 3] = s0, s1, s2, s3
-    for i in range(even, rows):
-        of_bias, total = bias[i], bias[i] * bias[i]
+    for i in range(rows):
+        if i < even and LEAST < found[i] < MOST:
+            continue
+        of_bias = float(bias[i])
+        total = of_bias * of_bias
         for j in range(columns):
-            white = gradient[i, j] * inverse[j] - of_bias * offset[j]
+            white = float(gradient[i, j]) * inverse[j] - of_bias * offset[j]
             total += white * white
         found[i] = total
 
 
 def sizes(weight: Any, scale: Any, found: Any) -> None:
-    """Squared norms of the rows of `W s`."""
+    """Squared norms of the rows of `W s`, likewise."""
     for i in range(weight.shape[0]):
-        total = found.dtype.type(0)
+        total = scale.dtype.type(0)
         for j in range(weight.shape[1]):
             white = weight[i, j] * scale[j]
             total += white * white
         found[i] = total
+        if LEAST < found[i] < MOST:
+            continue
+        wide = 0.0
+        for j in range(weight.shape[1]):
+            white = float(weight[i, j]) * scale[j]
+            wide += white * white
+        found[i] = wide
 
 
 def step(
@@ -174,29 +190,37 @@ def run_once(loops: Callable[..., None], *arguments: Any) -> None:
     _compiled(loops)(*arguments)
 
 
-def run(loops: Callable[..., None], *tensors: Tensor) -> Tensor:
-    """Run compiled loops over all rows.
+def prepared(
+    loops: Callable[..., None], *tensors: Tensor, dtype: torch.dtype | None = None
+) -> Callable[[], Tensor]:
+    """Compiled loops over all rows, to be run later.
 
     Args:
         loops: One of this module.
         tensors: Its arguments but the last one, on the CPU: `[o, i]` or vectors, of one type.
+        dtype: Of the last argument, where it is another.
 
     Returns:
-        Its last argument, `[o]`.
+        What runs them, once, and returns their last argument, `[o]`.
     """
     made = _compiled(loops)
-    names = loops.__code__.co_varnames[: len(tensors) + 1]
-    found = tensors[0].new_empty(len(tensors[0]))
+    found = tensors[0].new_empty(len(tensors[0]), dtype=dtype)
     arrays = [t.numpy() for t in (*tensors, found)]
     count = min(torch.get_num_threads(), len(found))
-    if count == 1:
-        made(*arrays)
-        return found
     bounds = [len(found) * k // count for k in range(count + 1)]
-    parts = [
-        [a[start:end] if name in BY_ROW else a for name, a in zip(names, arrays, strict=True)]
-        for start, end in itertools.pairwise(bounds)
-    ]
-    for job in [_threads(count).submit(made, *part) for part in parts]:
-        job.result()
-    return found
+    names = loops.__code__.co_varnames[: len(arrays)]
+
+    def part(start: int, end: int) -> list[Any]:
+        pairs = zip(names, arrays, strict=True)
+        return [a[start:end] if name in BY_ROW else a for name, a in pairs]
+
+    def run() -> Tensor:
+        if count == 1:
+            made(*arrays)
+            return found
+        parts = [part(start, end) for start, end in itertools.pairwise(bounds)]
+        for job in [_threads(count).submit(made, *one) for one in parts]:
+            job.result()
+        return found
+
+    return run

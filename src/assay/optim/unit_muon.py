@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import Any, Literal
 
 import torch
@@ -71,7 +71,7 @@ class UnitMuon(UnitSGD):
             process_group=process_group,
         )
 
-    def _measure(self, job: Job) -> None:
+    def _measure(self, job: Job) -> Generator[None]:
         if job.slot.kind == "matrix" and is_sharded(job.slot.weight):
             raise UsageError(
                 f"parameter {job.slot.name}",
@@ -79,7 +79,7 @@ class UnitMuon(UnitSGD):
                 "a whole matrix, because an orthogonal step needs all of its rows",
                 "Train it with UnitSGD, or leave its layer out of fully_shard.",
             )
-        super()._measure(job)
+        yield from super()._measure(job)
 
     _steps_in_one = False
 

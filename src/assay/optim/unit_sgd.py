@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -163,7 +163,7 @@ class UnitSGD(UnitOptimizer):
             state, batch, HORIZON, dtype, groups=shape[0], centred=slot.ports[0].centred
         )
 
-    def _measure(self, job: Job) -> None:
+    def _measure(self, job: Job) -> Generator[None]:
         slot, state = job.slot, self._state_of(job.slot)
         step = int(state.get("step", 0)) + 1
         if slot.kind == "embedding" and self.rule == "unit":
@@ -180,8 +180,11 @@ class UnitSGD(UnitOptimizer):
         if self.rule == "unit" and job.gradient is not None:
             wanted = compiled.wanted(self._fused, weight)
             job.fused = wanted and compiled.fits(weight, slot.view(weight), job.dtype)
-        measure = compiled.gradient_norms if job.fused else gradient_norms
-        squares = measure(job.white, job.gradient, job.bias_gradient)
+        arguments = job.white, job.gradient, job.bias_gradient
+        if job.fused:
+            squares = yield from compiled.gradient_norms(*arguments)
+        else:
+            squares = gradient_norms(*arguments)
         if slot.kind == "whole":
             squares = total(squares, slot.weight)
         job.check = squares.sum()
@@ -235,7 +238,7 @@ class UnitSGD(UnitOptimizer):
 
     # what is written ----------------------------------------------------------------------------------
 
-    def _move(self, job: Job) -> None:
+    def _move(self, job: Job) -> Generator[None]:
         slot = job.slot
         anchor = self._anchor(slot)
         lr, decay = self._option(slot.weight, "lr"), self._option(slot.weight, "weight_decay")
@@ -262,7 +265,7 @@ class UnitSGD(UnitOptimizer):
             assert weight is not None
             assert job.gradient is not None
             buffer = slot.view(self._buffer(slot.weight, job.gradient))
-            shift = compiled.step_rows(
+            shift = yield from compiled.step_rows(
                 job.white,
                 weight,
                 buffer,
