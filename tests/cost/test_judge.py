@@ -84,3 +84,29 @@ def test_without_what_was_counted_the_finding_stands_without_a_line(kind):
     rules = [finding.rule for finding in judge(cost)]
     assert rules == ["cost.bytes-outgrow-operations" if kind is Indexed else "cost.backward-ratio"]
     assert all(finding.where is None for finding in judge(cost))
+
+
+def test_torchs_own_count_of_grouped_convolutions_is_told_beside_what_is_computed():
+    def build(b: int = 2, h: int = 8, c: int = 16):
+        first = nn.Conv2d(3, c, 3, padding=1)
+        return nn.Sequential(first, nn.Conv2d(c, c, 3, groups=c)), torch.zeros(b, 3, h, h)
+
+    cost = derive_cost(build)
+    (finding,) = cost.findings
+    assert (finding.rule, finding.module) == ("cost.grouped-convolutions", "1")
+    per_channel = 2 * 9 * 2 * 16 * 6**2  # forward; backward once for the input and once for the weight
+    dense = 2 * 9 * 2 * 16 * 3 * 8**2
+    assert finding.expected.value == 2 * per_channel + dense
+    assert finding.measured.value == (1 + 16) * per_channel + dense
+    assert cost.products.backward(b=2, h=8, c=16) == finding.expected.value
+    assert cost.flops.backward(b=2, h=8, c=16) == finding.measured.value
+    assert cost.operations.backward.degree("c") == 1
+
+
+def test_convolutions_without_groups_have_no_such_finding():
+    def build(b: int = 2, h: int = 8):
+        return nn.Conv2d(3, 6, 3), torch.zeros(b, 3, h, h)
+
+    cost = derive_cost(build)
+    assert cost.findings == ()
+    assert str(cost.products.backward) == str(cost.flops.backward)

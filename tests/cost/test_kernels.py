@@ -4,6 +4,8 @@ import contextlib
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
@@ -118,3 +120,49 @@ def test_integer_products():
     out = torch._int_mm(a, b)
     rule = Rule(torch.ops.aten._int_mm.default)
     assert rule.flops(a, b, out_val=out) == 2 * 17 * 8 * 16
+
+
+class Apart(nn.Module):
+    """A grouped convolution as one for each group, which torch's table counts right."""
+
+    def __init__(self, whole):
+        super().__init__()
+        self.whole = whole
+
+    def forward(self, x):
+        whole, g = self.whole, self.whole.groups
+        run = nn.functional.conv_transpose2d if whole.transposed else nn.functional.conv2d
+        pieces = zip(x.chunk(g, 1), whole.weight.chunk(g, 0), strict=True)
+        options = {"stride": whole.stride, "padding": whole.padding, "dilation": whole.dilation}
+        return torch.cat([run(part, weight, **options) for part, weight in pieces], 1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from([nn.Conv2d, nn.ConvTranspose2d]),
+    st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 3)),
+    st.tuples(st.integers(1, 3), st.integers(1, 2), st.integers(0, 1), st.integers(1, 2)),
+    st.booleans(),
+)
+def test_products_of_grouped_convolutions_are_those_of_their_groups(kind, widths, options, first):
+    """Of the input no gradient is wanted where the convolution is the first layer."""
+    groups, into, out = widths
+    kernel, stride, padding, dilation = options
+    whole = kind(
+        *(groups * into, groups * out, kernel, stride, padding),
+        **{"dilation": dilation, "groups": groups, "bias": False},
+    )
+    x = torch.randn(2, groups * into, 7, 6, requires_grad=not first)
+    told = count(Subject(whole, (x,)))
+    done = {
+        phase: sum(
+            amount.operations
+            for part, amount in told.parts.items()
+            if part.kind == "convolution" and part.phase == phase
+        )
+        for phase in (FORWARD, BACKWARD)
+    }
+    forward, backward = flops(Apart(whole), x)
+    assert done == {FORWARD: forward, BACKWARD: backward}
+    assert flops(whole, x)[0] == forward
+    assert (flops(whole, x)[1] == backward) == (groups == 1)  # torch's own count

@@ -1,8 +1,8 @@
 """How many operations an operator counts: the convention table, in one place.
 
 `flops` are what torch's FlopCounterMode counts: matrix products and convolutions, a multiplication and an
-addition as two. `operations` are all arithmetic: the flops, and for every other operator a stated number
-per element (see docs/cost.md). Operators that only move or rename data count 0 operations.
+addition as two. `operations` are all arithmetic: the flops (but for `ARITHMETIC`, where these are wrong),
+and for every other operator a stated number per element (see docs/cost.md). Operators that only move or rename data count 0 operations.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import flop_registry
 
-from assay.cost.kernels import KERNELS
+from assay.cost.kernels import ARITHMETIC, KERNELS
 
 PRODUCT, CONVOLUTION, ELEMENTWISE = "matrix product", "convolution", "elementwise"
 REDUCTION, NORMALISATION, INDEXING = "reduction", "normalisation", "indexing"
@@ -145,7 +145,7 @@ class Rule:
         if qualified in _CUSTOM:
             self.kind, self.operations = _CUSTOM[qualified]
         elif packet in flop_registry:
-            self.flops = flop_registry[packet]
+            self.flops, self.operations = flop_registry[packet], ARITHMETIC.get(qualified)
             self.kind = CONVOLUTION if "convolution" in name else PRODUCT
         elif qualified in KERNELS:
             self.kind, self.flops = PRODUCT, KERNELS[qualified]

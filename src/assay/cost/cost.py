@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import reduce
 from typing import Any
 
 from assay.builder import Builder, as_builder
-from assay.cost.convention import CLASSES
+from assay.cost.convention import CLASSES, CONVOLUTION, PRODUCT
 from assay.cost.count import (
     BACKWARD,
     BYTES,
@@ -144,6 +145,15 @@ class Cost(Result):
             "peak bytes": self.peak_bytes,
             "parameters": self.parameters,
         }
+
+    @property
+    def products(self) -> Phases:
+        """The operations of matrix products and convolutions: the flops, but for grouped convolutions.
+
+        FlopCounterMode counts the gradient of a grouped convolution's weight as if it were not grouped.
+        """
+        kinds = [self.by_class[kind] for kind in (PRODUCT, CONVOLUTION) if kind in self.by_class]
+        return reduce(Phases.__add__, kinds) if kinds else self.flops
 
     @property
     def order(self) -> str:

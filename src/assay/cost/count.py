@@ -178,7 +178,7 @@ class _Watch(TorchDispatchMode):
         flops = operations = 0
         if rule.flops is not None:
             flops = operations = rule.flops(*args, **kwargs, out_val=out)
-        elif rule.operations is not None:
+        if rule.operations is not None:
             operations = rule.operations(*args, **kwargs, out=out)
         elif rule.per_element:
             # pointwise operators work for each output, reductions and normalisations for each input

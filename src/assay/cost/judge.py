@@ -1,10 +1,11 @@
-"""What in a cost is worth telling: uncounted operators, bytes that outgrow operations, a dear backward."""
+"""What in a cost is worth telling: uncounted operators, bytes that outgrow operations, a dear backward pass."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from assay.cost.count import BACKWARD, FORWARD
+from assay.cost.convention import CONVOLUTION, PRODUCT
+from assay.cost.count import BACKWARD, FORWARD, Amount, Part
 from assay.cost.growth import at_sizes
 from assay.finding import Finding, Number
 from assay.where import location
@@ -49,7 +50,7 @@ def judge(cost: Cost) -> tuple[Finding, ...]:
     """
     found = [*_refused(cost), *_uncounted(cost)]
     if not cost.flops.forward.reason:
-        found += [*_bytes(cost), *_backward(cost)]
+        found += [*_bytes(cost), *_backward(cost), *_grouped(cost)]
     return tuple(found)
 
 
@@ -115,8 +116,8 @@ def _computed(cost: Cost, phase: str) -> tuple[str, Formula]:
     Returns:
         The unit, and the formula.
     """
-    flops: Formula = getattr(cost.flops, phase)
-    return ("operations", getattr(cost.operations, phase)) if flops.is_zero else ("flops", flops)
+    products: Formula = getattr(cost.products, phase)
+    return ("operations", getattr(cost.operations, phase)) if products.is_zero else ("flops", products)
 
 
 def _outgrown(cost: Cost, phase: str, size: str) -> Finding:
@@ -204,18 +205,19 @@ def dearest_lines(cost: Cost, phase: str, size: str) -> list[Mover]:
 
 def _backward(cost: Cost) -> list[Finding]:
     """A backward pass that is dear by itself: what checkpointing runs again is a choice, and left out."""
-    if not (cost.flops.forward.holds(**cost.base) and cost.flops.backward.holds(**cost.base)):
+    products = cost.products
+    if not (products.forward.holds(**cost.base) and products.backward.holds(**cost.base)):
         return []
-    forward, backward = cost.flops.forward(**cost.base), cost.flops.backward(**cost.base)
+    forward, backward = products.forward(**cost.base), products.backward(**cost.base)
     done = cost.parts.base if cost.parts else {}
-    backward -= sum(amount.flops for part, amount in done.items() if part.again)
+    backward -= sum(_products(part, amount) for part, amount in done.items() if part.again)
     if not forward or backward <= _DEAR * forward:
         return []
     excess: dict[tuple[str, str], int] = {}
     for part, amount in done.items():
         if not part.again:
             which, times = (part.module, part.line), 1 if part.phase == BACKWARD else -2
-            excess[which] = excess.get(which, 0) + times * amount.flops
+            excess[which] = excess.get(which, 0) + times * _products(part, amount)
     module, line = max(excess, key=lambda which: excess[which], default=("", ""))
     return [
         Finding(
@@ -229,6 +231,41 @@ def _backward(cost: Cost) -> list[Finding]:
             "is where the most is added.",
             location(line),
             module,
+            theory="C2",
+        )
+    ]
+
+
+def _products(part: Part, amount: Amount) -> int:
+    return amount.operations if part.kind in (PRODUCT, CONVOLUTION) else 0
+
+
+def _grouped(cost: Cost) -> list[Finding]:
+    """Where torch's own count of the backward pass is not what is computed."""
+    said, done = cost.flops.backward, cost.products.backward
+    if not (said.holds(**cost.base) and done.holds(**cost.base)):
+        return []
+    told, true = said(**cost.base), done(**cost.base)
+    excess = {
+        part: amount.flops - amount.operations
+        for part, amount in (cost.parts.base if cost.parts else {}).items()
+        if part.kind == CONVOLUTION and amount.flops > amount.operations
+    }
+    if told <= true or not excess:
+        return []
+    worst = max(excess, key=lambda part: excess[part])
+    return [
+        Finding(
+            "cost.grouped-convolutions",
+            f"torch's FlopCounterMode, and flops here, have {told / true:.3g} times the products of the "
+            "backward pass: they count the gradient of a grouped convolution's weight as if it were not "
+            "grouped.",
+            Number(true, "operations", "formula", "of products, backward"),
+            Number(told, "flops", "formula", "as FlopCounterMode counts, backward"),
+            "note",
+            "Take operations, which have what is computed; flops are for comparison with other tools.",
+            location(worst.line),
+            worst.module,
             theory="C2",
         )
     ]

@@ -20,6 +20,9 @@ class Phases:
         """Forward plus backward: one training step without the optimizer."""
         return self.forward + self.backward
 
+    def __add__(self, other: Phases) -> Phases:
+        return Phases(self.forward + other.forward, self.backward + other.backward)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data.
 

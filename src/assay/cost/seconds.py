@@ -29,7 +29,7 @@ _PASSES = 4  # of one point: to warm up, and three for a median
 _APART = 0.2  # exponents that differ by less tell nothing apart
 _NOISE = 0.1  # a measured exponent is never trusted more than this
 _MOST = 0.5  # of the seconds: then bytes decide
-_QUANTITIES = {"products": "flops", "bytes": "bytes", "operations": "operations", "calls": "calls"}
+_QUANTITIES = ("bytes", "operations", "calls")
 
 
 @dataclass(frozen=True)
@@ -310,10 +310,11 @@ def _derived(cost: Cost, phase: str, size: str) -> tuple[dict[str, Formula], dic
     """The formulas of one phase, and their orders in a size."""
     whole = cost.parts.split(lambda part: "") if cost.parts else {}
     found: dict[str, Formula] = {
-        name: getattr(getattr(share, quantity), phase)
+        name: getattr(getattr(share, name), phase)
         for share in whole.values()
-        for name, quantity in _QUANTITIES.items()
+        for name in _QUANTITIES
     }
+    found = {"products": getattr(cost.products, phase), **found} if whole else {}
     found = {name: formula for name, formula in found.items() if formula.pieces}
     return found, {name: formula.order_in(size) for name, formula in found.items()}
 

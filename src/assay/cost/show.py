@@ -68,7 +68,7 @@ def _answer(cost: Cost) -> str:
         text += f"; {forward.order_in(*lengths)} in n and m alone"
     text += "."
     if not backward.is_zero and backward.holds(**cost.base) and forward.holds(**cost.base):
-        ratio = backward(**cost.base) / forward(**cost.base)
+        ratio = cost.products.backward(**cost.base) / forward(**cost.base)
         text += f" The backward pass costs {ratio:.2f} times that" + (f" at {at}." if at else ".")
     return text
 

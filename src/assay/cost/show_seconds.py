@@ -85,7 +85,7 @@ def _picture(found: Seconds, size: str) -> Lines:
         )
         x, y = [value for value, _ in points], [seconds for _, seconds in points]
         series.append(Series(law.phase, x, y))
-        formula = getattr(found.cost.flops, law.phase)
+        formula = getattr(found.cost.products, law.phase)
         amounts = [
             formula(**at) if formula.holds(**at) else 0 for at in ({**others, size: v} for v in x)
         ]
