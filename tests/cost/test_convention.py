@@ -10,6 +10,8 @@ from torch.utils.flop_counter import flop_registry
 
 from assay import derive_cost
 from assay.cost.convention import CLASSES, Rule, weights
+from assay.cost.count import FORWARD, count
+from assay.subject import Subject
 
 PAGE = Path(__file__).parents[2] / "docs" / "cost.md"
 _RELEASES = {  # that only some releases of torch have
@@ -87,3 +89,58 @@ def test_what_decoders_use_is_counted():
     assert cost.uncounted == ()
     grown = cost.breakdown("operator")["upsample_bilinear2d"]
     assert str(grown.operations.total) == "28*b*c*h**2"  # seven for each number of the output
+
+
+def operations_of(model, *inputs):
+    """Forward operations by operator, and everything that no table has."""
+    told = count(Subject(model, inputs))
+    done = {p.operator: a.operations for p, a in told.parts.items() if p.phase == FORWARD}
+    return done, told.uncounted
+
+
+class Calls(nn.Module):
+    def __init__(self, call):
+        super().__init__()
+        self.call, self.size = call, nn.Parameter(torch.ones(1))
+
+    def forward(self, *x):
+        return self.call(*x) * self.size
+
+
+PAIRS = 3 * 4 * 6 * 5  # of 4 points with 6 others, of 5 coordinates
+BAGS = nn.EmbeddingBag(10, 3), torch.zeros(4, 6, dtype=torch.long)
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "operator", "expected"),
+    [
+        (nn.Bilinear(5, 6, 7), [(4, 5), (4, 6)], "_trilinear", 3 * 4 * 5 * 6 * 7),
+        (Calls(torch.mv), [(4, 5), (5,)], "mv", 2 * 4 * 5),
+        (Calls(torch.dot), [(5,), (5,)], "dot", 2 * 5),
+        (Calls(torch.addmv), [(4,), (4, 5), (5,)], "addmv", 2 * 4 * 5),
+        (Calls(torch.addr), [(4, 5), (4,), (5,)], "addr", 2 * 4 * 5),
+        (Calls(torch.cdist), [(4, 5), (6, 5)], "_cdist_forward", PAIRS),
+        (Calls(torch.cdist), [(40, 5), (6, 5)], "_euclidean_dist", 10 * PAIRS),
+        (
+            Calls(lambda m: nn.functional.affine_grid(m, [4, 1, 8, 9], True)),
+            [(4, 2, 3)],
+            "affine_grid_generator",
+            4 * 8 * 9 * 2 * 3 * 2,
+        ),
+    ],
+)
+def test_products_and_sums_that_torchs_table_leaves_out(model, inputs, operator, expected):
+    tensors = [torch.randn(*shape, requires_grad=True) for shape in inputs]
+    done, uncounted = operations_of(model, *tensors)
+    assert (done[operator], uncounted) == (expected, {})
+
+
+def test_a_bag_of_embeddings_reads_its_rows_and_no_table():
+    bags, tokens = BAGS
+    told = count(Subject(bags, (tokens,)))
+    (forward,) = [a for p, a in told.parts.items() if p.operator == "_embedding_bag"]
+    assert forward.operations == 4 * 6 * 3
+    rows, where, answers = 4 * 6 * 3 * 4, (4 * 6 + 4) * 8, 4 * 3 * 4
+    assert rows + where + answers <= forward.moved < rows + where + answers + 10 * 3 * 4 * 4
+    assert not told.uncounted
+    assert sum(a.operations for p, a in told.parts.items() if "_bag" in p.operator) == 2 * 4 * 6 * 3

@@ -94,7 +94,9 @@ def test_torchs_own_count_of_grouped_convolutions_is_told_beside_what_is_compute
     cost = derive_cost(build)
     (finding,) = cost.findings
     assert (finding.rule, finding.module) == ("cost.grouped-convolutions", "1")
-    per_channel = 2 * 9 * 2 * 16 * 6**2  # forward; backward once for the input and once for the weight
+    per_channel = (
+        2 * 9 * 2 * 16 * 6**2
+    )  # forward; backward once for the input and once for the weight
     dense = 2 * 9 * 2 * 16 * 3 * 8**2
     assert finding.expected.value == 2 * per_channel + dense
     assert finding.measured.value == (1 + 16) * per_channel + dense

@@ -1,8 +1,9 @@
 """How many operations an operator counts: the convention table, in one place.
 
 `flops` are what torch's FlopCounterMode counts: matrix products and convolutions, a multiplication and an
-addition as two. `operations` are all arithmetic: the flops (but for `ARITHMETIC`, where these are wrong),
-and for every other operator a stated number per element (see docs/cost.md). Operators that only move or rename data count 0 operations.
+addition as two. `operations` are all arithmetic: the flops (but for `arithmetic`, where these are wrong),
+and for every other operator a stated number per element (see docs/cost.md). Operators that only move or
+rename data count 0 operations.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import flop_registry
 
-from assay.cost.kernels import ARITHMETIC, KERNELS
+from assay.cost.arithmetic import PRODUCTS, SUMS
+from assay.cost.kernels import KERNELS
 
 PRODUCT, CONVOLUTION, ELEMENTWISE = "matrix product", "convolution", "elementwise"
 REDUCTION, NORMALISATION, INDEXING = "reduction", "normalisation", "indexing"
@@ -26,9 +28,9 @@ CLASSES = (PRODUCT, CONVOLUTION, ELEMENTWISE, REDUCTION, NORMALISATION, INDEXING
 _TABLE: Mapping[str, Mapping[int, str]] = {
     ELEMENTWISE: {
         1: """hardsigmoid_backward glu threshold_backward triu tril fmod remainder _prelu_kernel
-            floor_divide""",
+            floor_divide hardshrink_backward softshrink_backward rrelu_with_noise_backward""",
         2: """native_dropout native_dropout_backward bernoulli dropout leaky_relu_backward
-            hardtanh_backward hardswish_backward""",
+            hardtanh_backward hardswish_backward rrelu_with_noise addr""",
         3: """sigmoid_backward tanh_backward addcmul addcdiv lerp elu celu selu mse_loss_backward
             huber_loss_backward smooth_l1_loss_backward upsample_linear1d linalg_cross""",
         4: """sigmoid silu softplus logaddexp logit log_sigmoid log_sigmoid_forward elu_backward
@@ -37,7 +39,7 @@ _TABLE: Mapping[str, Mapping[int, str]] = {
         6: "binary_cross_entropy_backward binary_cross_entropy_with_logits",
         7: "upsample_bilinear2d grid_sampler_2d",
         8: "silu_backward mish hardswish gelu",
-        15: "upsample_trilinear3d",
+        15: "upsample_trilinear3d grid_sampler_3d",
         16: "gelu_backward mish_backward",
         31: "upsample_bicubic2d",
     },
@@ -50,7 +52,8 @@ _TABLE: Mapping[str, Mapping[int, str]] = {
             value_selecting_reduction_backward nll_loss_forward nll_loss_backward
             nll_loss2d_forward nll_loss2d_backward embedding_dense_backward histc bincount
             max_pool3d_with_indices_backward _adaptive_avg_pool3d_backward
-            adaptive_max_pool3d adaptive_max_pool3d_backward""",
+            adaptive_max_pool3d adaptive_max_pool3d_backward fractional_max_pool2d
+            fractional_max_pool2d_backward fractional_max_pool3d fractional_max_pool3d_backward""",
         3: """var var_mean std std_mean norm linalg_vector_norm logsumexp mse_loss l1_loss
             huber_loss smooth_l1_loss dist""",
         4: "upsample_linear1d_backward",
@@ -58,7 +61,7 @@ _TABLE: Mapping[str, Mapping[int, str]] = {
             binary_cross_entropy""",
         8: "upsample_bilinear2d_backward",
         16: "upsample_trilinear3d_backward grid_sampler_2d_backward",
-        32: "upsample_bicubic2d_backward",
+        32: "upsample_bicubic2d_backward grid_sampler_3d_backward",
     },
     NORMALISATION: {
         3: "_weight_norm_interface",
@@ -100,8 +103,10 @@ _KNOWN = {
 _CUSTOM: dict[str, tuple[str, Callable[..., int]]] = {}
 # these read as much of their first tensor as they write, and the rest of it not at all
 _GATHERS = {"embedding", "gather", "index", "index_select", "take"}
+_BAGS = {"_embedding_bag", "_embedding_bag_forward_only"}  # so do these, which write sums of it
 # `_unsafe_view` is a view that does not say so
 _SILENT = {"detach", "detach_", "is_same_size", "_assert_async", "_assert_scalar", "_unsafe_view"}
+_SILENT |= {"_linalg_check_errors"}
 # and these turn their tensor into a view of what it was
 _SILENT |= {"transpose_", "t_", "swapaxes_", "swapdims_", "squeeze_", "unsqueeze_", "as_strided_"}
 
@@ -145,10 +150,14 @@ class Rule:
         if qualified in _CUSTOM:
             self.kind, self.operations = _CUSTOM[qualified]
         elif packet in flop_registry:
-            self.flops, self.operations = flop_registry[packet], ARITHMETIC.get(qualified)
+            self.flops, self.operations = flop_registry[packet], PRODUCTS.get(name)
             self.kind = CONVOLUTION if "convolution" in name else PRODUCT
         elif qualified in KERNELS:
             self.kind, self.flops = PRODUCT, KERNELS[qualified]
+        elif qualified.startswith("aten::") and name in PRODUCTS:
+            self.kind, self.operations = PRODUCT, PRODUCTS[name]
+        elif qualified.startswith("aten::") and name in SUMS:
+            self.kind, self.operations = REDUCTION, SUMS[name]
         elif func.is_view or name in _SILENT or qualified.startswith("prim::"):
             self.per_element, self.moves = 0, False
         else:
@@ -166,6 +175,9 @@ class Rule:
             return 0
         if self.name in _GATHERS:
             return moved_bytes(args[1:]) + 2 * moved_bytes(out)
+        if self.name in _BAGS:
+            row = int(args[0].shape[1]) * int(args[0].element_size())
+            return moved_bytes(args[1:]) + int(args[1].numel()) * row + moved_bytes(out)
         return moved_bytes(args) + moved_bytes(out)
 
     @property

@@ -148,17 +148,18 @@ class Cost(Result):
 
     @property
     def products(self) -> Phases:
-        """The operations of matrix products and convolutions: the flops, but for grouped convolutions.
+        """The operations of matrix products and convolutions: the flops, but where torch's count is wrong.
 
-        FlopCounterMode counts the gradient of a grouped convolution's weight as if it were not grouped.
+        FlopCounterMode counts the gradient of a grouped convolution's weight as if it were not grouped, and a
+        matrix times a vector as nothing.
         """
         kinds = [self.by_class[kind] for kind in (PRODUCT, CONVOLUTION) if kind in self.by_class]
         return reduce(Phases.__add__, kinds) if kinds else self.flops
 
     @property
     def order(self) -> str:
-        """The order of the training step's flops, or of all operations where there are no flops."""
-        total = self.flops.total
+        """The order of the training step's products, or of all operations where there are none."""
+        total = self.products.total
         return self.operations.total.order if total.is_zero else total.order
 
     @property

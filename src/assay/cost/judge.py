@@ -1,4 +1,4 @@
-"""What in a cost is worth telling: uncounted operators, bytes that outgrow operations, a dear backward pass."""
+"""What in a cost is worth telling: what no table has, bytes that outgrow operations, a dear backward pass."""
 
 from __future__ import annotations
 
@@ -117,7 +117,9 @@ def _computed(cost: Cost, phase: str) -> tuple[str, Formula]:
         The unit, and the formula.
     """
     products: Formula = getattr(cost.products, phase)
-    return ("operations", getattr(cost.operations, phase)) if products.is_zero else ("flops", products)
+    return (
+        ("operations", getattr(cost.operations, phase)) if products.is_zero else ("flops", products)
+    )
 
 
 def _outgrown(cost: Cost, phase: str, size: str) -> Finding:

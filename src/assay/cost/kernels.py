@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
-from torch.utils.flop_counter import conv_flop_count, sdpa_backward_flop_count, sdpa_flop_count
+from torch.utils.flop_counter import sdpa_backward_flop_count, sdpa_flop_count
 
 Flops = Callable[..., int]
 
@@ -98,17 +98,3 @@ KERNELS: Mapping[str, Flops] = {
     "mkldnn::_linear_pointwise": _product,
     "aten::_addmm_activation": lambda bias, one, other, **_: 2 * one.numel() * other.shape[-1],
 }
-
-
-def _convolution_backward(
-    gradient: Tensor, x: Tensor, weight: Tensor, *options: Any, **_: Any
-) -> int:
-    """As much as forward for the gradient of the input, and again for that of the weight."""
-    *_, transposed, _padding, _groups, wanted = options
-    once = conv_flop_count(x.shape, weight.shape, gradient.shape, transposed)
-    return int(once) * sum(wanted[:2])
-
-
-# what is computed, where torch's table says something else: it counts the gradient of a grouped
-# convolution's weight as if the convolution were not grouped
-ARITHMETIC: Mapping[str, Flops] = {"aten::convolution_backward": _convolution_backward}

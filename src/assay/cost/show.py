@@ -55,7 +55,7 @@ def show(cost: Cost) -> View:
 
 
 def _answer(cost: Cost) -> str:
-    forward, backward = cost.flops.forward, cost.flops.backward
+    forward, backward = cost.products.forward, cost.products.backward
     if forward.is_zero:
         return f"There are no matrix products; all operations together are {cost.order}."
     at = ", ".join(f"{name}={value}" for name, value in cost.base.items())
@@ -68,7 +68,7 @@ def _answer(cost: Cost) -> str:
         text += f"; {forward.order_in(*lengths)} in n and m alone"
     text += "."
     if not backward.is_zero and backward.holds(**cost.base) and forward.holds(**cost.base):
-        ratio = cost.products.backward(**cost.base) / forward(**cost.base)
+        ratio = backward(**cost.base) / forward(**cost.base)
         text += f" The backward pass costs {ratio:.2f} times that" + (f" at {at}." if at else ".")
     return text
 

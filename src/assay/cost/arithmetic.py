@@ -1,0 +1,90 @@
+"""What operators compute, where neither torch's table of flops nor a number for each element says it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import conv_flop_count
+
+Count = Callable[..., int]
+
+
+def _convolution_backward(
+    gradient: Tensor, x: Tensor, weight: Tensor, *options: Any, **_: Any
+) -> int:
+    """As much as forward for each gradient; torch counts a grouped weight's as if it were not grouped."""
+    transposed, wanted = bool(options[4]), options[7]
+    once = conv_flop_count(list(x.shape), list(weight.shape), list(gradient.shape), transposed)
+    return once * int(sum(wanted[:2]))
+
+
+def _matrix_vector(matrix: Tensor, *_: Any, **__: Any) -> int:
+    return 2 * matrix.numel()
+
+
+def _added_matrix_vector(added: Tensor, matrix: Tensor, *_: Any, **__: Any) -> int:
+    return 2 * matrix.numel()
+
+
+def _trilinear(*arguments: Any, **_: Any) -> int:
+    """`nn.Bilinear` and its gradients: two products and a sum for each triple of entries."""
+    expanded = []
+    for tensor, axes in zip(arguments[:3], arguments[3:6], strict=True):
+        shape = list(tensor.shape)
+        for axis in sorted(axes):
+            shape.insert(axis, 1)
+        expanded.append(shape)
+    return 3 * int(torch.Size(torch.broadcast_shapes(*expanded)).numel())
+
+
+def _distances(one: Tensor, other: Tensor, *_: Any, out: Tensor, **__: Any) -> int:
+    """A difference, its power and a sum for each coordinate of each pair."""
+    return 3 * out.numel() * int(one.shape[-1])
+
+
+def _distances_backward(
+    gradient: Tensor, one: Tensor, other: Tensor, *_: Any, out: Tensor, **__: Any
+) -> int:
+    return _distances(one, other, out=gradient)
+
+
+def _bags(weight: Tensor, indices: Tensor, *_: Any, **__: Any) -> int:
+    """A sum for each entry of each row that is read."""
+    return indices.numel() * int(weight.shape[1])
+
+
+def _bags_backward(gradient: Tensor, indices: Tensor, *_: Any, **__: Any) -> int:
+    return indices.numel() * int(gradient.shape[-1])
+
+
+def _grid(matrices: Tensor, size: Sequence[int], *_: Any, out: Tensor, **__: Any) -> int:
+    """A matrix product with the homogeneous coordinates of every point."""
+    return 2 * out.numel() * int(matrices.shape[-1])
+
+
+def _grid_backward(gradient: Tensor, size: Sequence[int], *_: Any, **__: Any) -> int:
+    return 2 * gradient.numel() * (int(gradient.shape[-1]) + 1)
+
+
+PRODUCTS: Mapping[str, Count] = {
+    "convolution_backward": _convolution_backward,
+    "mv": _matrix_vector,
+    "addmv": _added_matrix_vector,
+    "dot": _matrix_vector,
+    "vdot": _matrix_vector,
+    "_trilinear": _trilinear,
+    "affine_grid_generator": _grid,
+    "affine_grid_generator_backward": _grid_backward,
+}
+SUMS: Mapping[str, Count] = {
+    "_cdist_forward": _distances,
+    "_cdist_backward": _distances_backward,
+    "_euclidean_dist": _distances,
+    "_embedding_bag": _bags,
+    "_embedding_bag_forward_only": _bags,
+    "_embedding_bag_backward": _bags_backward,
+    "_embedding_bag_dense_backward": _bags_backward,
+}
