@@ -1,4 +1,5 @@
 import json
+import math
 import sys
 
 import pytest
@@ -118,3 +119,24 @@ def test_values_written_in_a_file_stay_where_others_change(tmp_path):
     config = assay.load(f"hf:{tmp_path}", arguments={"embedding_size": 8})().model.config
     assert config.out_features == ["stage1", "stage2"]
     assert (config.num_channels, config.embedding_size) == (2, 8)
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        ("vit", {"num_hidden_layers": 1, "hidden_size": 48, "intermediate_size": 32}),
+        ("mobilenet_v2", {"image_size": 64}),
+        ("whisper", {"encoder_layers": 1, "decoder_layers": 1, "d_model": 96}),
+        ("wav2vec2", {"num_hidden_layers": 1, "hidden_size": 48, "intermediate_size": 32}),
+    ],
+)
+def test_what_has_classes_or_tokens_starts_at_the_loss_of_a_guess(kind, arguments):
+    """A sum of scores has no lowest value, and steps along it say nothing of training."""
+    torch.manual_seed(0)
+    subject = assay.load(f"hf:{kind}", arguments=arguments)()
+    output = subject.forward()
+    classes = output.logits.shape[-1]
+    objective = float(subject.objective(output).detach())
+    assert 0 <= objective < 2 * math.log(classes)
+    constant = type(output)(logits=torch.zeros_like(output.logits))
+    assert float(subject.objective(constant)) == pytest.approx(math.log(classes), rel=1e-5)

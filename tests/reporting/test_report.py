@@ -410,3 +410,24 @@ def test_where_nothing_is_trained_there_is_no_question_about_steps(rooms, model,
     # an optimizer that is named has a card whatever the model is
     named = report((model, torch.ones(2, 3)), optimizer=lambda m: torch.optim.Adam(m.parameters()))
     assert section(named, "units").status == "measured"
+
+
+def test_where_the_warm_up_runs_away_the_first_steps_are_compared():
+    def build():
+        model, x = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 1)), torch.ones(3, 4)
+        return model, x, lambda y: -y.pow(4).sum() * 1e4
+
+    made = section(report(build, sections=["step"]), "step")
+    assert made.status == "measured"
+    assert made.result.warmup == 0
+    assert "not finite after" in made.result.remarks[-1]
+    assert "lr=0.01" in made.result.remarks[-1]
+
+
+def test_a_gradient_that_is_not_finite_at_the_start_is_no_matter_of_the_warm_up():
+    def build():
+        return nn.Linear(4, 1), torch.ones(3, 4), lambda y: (y * 0).sqrt().sum()
+
+    made = section(report(build, sections=["step"]), "step")
+    assert made.status != "measured"
+    assert "at the given weights" in made.reason

@@ -21,6 +21,7 @@ from assay.extra.examples.inputs import example_inputs
 from assay.subject import Subject
 
 # Heads in the order in which a model type is asked for one: the task it is trained on comes first.
+_CLASSIFIERS = ("Classification", "ForCTC")  # in the names of models
 _HEADS = (
     "AutoModelForSeq2SeqLM",
     "AutoModelForSpeechSeq2Seq",
@@ -228,7 +229,7 @@ def _subject(config: Any, *, b: int, n: int, m: int, h: int = 0) -> Subject:
     if hasattr(text, "use_cache"):
         text.use_cache = False  # a cache is for generation; it would count as output
     kwargs = example_inputs(model, config, Sizes(b, n, m, h))
-    return Subject(model, (), kwargs, loss=_next_token if _is_language(model, kwargs) else None)
+    return Subject(model, (), kwargs, loss=_cross_entropy if _has_classes(model, kwargs) else None)
 
 
 def model_class(config: Any) -> Any:
@@ -282,14 +283,16 @@ def _fits(config: Any, head: str) -> bool:
     return "Seq2Seq" not in head or bool(getattr(config, "is_encoder_decoder", False))
 
 
-def _is_language(model: Any, kwargs: Mapping[str, Any]) -> bool:
-    return "input_ids" in kwargs and hasattr(model, "get_output_embeddings") and bool(
-        model.get_output_embeddings() is not None
-    )  # fmt: skip
+def _has_classes(model: Any, kwargs: Mapping[str, Any]) -> bool:
+    """Whether the last dimension of its logits are tokens or classes."""
+    if any(task in type(model).__name__ for task in _CLASSIFIERS):
+        return True
+    written = any(name in kwargs for name in ("input_ids", "decoder_input_ids"))
+    return written and getattr(model, "get_output_embeddings", lambda: None)() is not None
 
 
-def _next_token(output: Any) -> torch.Tensor:
-    """Cross entropy against uniformly drawn tokens: the loss at the start of training, `ln vocab`."""
+def _cross_entropy(output: Any) -> torch.Tensor:
+    """Against uniformly drawn tokens or classes: the loss at the start of training, `ln classes`."""
     logits = output.logits
     labels = torch.arange(logits.shape[-2], device=logits.device) * 31 % logits.shape[-1]
     return torch.nn.functional.cross_entropy(

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from assay.builder import Builder
-from assay.errors import RAISED, AssayError, UsageError, UserCodeError, said
+from assay.errors import RAISED, AssayError, CannotMeasure, UsageError, UserCodeError, said
 from assay.finding import Result, Severity, plain
 from assay.progress import Progress, silent
 from assay.reporting.memory import require_memory
@@ -199,9 +199,16 @@ def _step(job: Job) -> Result:
     if name:
         same = next((known for known in makers if known.lower() == name.lower()), name)
         makers[same] = make
-    return compare_steps(
-        makers, job.subject, norm="parameter", seed=job.seed, progress=job.progress
-    )
+    given: dict[str, Any] = {"norm": "parameter", "seed": job.seed, "progress": job.progress}
+    try:
+        return compare_steps(makers, job.subject, **given)
+    except CannotMeasure as error:
+        if error.argument != "backward":
+            raise
+        # the first steps can still be compared, where it is the warm-up that leads nowhere
+        first = compare_steps(makers, job.subject, warmup=0, **given)
+        remark = f"The first steps are compared: from them SGD with lr=0.01 came to {error.value}."
+        return replace(first, remarks=(*first.remarks, remark))
 
 
 def _units(job: Job) -> Result:
