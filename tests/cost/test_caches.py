@@ -1,6 +1,8 @@
 """A cached function costs the same in every pass, and its own cache never sees a tensor without data."""
 
 import functools
+import gc
+import weakref
 
 import pytest
 import torch
@@ -111,3 +113,31 @@ def test_within_a_pass_it_is_computed_once_and_an_exception_brings_all_back():
         fails()
     assert table is function
     assert table.cache_info().currsize == 0
+
+
+def test_points_at_which_a_model_fails_keep_nothing_of_it():
+    """Their errors are kept, and the frames of an error hold a model and its activations."""
+    failed: list[weakref.ref] = []
+    most = [0]
+
+    class Short(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(3))
+
+        def forward(self, x):
+            if x.shape[0] > 6:
+                failed.append(weakref.ref(self))
+                raise ValueError("longer than 6")
+            return x * self.weight
+
+    def build(n: int = 4):
+        gc.collect()
+        most[0] = max(most[0], sum(ref() is not None for ref in failed))
+        return Short(), torch.zeros(n, 3)
+
+    cost = derive_cost(build)
+    assert cost.operations.forward.holds(n=6)
+    assert not cost.operations.forward.holds(n=7)
+    assert len(failed) > 3
+    assert most[0] <= 1  # the last one

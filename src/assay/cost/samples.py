@@ -129,10 +129,19 @@ class Samples:
                 tally = probe(self.sizes(point), self._cuts(point), seed=probe.runs)
                 self._known[point] = tally
             except AssayError as error:
-                self._known[point] = error
+                self._known[point] = _without_frames(error)
             else:
                 self._room -= tally.steps
         return self._known[point]
+
+
+def _without_frames(error: AssayError) -> AssayError:
+    """The error without its frames, which hold the whole model and its activations."""
+    raised: BaseException | None = error
+    while raised is not None:
+        raised.__traceback__ = None
+        raised = raised.__cause__ or raised.__context__
+    return error
 
 
 def differing(explained: Mapping[Key, object], counted: Mapping[Key, int]) -> set[str]:
