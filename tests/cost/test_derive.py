@@ -258,3 +258,26 @@ def test_a_backward_pass_that_needs_data_is_run_with_data_and_one_that_raises_is
     else:
         cost = derive_cost(build)
         assert (cost.way, str(cost.flops.backward)) == ("real", "32*b")
+
+
+def test_sizes_that_are_too_large_together_are_looked_at_one_by_one():
+    """Bytes of a tensor are counted in 64 bits, and code that compares with a large number leads there."""
+
+    class Far(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            if x.shape[1] > 40_000:
+                raise ValueError("too long")
+            return x * self.scale
+
+    def build(b: int = 2, n: int = 3):
+        return Far(), torch.zeros(b, n, 2**20, 2**20)
+
+    cost = derive_cost(build)
+    assert cost.status == "exact"
+    assert cost.operations.forward(b=5, n=7) == 2 * 5 * 7 * 2**40
+    assert cost.operations.forward.holds(n=40_000)
+    assert not cost.operations.forward.holds(n=40_001)

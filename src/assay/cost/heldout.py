@@ -94,7 +94,9 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
         point = laws.inside((*(x for _ in range(count)), *low[count:]))
         if affordable(point) and samples.runs(point):
             yield point
-    yield from (point for point in _pointed_at(found, laws, samples) if affordable(point))
+    for point in _pointed_at(found, laws, samples):
+        if affordable(point):
+            yield from _apart(point, laws, samples)
     yield samples.base  # with all layers
     point = laws.inside((*(_FAR[0] for _ in range(count)), *samples.base[count:]))
     if affordable(point) and samples.runs(point):
@@ -103,6 +105,17 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
     if affordable(at, 4):
         yield at
         yield from _beside(at, laws, samples)
+
+
+def _apart(point: Point, laws: Laws, samples: Samples) -> list[Point]:
+    """A point; where the model runs with each size so large, but not with all at once, one size at a time.
+
+    Tensors have a largest number of bytes: that is no law of the model.
+    """
+    alone = [put(laws.low, i, point[i]) for i in range(laws.sizes)]
+    if samples.runs(point) or not all(samples.runs(one) for one in alone):
+        return [point]
+    return alone
 
 
 def _beside(point: Point, laws: Laws, samples: Samples) -> Iterator[Point]:
