@@ -108,10 +108,8 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
 
 
 def _apart(point: Point, laws: Laws, samples: Samples) -> list[Point]:
-    """A point; where the model runs with each size so large, but not with all at once, one size at a time.
-
-    Tensors have a largest number of bytes: that is no law of the model.
-    """
+    """A point, or one size at a time where the model runs with each so large, but not with all at once."""
+    # tensors have a largest number of bytes, which is no law of the model
     alone = [put(laws.low, i, point[i]) for i in range(laws.sizes)]
     if samples.runs(point) or not all(samples.runs(one) for one in alone):
         return [point]
