@@ -22,6 +22,7 @@ K = TypeVar("K", bound=Hashable)
 _LONGEST = 512  # the longest period looked for: the stem of a speech model strides by 320
 _TRIED = (0, 1, 2, 5, 19, 39, 70, 101, 143, 200, 267, 331, 611, 1117)
 _ROUNDS = 100
+_LEAST = 3  # values that must be affordable
 _ODD = 4  # of these, so many may have another number of tensors
 _COMPARED = 64  # floors compared with each other at a time
 _MORE = 17  # tokens beside the patches, of two images with eight each
@@ -35,7 +36,7 @@ def floors_in_shapes(
     step: int,
     *,
     every: bool = True,
-    highest: int | None = None,
+    affordable: Callable[[int], bool] = lambda x: True,
 ) -> tuple[Atom, ...] | None:
     """The floors that every dimension is affine in, from shapes at a few values of the size.
 
@@ -46,7 +47,7 @@ def floors_in_shapes(
         low: The least value.
         step: The distance of values.
         every: Whether each must be affine in some floor; otherwise those that are not tell nothing.
-        highest: The largest value that can be afforded.
+        affordable: Whether a run at a value can be afforded.
 
     Returns:
         The floors, shortest period first; `()` where every dimension is affine in the size; None where
@@ -55,12 +56,14 @@ def floors_in_shapes(
     known: dict[int, tuple[int, ...]] = {}
     odd: set[int] = set()  # where nothing is padded, there may be fewer tensors
     for x in (low + step * k for k in _TRIED):
-        if highest is not None and x > highest:
+        if not affordable(x):
             break
         known[x] = shapes(x)
         lengths = Counter(len(dimensions) for dimensions in known.values())
         if len(lengths) > 2:  # a loop, which shows at the first values: they cost least
             return None
+    if len(known) < _LEAST:
+        return None
     usual = lengths.most_common(1)[0][0]
     # what few values have is a residue; but what the largest has is the law, from further up
     if lengths[usual] < len(known) - _ODD or len(known[max(known)]) != usual:
@@ -89,6 +92,9 @@ def floors_in_shapes(
         telling = _telling(doubtful, xs, step, odd)
         if telling is None:
             break
+        if not affordable(telling):
+            odd.add(telling)
+            continue
         dimensions = shapes(telling)
         if len(dimensions) == usual:
             known[telling] = dimensions

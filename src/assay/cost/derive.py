@@ -278,6 +278,8 @@ class _Search:
             pass
         reason += f" (first: {where})" if where else ""
         names = self._samples.names
+        # where no size alone is to blame, the one that most was tried along is as good as any
+        i = names.index(self._samples.most_varied) if i is None and names else i
         size = names[i] if i is not None and i < len(names) else ""
         return _Refused(reason + self._values(), size, of_bytes=quantities <= {BYTES, SAVED})
 
@@ -339,7 +341,7 @@ class _Search:
         checked: list[Point] = []
 
         def check(point: Point) -> None:
-            if not laws.hold(point) or point in found.points:
+            if not laws.hold(point) or point in found.points or not samples.bearable(point):
                 return
             if not equal(found.at(point), samples.counts(point)):
                 raise _Unexplained(point)

@@ -45,7 +45,11 @@ def with_floors(i: int, laws: Laws, samples: Samples, *, guess: bool) -> Law | N
         for skipped in _SKIPPED:
             start = law.value(skipped)
             atoms = floors_in_shapes(
-                name, lambda x: samples.tally(put(low, i, x)).shapes, start, step
+                name,
+                lambda x: samples.tally(put(low, i, x)).shapes,
+                start,
+                step,
+                affordable=lambda x: samples.bearable(put(low, i, x)),
             )
             if atoms is not None:
                 break
@@ -57,7 +61,7 @@ def with_floors(i: int, laws: Laws, samples: Samples, *, guess: bool) -> Law | N
                 start,
                 step,
                 every=False,
-                highest=_affordable(i, law, laws, samples),
+                affordable=_affordable(i, law, laws, samples).__ge__,
             )
         if atoms:
             better = replace(law, atoms=atoms, span=replace(law.span, low=start))

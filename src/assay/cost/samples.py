@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from assay.cost.count import FORWARD, PEAK, Key, Tally
+from assay.cost.foretold import foretold
 from assay.cost.interpolate import Point
 from assay.cost.probe import Probe
-from assay.errors import AssayError
+from assay.errors import AssayError, CannotMeasure, verbatim
 from assay.progress import Progress
 
 STEPS = "steps"  # operators run: grows with loops, so it tells what a larger probe will take
@@ -57,6 +58,7 @@ class Samples:
         self._known, self._room = known, room
         self._known[self.base] = first
         self._progress = progress
+        self._bytes = _bytes_for_data() if probe.way == "real" else None
 
     def sizes(self, point: Point) -> dict[str, int]:
         """The sizes of a point, by name."""
@@ -107,6 +109,13 @@ class Samples:
         values = [len({point[i] for point in points}) for i in range(len(self.names))]
         return self.names[values.index(max(values))]
 
+    def bearable(self, point: Point) -> bool:
+        """Whether memory lasts for a run there: without data it does."""
+        return self._bytes is None or self._foretold(point) <= self._bytes
+
+    def _foretold(self, point: Point) -> int:
+        return foretold(point, {known: tally.peak for known, tally in self.known})
+
     def repeats(self, point: Point) -> bool:
         """Whether another run at the same point, with other random numbers, costs the same."""
         sizes, first = self.sizes(point), self.counts(point)
@@ -116,6 +125,14 @@ class Samples:
                 return False
         return True
 
+    def _too_large(self, point: Point) -> AssayError:
+        return CannotMeasure(
+            "sizes",
+            verbatim(f"{self.say(point)}, about {self._foretold(point) / 1e9:.2g} GB with data"),
+            f"at most {(self._bytes or 0) / 1e9:.2g} GB, half of the memory that is free",
+            "Ask on a larger machine, or hold a size at a value with -a name=value.",
+        )
+
     def _cuts(self, point: Point) -> dict[str, int]:
         return dict(zip(self.stacks, point[len(self.names) :], strict=True))
 
@@ -123,6 +140,9 @@ class Samples:
         if point not in self._known:
             if self._room <= 0:
                 raise TooMany
+            if not self.bearable(point):
+                self._known[point] = self._too_large(point)
+                return self._known[point]
             probe = self.probe
             self._progress("counting", probe.runs, probe.runs + 8, self.say(point))
             try:
@@ -142,6 +162,13 @@ def _without_frames(error: AssayError) -> AssayError:
         raised.__traceback__ = None
         raised = raised.__cause__ or raised.__context__
     return error
+
+
+def _bytes_for_data() -> float | None:
+    from assay.reporting.memory import available_memory
+
+    free = available_memory()
+    return None if free is None else free / 2
 
 
 def differing(explained: Mapping[Key, object], counted: Mapping[Key, int]) -> set[str]:
