@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from assay import derive_cost
+from assay.builder import as_builder
+from assay.cost.cost import cost_of
 from assay.cost.reach import reach
 from assay.errors import CannotMeasure
 
@@ -86,3 +88,30 @@ def test_an_image_that_must_be_large_has_a_least_size():
     assert forward(h=24) > 0
     with pytest.raises(CannotMeasure):
         forward(h=23)
+
+
+class Stages(nn.Module):
+    """Runs where stages fit each other: just below multiples of 32, and at a few sizes by chance."""
+
+    def __init__(self, odd):
+        super().__init__()
+        self.weight, self.odd = nn.Parameter(torch.ones(3)), odd
+
+    def forward(self, x):
+        n = x.shape[0]
+        if n % 32 not in (29, 30, 31, 0) and n not in self.odd:
+            raise ValueError("the sizes of the stages do not match")
+        return x * self.weight
+
+
+@pytest.mark.parametrize("odd", [(), (2, 3, 4), (2, 3, 5)])
+def test_the_sizes_in_use_are_not_lost_for_a_few_small_ones_that_run_by_chance(odd):
+    def build(b: int = 2, n: int = 64):
+        return Stages(odd), torch.zeros(n, b, 3)
+
+    cost = derive_cost(build)
+    if cost.status == "refused":
+        assert cost.blamed == "n"
+        cost = cost_of(as_builder(build))
+    assert cost.operations.forward(b=5, n=64) == 2 * 5 * 64 * 3
+    assert cost.operations.forward(b=5, n=96 + 32) == 2 * 5 * 128 * 3

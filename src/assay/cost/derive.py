@@ -132,6 +132,8 @@ class _Search:
         except _Refused:
             self._guess = True
             boxes = self._boxes(laws)
+        if not any(self._has_base(box) for box in boxes):
+            raise _Refused(f"the model runs at {samples.say(samples.base)}, but hardly at others")
         one = self._from_one(boxes)
         boxes += self._ones(laws, boxes, one)
         refused = dict.fromkeys(samples.dropped, "its counts are no polynomial in the sizes")
@@ -140,6 +142,11 @@ class _Search:
             refused[PEAK] = "no maximum of polynomials is within 1 % of what was alive"
         boxes = [peak or box for peak, box in zip(peaked, boxes, strict=True)]
         return Fit(samples.names, tuple(boxes), tuple(self._checked), refused, one)
+
+    def _has_base(self, box: Box) -> bool:
+        """Whether a formula holds where the sizes are in use; a size of 1 is looked at later."""
+        pairs = zip(self._samples.base, box.spans.values(), strict=False)
+        return all(x in span or x == 1 for x, span in pairs)
 
     def _ranges(self) -> Laws:
         """Where the model runs, along each size."""
@@ -214,7 +221,12 @@ class _Search:
         except Fails as failure:
             i = self._blame(failure.point, laws, samples.runs)
             span = self._last_that_runs(i, failure.point[i], laws)
-            if span is None or i >= laws.sizes:
+            lost = (
+                span is not None
+                and samples.base[i] in laws.all[i].span
+                and samples.base[i] not in span
+            )
+            if span is None or i >= laws.sizes or lost:
                 where = samples.say(failure.point)
                 blamed = samples.names[i] if i < laws.sizes else ""
                 raise _Refused(

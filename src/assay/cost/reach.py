@@ -20,10 +20,12 @@ def reach(value: int, runs: Callable[[int], bool]) -> Range:
         From the least value above 1; a range of one value where no even spacing is found.
     """
     # what the base is a multiple of comes last: a width of 64 with 4 heads moves in fours
-    for step in sorted({*_STEPS, value, *(g for g in range(2, value) if value % g == 0)}):
-        below = [value - step * k for k in (1, 2, 3) if value - step * k > 1]
+    steps = sorted({*_STEPS, value, *(g for g in range(2, value) if value % g == 0)})
+    for step in steps:
         if all(runs(value + step * k) for k in (1, 2, 3)):
             return Range(_least(value, step, runs), None, step)
+    for step in steps:  # the base is the largest value, or nearly so
+        below = [value - step * k for k in (1, 2, 3) if value - step * k > 1]
         if len(below) == 3 and all(runs(x) for x in below):
             return Range(_least(value, step, runs), value, step)
     return Range(value, value)
