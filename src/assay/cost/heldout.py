@@ -19,6 +19,10 @@ _RESIDUES, _SOME = (
 )  # of floors with a period up to this every residue is tried far away, or some
 _AFFORDABLE = 15_000  # steps that a far probe may take
 _REAL = 128  # largest size of a probe that is run for real
+_SLOW, _SLOWER = (
+    1.0,
+    4,
+)  # seconds of a run, and times those of a small one: a larger one would take minutes
 
 
 def near(found: Interpolant[Key], laws: Laws) -> Iterator[Point]:
@@ -68,12 +72,11 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
         Points of the box.
     """
     low, count = laws.low, laws.sizes
+    largest = _REAL if samples.probe.way == "real" else None
 
     def affordable(point: Point, factor: int = 1) -> bool:
         steps = found.at(point).get(Key(STEPS, FORWARD), 0)
-        return steps <= factor * _AFFORDABLE and (
-            samples.probe.way != "real" or max(point) <= _REAL
-        )
+        return steps <= factor * _AFFORDABLE and (largest is None or max(point) <= largest)
 
     ladder = [law.value(17 + 6 * i) if i < count else 3 for i, law in enumerate(laws.all)]
     yield laws.inside(tuple(ladder))
@@ -94,6 +97,9 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
         point = laws.inside((*(x for _ in range(count)), *low[count:]))
         if affordable(point) and samples.runs(point):
             yield point
+            # as where a builder fills a table of positions in Python
+            if samples.seconds(point) > max(_SLOW, _SLOWER * samples.seconds(low)):
+                largest = max(point)
     for point in _pointed_at(found, laws, samples):
         if affordable(point):
             yield from _apart(point, laws, samples)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from time import process_time
 
 from assay.cost.count import FORWARD, PEAK, Key, Tally
 from assay.cost.foretold import foretold
@@ -58,6 +59,7 @@ class Samples:
         self._known, self._room = known, room
         self._known[self.base] = first
         self._progress = progress
+        self._seconds: dict[Point, float] = {}
         self._bytes = _bytes_for_data() if probe.way == "real" else None
 
     def sizes(self, point: Point) -> dict[str, int]:
@@ -109,6 +111,10 @@ class Samples:
         values = [len({point[i] for point in points}) for i in range(len(self.names))]
         return self.names[values.index(max(values))]
 
+    def seconds(self, point: Point) -> float:
+        """How long a run took; 0 where it was another search's."""
+        return self._seconds.get(point, 0.0)
+
     def bearable(self, point: Point) -> bool:
         """Whether memory lasts for a run there: without data it does."""
         return self._bytes is None or self._foretold(point) <= self._bytes
@@ -143,7 +149,7 @@ class Samples:
             if not self.bearable(point):
                 self._known[point] = self._too_large(point)
                 return self._known[point]
-            probe = self.probe
+            probe, began = self.probe, process_time()
             self._progress("counting", probe.runs, probe.runs + 8, self.say(point))
             try:
                 tally = probe(self.sizes(point), self._cuts(point), seed=probe.runs)
@@ -152,6 +158,7 @@ class Samples:
                 self._known[point] = _without_frames(error)
             else:
                 self._room -= tally.steps
+                self._seconds[point] = process_time() - began
         return self._known[point]
 
 
