@@ -103,6 +103,8 @@ def test_torchs_own_count_of_grouped_convolutions_is_told_beside_what_is_compute
     assert cost.products.backward(b=2, h=8, c=16) == finding.expected.value
     assert cost.flops.backward(b=2, h=8, c=16) == finding.measured.value
     assert cost.operations.backward.degree("c") == 1
+    assert cost.formulas()["products, backward"] == cost.products.backward
+    assert "products, forward" not in cost.formulas()
 
 
 def test_convolutions_without_groups_have_no_such_finding():

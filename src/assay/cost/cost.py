@@ -127,7 +127,7 @@ class Cost(Result):
         """The headline formulas by name.
 
         Returns:
-            Flops, operations and bytes of both phases, memory, parameters.
+            Flops, operations and bytes of both phases, memory, parameters; products that differ from flops.
         """
         both = {"flops": self.flops, "operations": self.operations, "bytes": self.bytes}
         found = {
@@ -135,6 +135,10 @@ class Cost(Result):
             for name, phases in both.items()
             for phase in ("forward", "backward")
         }
+        for phase in ("forward", "backward"):
+            done, told = getattr(self.products, phase), getattr(self.flops, phase)
+            if done.pieces and told.pieces and not (done - told).is_zero:
+                found[f"products, {phase}"] = done
         if not self.masked.forward.is_zero and self.masked.forward.pieces:
             for phase in ("forward", "backward"):
                 full, masked = getattr(self.flops, phase), getattr(self.masked, phase)
