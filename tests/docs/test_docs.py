@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "assay"
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
 LEVELS = (
-    {"where", "place", "errors", "progress", "_version"},
+    {"where", "memory", "place", "errors", "progress", "_version"},
     {"target", "builder", "subject", "state", "finding", "view"},
     {"scale", "highway", "cost", "update", "certificate", "data", "init", "online", "optim"},
     {"reporting"},

@@ -6,6 +6,7 @@ import torch
 from stand_ins import Answer, Rooms, fact, mlp
 from torch import nn
 
+from assay import memory as machine
 from assay.builder import Builder
 from assay.errors import CannotMeasure, UsageError, UserCodeError
 from assay.reporting import memory
@@ -253,11 +254,11 @@ def test_a_model_too_large_is_refused_before_it_is_built(rooms, monkeypatch):
 
 
 def test_memory_is_known_or_not_asked(monkeypatch):
-    assert memory.available_memory() > 2**20
+    assert machine.available_memory() > 2**20
     monkeypatch.setattr("builtins.open", lambda *a, **k: (_ for _ in ()).throw(OSError()))
-    assert memory.available_memory() > 2**20
-    monkeypatch.delattr(memory.os, "sysconf")
-    assert memory.available_memory() is None
+    assert machine.available_memory() > 2**20
+    monkeypatch.delattr(machine.os, "sysconf")
+    assert machine.available_memory() is None
     memory.require_memory(Builder(nn.Linear(2, 2)))
 
 

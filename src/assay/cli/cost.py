@@ -165,7 +165,8 @@ def _check_time(timed: bool, budget: float | None, others: Mapping[str, str | No
 
 def _timed(target: str, build: Builder, budget: float) -> Report:
     from assay.cost.seconds import measure_seconds
-    from assay.reporting.memory import available_memory, require_memory
+    from assay.memory import available_memory
+    from assay.reporting.memory import require_memory
     from assay.reporting.report import of_result
 
     require_memory(build)

@@ -10,6 +10,7 @@ from assay.cost.foretold import foretold
 from assay.cost.interpolate import Point
 from assay.cost.probe import Probe
 from assay.errors import AssayError, CannotMeasure, verbatim
+from assay.memory import available_memory
 from assay.progress import Progress
 
 STEPS = "steps"  # operators run: grows with loops, so it tells what a larger probe will take
@@ -172,8 +173,6 @@ def _without_frames(error: AssayError) -> AssayError:
 
 
 def _bytes_for_data() -> float | None:
-    from assay.reporting.memory import available_memory
-
     free = available_memory()
     return None if free is None else free / 2
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 
 import torch
@@ -10,28 +9,10 @@ from torch.nn.parameter import is_lazy
 
 from assay.builder import Builder
 from assay.errors import RAISED, CannotMeasure, verbatim
+from assay.memory import available_memory
 from assay.state import preserved_random_state
 
 COPIES = 4  # weights, gradients, an optimizer's two states: what the step section holds at once
-
-
-def available_memory() -> int | None:
-    """Bytes that can be allocated without swapping, as far as the system tells.
-
-    Returns:
-        A number of bytes, or None where the system does not say.
-    """
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            for row in lines:
-                if row.startswith("MemAvailable:"):
-                    return int(row.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass  # not Linux
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return None
 
 
 def require_memory(build: Builder) -> None:
