@@ -70,21 +70,21 @@ def _grid_backward(gradient: Tensor, size: Sequence[int], *_: Any, **__: Any) ->
 
 
 PRODUCTS: Mapping[str, Count] = {
-    "convolution_backward": _convolution_backward,
-    "mv": _matrix_vector,
-    "addmv": _added_matrix_vector,
-    "dot": _matrix_vector,
-    "vdot": _matrix_vector,
-    "_trilinear": _trilinear,
-    "affine_grid_generator": _grid,
-    "affine_grid_generator_backward": _grid_backward,
+    "aten::convolution_backward": _convolution_backward,
+    "aten::mv": _matrix_vector,
+    "aten::addmv": _added_matrix_vector,
+    "aten::dot": _matrix_vector,
+    "aten::vdot": _matrix_vector,
+    "aten::_trilinear": _trilinear,
+    "aten::affine_grid_generator": _grid,
+    "aten::affine_grid_generator_backward": _grid_backward,
 }
 SUMS: Mapping[str, Count] = {
-    "_cdist_forward": _distances,
-    "_cdist_backward": _distances_backward,
-    "_euclidean_dist": _distances,
-    "_embedding_bag": _bags,
-    "_embedding_bag_forward_only": _bags,
-    "_embedding_bag_backward": _bags_backward,
-    "_embedding_bag_dense_backward": _bags_backward,
+    "aten::_cdist_forward": _distances,
+    "aten::_cdist_backward": _distances_backward,
+    "aten::_euclidean_dist": _distances,
+    "aten::_embedding_bag": _bags,
+    "aten::_embedding_bag_forward_only": _bags,
+    "aten::_embedding_bag_backward": _bags_backward,
+    "aten::_embedding_bag_dense_backward": _bags_backward,
 }

@@ -150,14 +150,14 @@ class Rule:
         if qualified in _CUSTOM:
             self.kind, self.operations = _CUSTOM[qualified]
         elif packet in flop_registry:
-            self.flops, self.operations = flop_registry[packet], PRODUCTS.get(name)
+            self.flops, self.operations = flop_registry[packet], PRODUCTS.get(qualified)
             self.kind = CONVOLUTION if "convolution" in name else PRODUCT
         elif qualified in KERNELS:
             self.kind, self.flops = PRODUCT, KERNELS[qualified]
-        elif qualified.startswith("aten::") and name in PRODUCTS:
-            self.kind, self.operations = PRODUCT, PRODUCTS[name]
-        elif qualified.startswith("aten::") and name in SUMS:
-            self.kind, self.operations = REDUCTION, SUMS[name]
+        elif qualified in PRODUCTS:
+            self.kind, self.operations = PRODUCT, PRODUCTS[qualified]
+        elif qualified in SUMS:
+            self.kind, self.operations = REDUCTION, SUMS[qualified]
         elif func.is_view or name in _SILENT or qualified.startswith("prim::"):
             self.per_element, self.moves = 0, False
         else:

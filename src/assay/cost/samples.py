@@ -118,7 +118,9 @@ class Samples:
 
     def bearable(self, point: Point) -> bool:
         """Whether memory lasts for a run there: without data it does."""
-        return self._bytes is None or self._foretold(point) <= self._bytes
+        if self._bytes is None or isinstance(self._known.get(point), Tally):
+            return True
+        return self._foretold(point) <= self._bytes
 
     def _foretold(self, point: Point) -> int:
         return foretold(point, {known: tally.peak for known, tally in self.known})

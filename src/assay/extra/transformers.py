@@ -20,8 +20,8 @@ from assay.extra.examples.images import of_side
 from assay.extra.examples.inputs import example_inputs
 from assay.subject import Subject
 
-# Heads in the order in which a model type is asked for one: the task it is trained on comes first.
 _CLASSIFIERS = ("Classification", "ForCTC")  # in the names of models
+# Heads in the order in which a model type is asked for one: the task it is trained on comes first.
 _HEADS = (
     "AutoModelForSeq2SeqLM",
     "AutoModelForSpeechSeq2Seq",

@@ -207,7 +207,8 @@ def _step(job: Job) -> Result:
             raise
         # the first steps can still be compared, where it is the warm-up that leads nowhere
         first = compare_steps(makers, job.subject, warmup=0, **given)
-        remark = f"The first steps are compared: from them SGD with lr=0.01 came to {error.value}."
+        leader = "SGD with lr=0.01" if makers["SGD"] is _sgd else "your SGD"
+        remark = f"The first steps are compared: from them {leader} came to {error.value}."
         return replace(first, remarks=(*first.remarks, remark))
 
 
