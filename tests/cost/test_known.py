@@ -209,6 +209,69 @@ def test_integers_that_are_spelled_out_keep_their_values_without_data():
         assert cost.flops.forward(b=3, h=h) == counter.get_total_flops()
 
 
+class Scheduled(nn.Module):
+    """Looks at a few numbers that were spelled out as it was built, and spells out what follows."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.shares = nn.Linear(6, 6), nn.Buffer(torch.ones(3))
+        nn.init.ones_(self.shares)
+
+    def forward(self, x):
+        for share in self.shares:
+            if share > 0.5:
+                x = self.layer(x)
+        places = [torch.arange(x.shape[1]).max() + 1, self.shares[0]]
+        return x[:, : int(torch.tensor(places)[0])] * torch.tensor(places)[1]
+
+
+def scheduled(b: int = 2, n: int = 4):
+    return Scheduled(), torch.randn(b, n, 6)
+
+
+def test_a_few_numbers_that_are_spelled_out_keep_their_values_too():
+    cost = derive_cost(scheduled)
+    assert cost.way == "fake"
+    model, x = scheduled(b=3, n=50)
+    with FlopCounterMode(display=False) as counter:
+        model(x)
+    assert cost.flops.forward(b=3, n=50) == counter.get_total_flops() == 3 * 2 * 3 * 50 * 36
+
+
+def test_numbers_that_change_are_no_longer_known():
+    class Counts(Scheduled):
+        def forward(self, x):
+            self.shares.mul_(x.mean())
+            return super().forward(x)
+
+    def build(b: int = 2, n: int = 4):
+        return Counts(), torch.randn(b, n, 6)
+
+    cost = derive_cost(build)
+    assert cost.way == "real"
+
+
+def test_values_that_did_not_matter_in_the_end_are_no_reason():
+    def build(b: int = 2, n: int = 4):
+        model, x = scheduled(b, n)
+        return Halving(model), x
+
+    class Halving(nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x):
+            n = x.shape[1]
+            while n > 1:
+                x, n = self.inner(x), n // 2
+            return x
+
+    reason = derive_cost(build).flops.forward.reason
+    assert "loop halves" in reason
+    assert "depends on values" not in reason
+
+
 def test_torch_is_as_it_was_after_a_pass_under_fake_tensors():
     from torch._subclasses import fake_tensor
 

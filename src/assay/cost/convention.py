@@ -208,6 +208,16 @@ class Rule:
             and self.name != "set_"  # takes another tensor's storage
         )
 
+    @cached_property
+    def view(self) -> bool:
+        """Whether it looks into the storage of its first argument, which it leaves as it is."""
+        schema = self._func._schema
+        if self.name == "_unsafe_view":  # which torch does not declare as one
+            return True
+        alias = [a.alias_info for a in schema.arguments]
+        only_first = bool(alias and alias[0] and not alias[0].is_write and not any(alias[1:]))
+        return only_first and bool(self._func.is_view)
+
     @property
     def known(self) -> bool:
         """Whether the operator counts as something, possibly nothing; never by accident."""

@@ -8,10 +8,13 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch._guards import detect_fake_mode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from assay.cost.convention import ELEMENTWISE, PRODUCT, Rule, first_elements, moved_bytes
+from assay.cost.fake import as_numbers, remade, viewed
 from assay.cost.known import Known
 from assay.cost.live import Live, tensors_of
 from assay.cost.places import NOWHERE, Modules, Place
@@ -103,6 +106,13 @@ class Memory:
         self.rules: dict[Any, Rule] = {}
 
 
+class _SpelledOut(Exception):
+    """A tensor without data remembers its values: more than shapes may matter."""
+
+
+_VIEW = "view"  # in place of a recipe: the same operator on the storage that was given
+
+
 class _Watch(TorchDispatchMode):
     """Counts every operator.
 
@@ -130,7 +140,7 @@ class _Watch(TorchDispatchMode):
         self._modules, self._live, self._weights = modules, live, weights
         self._known = known
         self._weight = self._before = ""  # whose product was the last, and the operator before
-        self._remember = memory is not None
+        self._remember, self._fake = memory is not None, detect_fake_mode()
         memory = memory if memory is not None else Memory()
         self._seen, self._rules = memory.seen, memory.rules
 
@@ -150,8 +160,7 @@ class _Watch(TorchDispatchMode):
                 return func.decompose(*args, **kwargs)
         known = self._known
         args = known.indexed(func, args)
-        remember = self._remember and (rule.functional or rule.in_place) and not known.depends(func)
-        key = (func, _signature(args, kwargs)) if remember else None
+        key = self._key(rule, func, args, kwargs) if self._remember else None
         seen = self._seen.get(key) if key is not None else None
         if seen is None:
             out = known.run(func, args, kwargs)
@@ -159,7 +168,7 @@ class _Watch(TorchDispatchMode):
             if key is not None and _repeatable(rule, key, args, kwargs, out, seen):
                 self._seen[key] = seen
         else:
-            out = args[0] if rule.in_place else _remade(seen.made)
+            out = args[0] if rule.in_place else self._again(seen.made, func, args, kwargs)
         known.note(func, args, kwargs, out)
         self.steps += 1
         if self.phase == FORWARD:
@@ -170,6 +179,23 @@ class _Watch(TorchDispatchMode):
             )
         self._add(rule, seen, place, out)
         return out
+
+    def _key(self, rule: Rule, func: Any, args: Any, kwargs: Any) -> Any:
+        """What the outcome of a call depends on; None where it is more than shapes, or not worth it."""
+        if not (rule.functional or rule.in_place or (self._fake and rule.view)):
+            return None
+        if self._known.depends(func):
+            return None
+        try:
+            return func, _signature(args, kwargs)
+        except _SpelledOut:
+            return None
+
+    def _again(self, made: Any, func: Any, args: Any, kwargs: Any) -> Any:
+        if made is _VIEW:
+            assert self._fake is not None
+            return viewed(func, args, kwargs, self._fake)
+        return _remade(made, self._fake)
 
     def _owner(self, tensor: Tensor) -> str:
         return self._weights.get(id(tensor.untyped_storage()), "")
@@ -188,7 +214,8 @@ class _Watch(TorchDispatchMode):
             self.uncounted.setdefault(str(func), here(3))
         moved = rule.moved(args, out)
         shapes = tuple(d for tensor in tensors_of(out) for d in tensor.shape)
-        return _Seen(flops, operations, moved, _recipe(out), shapes)
+        made = _VIEW if rule.view else _recipe(out)
+        return _Seen(flops, operations, moved, made, shapes)
 
     def _add(self, rule: Rule, seen: _Seen, place: Place, out: Any) -> None:
         phase = self.phase
@@ -250,10 +277,18 @@ def _signature(args: Any, kwargs: Mapping[str, Any]) -> Any:
 
 def _shape_of(value: Any) -> Any:
     if isinstance(value, Tensor):
-        return value.shape, value.stride(), value.dtype, value.storage_offset()
+        device = value.device if type(value) is not FakeTensor else _device_of(value)
+        return value.shape, value.stride(), value.dtype, value.storage_offset(), device
     if isinstance(value, tuple | list):
         return tuple([_shape_of(item) for item in value])
     return type(value), value
+
+
+def _device_of(tensor: FakeTensor) -> Any:
+    """The device where a tensor without data claims to be, asked without running an operator."""
+    if tensor.constant is not None:
+        raise _SpelledOut
+    return FakeTensor, tensor.fake_device
 
 
 def _repeatable(
@@ -262,6 +297,9 @@ def _repeatable(
     """Whether what was seen is all that the operator does: it made new tensors, or wrote into its first."""
     if rule.in_place:
         return out is args[0] and _shape_of(out) == key[1][0][0]
+    if rule.view:
+        parts = tensors_of(out)
+        return all(type(t) is FakeTensor and t.constant is None for t in [args[0], *parts])
     return seen.made is not None and not _shared((args, kwargs), out)
 
 
@@ -275,23 +313,29 @@ def _shared(given: tuple[Any, Mapping[str, Any]], out: Any) -> bool:
 def _recipe(out: Any) -> Any:
     """How to make tensors like these anew; None where they are not plain tensors without data."""
     if isinstance(out, Tensor):
-        if type(out) is not Tensor or not out.is_meta or out.layout is not torch.strided:
+        if type(out) is FakeTensor:
+            device = out.fake_device if out.constant is None else None
+        else:
+            device = out.device if type(out) is Tensor and out.is_meta else None
+        if device is None:
             return None
-        if out.storage_offset() or out.untyped_storage().nbytes() < moved_bytes(out):
+        if out.layout is not torch.strided or out.storage_offset():
             return None
-        return out.shape, out.stride(), out.dtype
+        if out.untyped_storage().nbytes() < moved_bytes(out):
+            return None
+        return out.shape, out.stride(), out.dtype, device
     if isinstance(out, tuple | list) and out:
         parts = [_recipe(item) for item in out]
         return None if any(p is None for p in parts) else (type(out), parts)
     return None
 
 
-def _remade(recipe: Any) -> Any:
+def _remade(recipe: Any, mode: FakeTensorMode | None) -> Any:
     if len(recipe) == 2:
         kind, parts = recipe
-        return kind([_remade(part) for part in parts])
-    shape, stride, dtype = recipe
-    return torch.empty_strided(shape, stride, dtype=dtype, device="meta")
+        return kind([_remade(part, mode) for part in parts])
+    shape, stride, dtype, device = recipe
+    return remade(shape, stride, dtype, device, mode)
 
 
 class _Causal(TorchFunctionMode):
@@ -305,6 +349,8 @@ class _Causal(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        if func is torch.tensor:
+            args = as_numbers(args)
         if func is nn.functional.scaled_dot_product_attention and _is_causal(args, kwargs):
             named = dict(zip(("query", "key", "value"), args, strict=False)) | kwargs
             query, value = named["query"], named["value"]

@@ -9,11 +9,39 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._subclasses import fake_tensor
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    FakeTensor,
+    FakeTensorMode,
+    in_kernel_invocation_manager,
+)
 from torch.utils._mode_utils import no_dispatch
 from torch.utils._pytree import tree_map
 
-_REMEMBERED = 1 << 16  # elements of a tensor whose values are kept; torch itself keeps those of one
+_REMEMBERED = 1 << 20  # elements of a tensor whose values are kept; torch itself keeps those of one
+_aten = torch.ops.aten
+_MAKERS = {
+    _aten.arange.default,
+    _aten.arange.start,
+    _aten.arange.start_step,
+    _aten.full.default,
+    _aten.ones.default,
+    _aten.zeros.default,
+}
+_FEW = 64  # of a tensor of floating-point numbers: a schedule, and no weight
+
+
+class _Remembering(FakeTensorMode):
+    """Has a tensor that was made of nothing, as by `arange`, remember its values: integers, or a few."""
+
+    def dispatch(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = super().dispatch(func, types, args, kwargs)
+        if func not in _MAKERS or not isinstance(out, FakeTensor) or out.constant is not None:
+            return out
+        if out.numel() <= (_FEW if out.is_floating_point() else _REMEMBERED):
+            with no_dispatch():
+                out.constant = func(*args, **{**(kwargs or {}), "device": "cpu"})
+            self.fake_tensor_converter.add_constant_storage_mapping(out)
+        return out
 
 
 @contextmanager
@@ -33,7 +61,7 @@ def fake_tensors() -> Iterator[None]:
             fake_tensor.CONSTANT_NUMEL_LIMIT = _REMEMBERED
         if truncated is not None:
             torch.nn.init._no_grad_trunc_normal_ = _untouched
-        with FakeTensorMode(allow_non_fake_inputs=True):
+        with _Remembering(allow_non_fake_inputs=True):
             yield
     finally:
         if limit is not None:
@@ -51,21 +79,72 @@ def value_of(tensor: Any) -> Tensor | None:
     return tensor.constant if isinstance(tensor, FakeTensor) else None
 
 
+def remade(
+    shape: Any, stride: Any, dtype: torch.dtype, device: torch.device, mode: FakeTensorMode | None
+) -> Tensor:
+    """A new tensor without data.
+
+    Args:
+        shape: Its shape.
+        stride: Its strides.
+        dtype: Its type.
+        device: Where it is, or claims to be.
+        mode: The mode to which it belongs; None for one on the meta device.
+
+    Returns:
+        The tensor.
+    """
+    if mode is None:
+        return torch.empty_strided(shape, stride, dtype=dtype, device=device)
+    with torch._C._DisableTorchDispatch():
+        made = torch.empty_strided(shape, stride, dtype=dtype, device="meta")
+    return FakeTensor(mode, made, device)
+
+
+def viewed(func: Any, args: Any, kwargs: Any, mode: FakeTensorMode) -> Any:
+    """What a view of a tensor without data is, without the checks that the mode makes.
+
+    Args:
+        func: The operator.
+        args: Its arguments, a tensor without data first.
+        kwargs: Its keyword arguments.
+        mode: The mode to which it belongs.
+
+    Returns:
+        The view, or the views.
+    """
+    device = args[0].fake_device
+    with in_kernel_invocation_manager(mode):
+        out = func(*args, **kwargs)
+    if isinstance(out, Tensor):
+        return FakeTensor(mode, out, device)
+    return type(out)(FakeTensor(mode, part, device) for part in out)
+
+
+def as_numbers(args: Any) -> Any:
+    """Arguments in which a tensor of one number that is remembered is that number.
+
+    `torch.tensor` looks into the tensors of a list without asking for their values.
+
+    Args:
+        args: The arguments.
+
+    Returns:
+        The arguments.
+    """
+
+    def number(item: Any) -> Any:
+        value = value_of(item)
+        return item if value is None or value.dim() else value.item()
+
+    return tree_map(number, args)
+
+
 def remembering(value: Tensor, like: Any) -> Tensor:
     """A tensor without data that remembers `value`, in the mode that `like` belongs to."""
     mode = like.fake_mode
     made: Tensor = mode.fake_tensor_converter.from_real_tensor(mode, value, make_constant=True)
     return made
-
-
-def remember_made(func: Any, args: Any, kwargs: Any, out: Any) -> None:
-    """Have a tensor of integers that was made of nothing, as by `arange`, remember its values."""
-    if not isinstance(out, FakeTensor) or out.constant is not None or out.is_floating_point():
-        return
-    if out.numel() <= _REMEMBERED:
-        with no_dispatch():
-            out.constant = func(*args, **{**kwargs, "device": "cpu"})
-        out.fake_mode.fake_tensor_converter.add_constant_storage_mapping(out)
 
 
 def computed(func: Any, args: Any, kwargs: Any) -> Any:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
-from assay.cost.fake import computed, remember_made, value_of
+from assay.cost.fake import computed, value_of
 from assay.where import Location, here
 
 LOAD = "load"  # the size of a builder that says how many entries a mask selects
@@ -24,14 +24,6 @@ _INDEXED = {
     _aten._unsafe_index.Tensor,
     _aten._unsafe_index_put.default,
     _aten._index_put_impl_.default,
-}
-_MAKERS = {
-    _aten.arange.default,
-    _aten.arange.start,
-    _aten.arange.start_step,
-    _aten.full.default,
-    _aten.ones.default,
-    _aten.zeros.default,
 }
 _UNIFORM = (
     "_assay_uniform"  # the attribute of a tensor of which every entry is True, or every one False
@@ -121,9 +113,7 @@ class Known:
             return out
 
     def note(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any) -> None:
-        """Follow integers that are spelled out, and whether all entries of a boolean tensor are alike."""
-        if func in _MAKERS:
-            remember_made(func, args, kwargs, out)
+        """Follow whether all entries of a boolean tensor are alike."""
         rule = _RULES.get(func)
         if rule is not None and isinstance(out, Tensor):
             uniform = rule(*args[:2])

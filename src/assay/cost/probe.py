@@ -93,7 +93,10 @@ class Probe:
         for way in [w for w in ways if w != "real" or LOAD not in sizes]:
             self.way = way
             try:
-                return self(sizes)
+                tally = self(sizes)
+                if way != "real":  # then none of the values that other ways lack matters
+                    self.looks_at_values = None
+                return tally
             except UsageError:
                 raise
             except AssayError as raised:
@@ -131,9 +134,9 @@ class Probe:
             self.loss = subject.loss
             names = self._cut(subject.model, depths or {})
             before = _host_state(self.way)
-            without_data = self.way in ("meta", "traced", "moved")
+            memory = self._memory if self.way != "real" else None
             with fresh_caches(subject.model):
-                tally = count(subject, names, self._memory if without_data else None, known)
+                tally = count(subject, names, memory, known)
             self.assumed |= known.assumed
             self.draws = self.draws or before != _host_state(self.way)
         self.uncounted = {**tally.uncounted, **self.uncounted}

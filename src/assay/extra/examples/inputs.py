@@ -117,10 +117,9 @@ def example_inputs(model: Any, config: Any, at: Sizes) -> dict[str, Any]:
             "Write a builder of your own that returns (model, inputs).",
         )
     if "input_ids" in found:
-        found["input_ids"] = ids = _with_markers(given, found)
-        marker = given.of(("image_token_id", "image_token_index"), None)
-        if "mm_token_type_ids" in takes and "pixel_values" in found and marker is not None:
-            found["mm_token_type_ids"] = (ids == marker).int()
+        found["input_ids"], kinds = _with_markers(given, found)
+        if "mm_token_type_ids" in takes and "pixel_values" in found:
+            found["mm_token_type_ids"] = kinds
     return found
 
 
@@ -150,19 +149,26 @@ def _perceives(config: Any) -> bool:
     return inside or hasattr(config, "image_size")
 
 
-def _with_markers(given: Given, found: Mapping[str, Any]) -> Tensor:
-    """Tokens, with a marker for everything that comes from an image or a sound."""
+def _with_markers(given: Given, found: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    """Tokens, with a marker for everything that comes from an image or a sound.
+
+    Returns:
+        The tokens, and 1 where one marks a part of an image: spelled out, since models ask for them as a
+        list, also where tensors have no data.
+    """
     ids: Tensor = found["input_ids"]
+    kinds = [0] * ids.shape[1]
     for source, ask, names in _MARKED:
         marker = given.of(names, None)
         if source in found and marker is not None and hasattr(given.model, ask):
             count = _features(given, ask, found)
             marks = torch.full((given.at.b, count), int(marker), dtype=ids.dtype)
             ids = torch.cat([ids[:, :1], marks, ids[:, 1:]], 1)
+            kinds[1:1] = [int(source == "pixel_values")] * count
     if "image_embeds_position_mask" in found:
         length = found["image_embeds_position_mask"].shape[1]
         ids = text.tokens(given.text, given.at.b, length)
-    return ids
+    return ids, torch.tensor([kinds] * given.at.b)
 
 
 def _features(given: Given, ask: str, found: Mapping[str, Any]) -> int:
