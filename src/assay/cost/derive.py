@@ -33,6 +33,7 @@ from assay.progress import Progress, silent
 _BOXES = 8  # more laws than this are no formula that a reader could use
 _LARGE, _MIDDLING = 72, 20  # another size, where one is 1
 _LATER = (1, 2)  # of the least values, so many may be left out
+_HIGHEST = 4  # power of a size
 _STEPS = 4000  # more operators than this make a size large enough
 # that may run in search of a law: about a minute, or so many passes at the base
 _OPERATORS, _PASSES = 700_000, 400
@@ -106,7 +107,8 @@ def derive(
                     return search((), dropped)
             except _Refused as refusal:
                 reason, blamed = str(refusal), refusal.size
-                if blamed and not refusal.of_bytes:  # other layers would not help either
+                # with all layers it may be one size's own law; that takes as much longer as there are layers
+                if blamed and not refusal.of_bytes and (not kept or first.steps > _STEPS):
                     return Fit(tuple(base), refused={"": reason}, blamed=blamed)
             except Fails as failure:  # as with fewer layers than something counts on
                 reason = f"the model does not run at some of the sizes looked at: {failure.error}"
@@ -274,7 +276,13 @@ class _Search:
             if x != least and not fine(put(low, i, x)):
                 return i
         floored = [i for i, law in enumerate(laws.all[: laws.sizes]) if law.atoms]
-        raise self._no_law(point, laws, floored[0] if len(floored) == 1 else None)
+        if len(floored) == 1:
+            raise self._no_law(point, laws, floored[0])
+        # several at once: those without which it would be right
+        at_fault = [
+            i for i in range(laws.sizes) if point[i] != low[i] and fine(put(point, i, low[i]))
+        ]
+        raise self._no_law(point, laws, at_fault[-1] if at_fault else None)
 
     def _no_law(self, point: Point, laws: Laws, i: int | None = None) -> _Refused:
         reason = (
@@ -350,6 +358,7 @@ class _Search:
 
     def _fitted(self, laws: Laws) -> Box:
         samples, found = self._samples, self._interpolant(laws)
+        self._held_out(found, laws)
         checked: list[Point] = []
 
         def check(point: Point) -> None:
@@ -374,6 +383,22 @@ class _Search:
         self._checked += [samples.sizes(point) for point in dict.fromkeys(checked)]
         spans = {name: law.span for name, law in zip(samples.names, laws.all, strict=False)}
         return Box(spans, found, found.replayed(samples.peaks), samples.depths)
+
+    def _held_out(self, found: Interpolant[Key], laws: Laws) -> None:
+        """Refuse a quartic through as many values as there are: anything is one, as powers of 2 are."""
+        for i, (law, axis) in enumerate(zip(laws.all[: laws.sizes], found.axes, strict=False)):
+            span = law.span
+            used = max(index[i] for index in found.coefficients) + 1
+            if span.high is None or law.atoms or used < len(axis.nodes) or used < _HIGHEST + 1:
+                continue
+            if (span.high - span.low) // span.step + 1 <= used:
+                name = self._samples.names[i]
+                raise _Refused(
+                    f"from {name}={span.low} to {span.high} there are as many values as a polynomial of "
+                    f"degree {_HIGHEST} takes: none is left to hold it against",
+                    name,
+                    of_bytes=False,
+                )
 
     def _ones(self, laws: Laws, boxes: list[Box], one: Mapping[str, frozenset[str]]) -> list[Box]:
         """Boxes of their own for sizes that are 1 in use, where 1 takes another path than 2."""

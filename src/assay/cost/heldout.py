@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from random import Random
 
-from assay.cost.count import FORWARD, Key
+from assay.cost.count import BYTES, FORWARD, OPERATIONS, WEIGHTS, Key
 from assay.cost.hints import thresholds
 from assay.cost.interpolate import Interpolant, Point
 from assay.cost.law import Laws
@@ -18,11 +19,13 @@ _RESIDUES, _SOME = (
     3,
 )  # of floors with a period up to this every residue is tried far away, or some
 _AFFORDABLE = 15_000  # steps that a far probe may take
-_REAL = 128  # largest size of a probe that is run for real
-_SLOW, _SLOWER = (
-    1.0,
-    4,
-)  # seconds of a run, and times those of a small one: a larger one would take minutes
+_WORK = (OPERATIONS, BYTES, WEIGHTS)
+_WORKED = 2e8  # operations and bytes of a probe that is run for real: about a tenth of a second
+_SLOW, _NOTICED = 2.0, 0.05  # seconds of a run that is not made, and of one that foretells it
+_DEEP, _LEAST = (
+    10_000,
+    3,
+)  # steps that may run with all layers where code branches; at least so many runs
 
 
 def near(found: Interpolant[Key], laws: Laws) -> Iterator[Point]:
@@ -72,10 +75,14 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
         Points of the box.
     """
     low, count = laws.low, laws.sizes
-    largest = _REAL if samples.probe.way == "real" else None
+    largest: int | None = None
+    with_data = samples.probe.way == "real"
 
     def affordable(point: Point, factor: int = 1) -> bool:
-        steps = found.at(point).get(Key(STEPS, FORWARD), 0)
+        counts = found.at(point)
+        if with_data and sum(v for k, v in counts.items() if k.quantity in _WORK) > _WORKED:
+            return False
+        steps = counts.get(Key(STEPS, FORWARD), 0)
         return steps <= factor * _AFFORDABLE and (largest is None or max(point) <= largest)
 
     ladder = [law.value(17 + 6 * i) if i < count else 3 for i, law in enumerate(laws.all)]
@@ -93,17 +100,27 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
         for steps in range(_FAR[1] + 1, _FAR[1] + residues):
             if affordable(put(low, i, law.value(steps))):
                 yield put(low, i, law.value(steps))
+    together: list[Point] = []
     for x in _TOGETHER:
         point = laws.inside((*(x for _ in range(count)), *low[count:]))
-        if affordable(point) and samples.runs(point):
+        # as where a builder fills a table of positions in Python, or draws its inputs with numpy
+        if _slow(point, together[-2:], samples):
+            largest = max(together[-1])
+        elif affordable(point) and samples.runs(point):
+            together.append(point)
             yield point
-            # as where a builder fills a table of positions in Python
-            if samples.seconds(point) > max(_SLOW, _SLOWER * samples.seconds(low)):
-                largest = max(point)
-    for point in _pointed_at(found, laws, samples):
-        if affordable(point):
-            yield from _apart(point, laws, samples)
+    marks = _pointed_at(found, laws, samples)
+    for x in marks:
+        at_once = laws.inside((*(x for _ in range(count)), *low[count:]))
+        if affordable(at_once):
+            yield from _apart(at_once, laws, samples)
+        else:
+            yield from filter(
+                affordable, (put(low, i, laws.all[i].nearest(x)) for i in range(count))
+            )
     yield samples.base  # with all layers
+    if low[count:] != samples.base[count:]:
+        yield from _deep(marks, found, laws, samples, lambda point: affordable(point, 4))
     point = laws.inside((*(_FAR[0] for _ in range(count)), *samples.base[count:]))
     if affordable(point) and samples.runs(point):
         yield point
@@ -116,10 +133,43 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
 def _apart(point: Point, laws: Laws, samples: Samples) -> list[Point]:
     """A point, or one size at a time where the model runs with each so large, but not with all at once."""
     # tensors have a largest number of bytes, which is no law of the model
-    alone = [put(laws.low, i, point[i]) for i in range(laws.sizes)]
+    least = (*laws.low[: laws.sizes], *point[laws.sizes :])
+    alone = [put(least, i, point[i]) for i in range(laws.sizes)]
     if samples.runs(point) or not all(samples.runs(one) for one in alone):
         return [point]
     return alone
+
+
+def _deep(
+    marks: list[int],
+    found: Interpolant[Key],
+    laws: Laws,
+    samples: Samples,
+    affordable: Callable[[Point], bool],
+) -> Iterator[Point]:
+    """Where the code may branch, once more with all layers: which of them run may depend on a size."""
+    depths, count = samples.base[laws.sizes :], laws.sizes
+    each = found.at((*laws.low[:count], *depths)).get(Key(STEPS, FORWARD), 0)
+    room = max(int(_DEEP / max(each, 1)), _LEAST)
+    far = [x for x in sorted({*marks, _FAR[1]}, reverse=True) if x <= max(_FAR[1], *marks)]
+    chosen = far[
+        :: -(-len(far) // room)
+    ]  # the largest first: most branches stay as they are beyond
+    for x in chosen:
+        point = laws.inside((*(x for _ in range(count)), *depths))
+        if affordable(point):
+            yield from _apart(point, laws, samples)
+
+
+def _slow(point: Point, before: list[Point], samples: Samples) -> bool:
+    """Whether a run would take long, as runs that took a while foretell, each of them twice as large."""
+    if len(before) < 2:
+        return False
+    first, last = map(samples.seconds, before)
+    if last < _NOTICED or first <= 0:
+        return False
+    power = math.log(last / first) / math.log(max(before[1]) / max(before[0]))
+    return bool(last * (max(point) / max(before[1])) ** power > _SLOW)
 
 
 def _beside(point: Point, laws: Laws, samples: Samples) -> Iterator[Point]:
@@ -135,10 +185,9 @@ def _beside(point: Point, laws: Laws, samples: Samples) -> Iterator[Point]:
         yield from [at_once] if samples.runs(at_once) else filter(samples.runs, moved)
 
 
-def _pointed_at(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point]:
+def _pointed_at(found: Interpolant[Key], laws: Laws, samples: Samples) -> list[int]:
     """Where the code may branch: at an integer that it compares with, just above, at multiples."""
     top = max((axis.nodes[-1] for axis in found.axes[: laws.sizes]), default=0)
     model = samples.probe.model
     assert model is not None
-    for x in thresholds(samples.probe.constants, model, min(top, 6), samples.base):
-        yield laws.inside((*(x for _ in range(laws.sizes)), *laws.low[laws.sizes :]))
+    return thresholds(samples.probe.constants, model, min(top, 6), samples.base)

@@ -10,15 +10,17 @@ import dis
 import functools
 import inspect
 from collections.abc import Container, Iterable, Iterator
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
+import torch
 from torch import nn
 
 from assay.where import is_installed, is_plumbing
 
 _LARGEST = 1 << 16
 _ATTRIBUTES = 6  # at most so many integers from modules: widths and vocabularies are among them
+_LISTED = 16  # integers in a list of buckets; a longer one is data
 _BOUNDING = {"min", "max", "range", "divmod", "islice", "arange", "clamp", "clip", "narrow", "topk"}
 _BOUNDING |= {"split", "chunk", "tensor_split", "unfold", "pad"}
 
@@ -46,6 +48,9 @@ def constants(roots: Iterable[Any], model: nn.Module, sizes: Container[str] = ()
         waiting += [type(module), *(v for v in vars(module).values() if callable(v))]
     seen: set[int] = set()
     found: set[int] = set()
+    names: set[str] = set()  # of attributes that are compared with
+    holders = [m for m in model.modules() if not type(m).__module__.startswith("torch.")]
+    records = [v for module in holders for v in vars(module).values() if _is_record(v)]
     while waiting:
         thing = waiting.pop()
         while isinstance(thing, functools.partial):
@@ -64,14 +69,20 @@ def constants(roots: Iterable[Any], model: nn.Module, sizes: Container[str] = ()
                 waiting += [v for v in vars(thing).values() if callable(v) or _is_integer(v)]
         elif isinstance(thing, FunctionType) and not foreign(thing.__code__.co_filename):
             for code in _nested(thing.__code__):
-                found |= set(_compared(code))
-                near = (thing.__globals__.get(name) for name in code.co_names)
+                compared = set(_compared(code))
+                found |= {c for c in compared if not isinstance(c, str)}
+                names |= {c for c in compared if isinstance(c, str)}
+                near = [thing.__globals__.get(name) for name in code.co_names]
                 waiting += [v for v in near if isinstance(v, FunctionType | type | int)]
-            waiting += _enclosed(thing)
+                records += [v for v in near if _is_record(v)]
+            enclosed = [*_enclosed(thing)]
+            waiting += [v for v in enclosed if callable(v) or _is_integer(v)]
+            records += [v for v in enclosed if _is_record(v)]
             waiting += _defaults(thing, sizes if any(thing is root for root in given) else ())
         elif callable(thing) and not isinstance(thing, FunctionType):
             waiting.append(type(thing))
-    return found
+    values = (vars(holder).get(name) for holder in (*holders, *records) for name in names)
+    return found | {v for value in values for v in _items(value) if _is_integer(v)}
 
 
 def _enclosed(function: FunctionType) -> Iterator[Any]:
@@ -81,8 +92,7 @@ def _enclosed(function: FunctionType) -> Iterator[Any]:
             value = cell.cell_contents
         except ValueError:  # not filled yet
             continue
-        if callable(value) or _is_integer(value):
-            yield value
+        yield value
 
 
 def _defaults(function: FunctionType, left_out: Container[str]) -> Iterator[Any]:
@@ -152,16 +162,26 @@ def _nested(code: CodeType) -> Iterator[CodeType]:
             yield from _nested(constant)
 
 
-def _compared(code: CodeType) -> Iterator[int]:
-    """Integers loaded just before a comparison, a division or a slice, or given to `min` or `range`."""
-    loaded: list[int] = []
+def _compared(code: CodeType) -> Iterator[int | str]:
+    """Integers loaded just before a comparison, a division or a slice, or given to `min` or `range`.
+
+    Yields:
+        The integers, and the names of attributes that are used so, or gone through one by one.
+    """
+    loaded: list[int | str] = []
     bounding = False  # whether a call in this statement bounds something
+    before = ""
     for instruction in dis.get_instructions(code):
         name, value = instruction.opname, instruction.argval
+        if name == "GET_ITER" and before == "LOAD_ATTR" and loaded:
+            yield loaded[-1]
+        before = name
         if name in ("LOAD_CONST", "LOAD_SMALL_INT"):
             loaded += [v for v in _items(value) if _is_integer(v)]
         elif name in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_METHOD", "LOAD_ATTR"):
             bounding = bounding or value in _BOUNDING
+            if name == "LOAD_ATTR":
+                loaded.append(value)
         elif name in ("COMPARE_OP", "CONTAINS_OP", "IS_OP", "BUILD_SLICE", "BINARY_SLICE") or (
             name == "BINARY_OP"
             and instruction.argrepr.rstrip("=") in ("//", "%", "/", "-", "+", "*")
@@ -176,10 +196,11 @@ def _compared(code: CodeType) -> Iterator[int]:
 
 
 def _items(constant: Any) -> tuple[Any, ...]:
-    """A constant, or what is in it where it is a tuple, a set (`n in {64, 128}`) or a slice."""
+    """A constant, or what is in it where it is a tuple, a list, a set (`n in {64, 128}`) or a slice."""
     if isinstance(constant, slice):
         return constant.start, constant.stop, constant.step
-    return tuple(constant) if isinstance(constant, tuple | frozenset) else (constant,)
+    several = isinstance(constant, tuple | list | frozenset) and len(constant) <= _LISTED
+    return tuple(constant) if several else (constant,)
 
 
 def _file_of(thing: type) -> str:
@@ -187,6 +208,13 @@ def _file_of(thing: type) -> str:
         return inspect.getfile(thing)
     except (TypeError, OSError):  # built in, or made in a notebook: no file to judge by
         return "<unknown>" if thing.__module__.startswith(("torch.", "builtins")) else "user.py"
+
+
+def _is_record(value: Any) -> bool:
+    """Whether something holds named values, as a configuration does."""
+    if callable(value) or isinstance(value, nn.Module | torch.Tensor | ModuleType):
+        return False
+    return bool(getattr(value, "__dict__", None))
 
 
 def _is_integer(value: Any) -> bool:
