@@ -8,6 +8,7 @@ from torch import Tensor
 from assay.extra.examples.given import LISTENING, Given
 
 _FRAMES, _SAMPLES = 200, 4000  # where no size says how many
+_HOP = 320  # samples for each frame, where a model reads both
 _BINS = (
     "num_mel_bins",
     "feature_size",
@@ -74,6 +75,7 @@ def spectrogram(given: Given) -> Tensor:
     """
     b, config = given.at.b, given.config
     n = given.at.n if given.main != "input_ids" and given.at.n else _FRAMES
+    n = max(1, n // _HOP) if given.main == "input_values" else n
     if given.kind.startswith("clap"):
         audio = getattr(config, "audio_config", config)
         wide = audio.spec_size * (audio.spec_size // audio.num_mel_bins)
@@ -86,8 +88,10 @@ def spectrogram(given: Given) -> Tensor:
     return torch.randn(b, n, _bins(given))
 
 
-def frames_mask(given: Given) -> Tensor:
-    """Which frames are no padding: all `[b, frames]`."""
+def frames_mask(given: Given) -> Tensor | None:
+    """Which frames are no padding: all `[b, frames]`; none is needed beside samples."""
+    if given.main == "input_values":
+        return None
     frames = spectrogram(given).shape[-1 if _bins_first(given) else -2]
     return torch.ones(given.at.b, frames, dtype=torch.long)
 
