@@ -15,7 +15,7 @@ import torch
 
 from assay.builder import Builder
 from assay.errors import UsageError, UserCodeError, verbatim
-from assay.extra.examples.given import Sizes, complete_, differing, main_input, parts, writes
+from assay.extra.examples.given import Given, Sizes, complete_, differing, main_input, writes
 from assay.extra.examples.images import of_side
 from assay.extra.examples.inputs import example_inputs
 from assay.subject import Subject
@@ -235,9 +235,9 @@ def _independent(base: Any, written: Mapping[str, Any]) -> dict[str, Any]:
 def _subject(config: Any, *, b: int, n: int, m: int, h: int = 0) -> Subject:
     complete_(config)
     model = model_class(config)(config)
-    for part in parts(config):
-        if hasattr(part, "use_cache"):
-            part.use_cache = False  # a cache is for generation; it would count as output
+    text = Given(model, config).text
+    if hasattr(text, "use_cache"):
+        text.use_cache = False  # a cache is for generation; it would count as output
     kwargs = example_inputs(model, config, Sizes(b, n, m, h))
     return Subject(model, (), kwargs, loss=_cross_entropy if _has_classes(model, kwargs) else None)
 

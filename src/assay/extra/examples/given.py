@@ -162,7 +162,8 @@ def main_input(config: Any, model_class: Any) -> str:
     main = model_class.main_input_name
     main = main if isinstance(main, str) else main[0]
     takes = inspect.signature(model_class.forward).parameters
-    if "input_ids" in takes and main == "pixel_values" and Given(None, config).reads:
+    told = "input_ids" in takes or "classes_input_ids" in takes
+    if told and main == "pixel_values" and Given(None, config).reads:
         return "input_ids"
     if main in takes and main not in ("pixel_values_videos", "inputs"):
         return main

@@ -43,7 +43,18 @@ _EXAMPLES: Mapping[str, Callable[[Given], Any]] = {
     "aspect_ratio_mask": images.tile_mask,
     "image_embeds_position_mask": images.image_places,
     "image_attention_mask": images.image_attention,
+    "classes_input_ids": text.text,
+    "classes_attention_mask": text.ones,
+    "classes_structure": text.options,
+    "tasks_input_ids": text.text,
+    "tasks_attention_mask": text.ones,
     "input_values": sound.sound,
+    "padding_mask": sound.samples_mask,
+    "audio_input_ids": sound.letters,
+    "spectrogram_labels": sound.spoken,
+    "duration_labels": text.ones,
+    "pitch_labels": sound.contour,
+    "energy_labels": sound.contour,
     "input_features": sound.spectrogram,
     "input_features_mask": sound.frames_mask,
     "feature_attention_mask": sound.frames_mask,
@@ -85,8 +96,13 @@ _WITH: Mapping[str, tuple[str, ...]] = {
         "context_input_ids",
         "context_attention_mask",
         "doc_scores",
+        "spectrogram_labels",
+        "duration_labels",
+        "pitch_labels",
+        "energy_labels",
     ),
-    "input_features": ("input_features_mask", "feature_attention_mask"),
+    "input_features": ("input_features_mask", "feature_attention_mask", "padding_mask"),
+    "input_values": ("padding_mask",),
 }
 # what stands among the tokens, who makes its features, and the token that marks their places: of each
 # the first that the model has
@@ -115,6 +131,13 @@ def example_inputs(model: Any, config: Any, at: Sizes) -> dict[str, Any]:
         UsageError: If it needs something that has no example here.
     """
     given = Given(model, config, at)
+    if type(model).forward is torch.nn.Module.forward:
+        raise UsageError(
+            "target",
+            verbatim(f"hf:{config.model_type}"),
+            "a model with a forward pass, not one whose parts only generate one after the other",
+            "Write a builder that returns one of its parts and inputs for it.",
+        )
     takes = inspect.signature(model.forward).parameters
     needed = [name for name, p in takes.items() if p.default is p.empty and _named(p)]
     found: dict[str, Any] = {}
@@ -169,7 +192,7 @@ def _with_markers(given: Given, found: Mapping[str, Any]) -> Tensor:
     """Tokens, with a marker for everything that comes from an image or a sound."""
     ids: Tensor = found["input_ids"]
     askable = [(source, ask, given.of(names, None)) for source, ask, names in _MARKED
-               if source in found and hasattr(given.model, ask)]  # fmt: skip
+               if source in found and hasattr(_maker(given, ask), ask)]  # fmt: skip
     markers = {
         source: (ask, marker) for source, ask, marker in reversed(askable) if marker is not None
     }
@@ -183,10 +206,15 @@ def _with_markers(given: Given, found: Mapping[str, Any]) -> Tensor:
     return ids
 
 
+def _maker(given: Given, ask: str) -> Any:
+    """Who makes the features: the model inside where it can, whose signature says what it takes."""
+    inner = getattr(given.model, "model", given.model)
+    return inner if hasattr(inner, ask) else given.model
+
+
 def _features(given: Given, ask: str, found: Mapping[str, Any], marker: int) -> int:
     """How many tokens a row's image or sound stands for: what the model's own encoder gives."""
-    inner = getattr(given.model, "model", given.model)  # whose signature says what it takes
-    method = getattr(inner if hasattr(inner, ask) else given.model, ask)
+    method = getattr(_maker(given, ask), ask)
     values = {}
     for name, p in inspect.signature(method).parameters.items():
         if name in found and name not in ("input_ids", "attention_mask"):

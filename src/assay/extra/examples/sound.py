@@ -49,6 +49,7 @@ _CHANNELS = (
     "pe_audio",
     "higgs_audio",
 )
+_PADDED = ("vibevoice", "moss_transcribe_diarize")  # those that cannot do without the mask
 _FINE = ("gemma4", "nemotron3_5_transcribe", "nemo_speechlm")  # 128 bins, and nothing says so
 _STACKED = {"granite_speech5_ctc": 4, "granite_speech5_encoder": 4}  # frames that are read as one
 
@@ -65,6 +66,29 @@ def sound(given: Given) -> Tensor:
     if given.kind.startswith(_CHANNELS):
         return torch.randn(b, given.of(("audio_channels", "channels"), 1), n)
     return torch.randn(b, n)
+
+
+def samples_mask(given: Given) -> Tensor | None:
+    """Which samples are no padding: all `[b, samples]`, for models that are told."""
+    if given.kind not in _PADDED:
+        return None
+    return torch.ones(given.at.b, sound(given).shape[-1], dtype=torch.long)
+
+
+def letters(given: Given) -> Tensor:
+    """A spectrogram whose bins hold tokens `[b, n, bins]`."""
+    config = given.config
+    return torch.randint(config.codebook_size, (given.at.b, given.at.n, config.num_codebooks))
+
+
+def spoken(given: Given) -> Tensor:
+    """What a text is to sound like, a frame for each token `[b, n, bins]`."""
+    return torch.randn(given.at.b, given.at.n, _bins(given))
+
+
+def contour(given: Given) -> Tensor:
+    """How high or loud each token is to be said `[b, n, 1]`."""
+    return torch.randn(given.at.b, given.at.n, 1)
 
 
 def spectrogram(given: Given) -> Tensor:

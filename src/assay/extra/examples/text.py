@@ -67,6 +67,11 @@ def scores(given: Given) -> Tensor:
     return torch.randn(given.at.b, given.config.n_docs)
 
 
+def options(given: Given) -> Tensor:
+    """How many classes each row is to choose from: one `[b]`."""
+    return torch.ones(given.at.b, dtype=torch.long)
+
+
 def embedded(given: Given) -> Tensor:
     """Tokens that were looked up already `[b, n, width]`."""
     return torch.randn(given.at.b, given.at.n, given.text.hidden_size)
