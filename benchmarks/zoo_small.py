@@ -39,6 +39,10 @@ _CHOSEN = re.compile(r"(num|n)_experts_per_to(k|ken)|moe_top_?k|top_k_experts|mo
 _TAPPED = ("backbone_out_indices", "vision_feature_layer", "deepstack_visual_indexes", "deepstack_layer_map",
            "skip_layer_ids", "patch_sizes", "intermediate_layers_indices")  # fmt: skip
 _ROPE = {"rope_type": "default", "rope_theta": 10_000.0}
+_TIED: Mapping[str, tuple[str, ...]] = {  # widths that follow from values which stay as they are
+    "qk_rope_head_dim": ("head_dim", "qk_head_dim"),
+    "decoder_in_channels": ("encoder_hidden_dim",),
+}
 _STAGES = ["stage2", "stage3", "stage4"]
 _GIVEN: Mapping[str, Mapping[str, Any]] = {  # what has no default, and the model needs
     "aria": {"projector_patch_to_query_dict": {side * side: 4 for side in range(1, 17)}},
@@ -159,7 +163,8 @@ def _changes(config: Any, level: int, tokens: dict[int, int]) -> dict[str, Any]:
     rotated = None if "rope_parameters" in told else rotated  # that is made for small widths
     fixed = "mrope_section" in str(rotated) or "neck_hidden_sizes" in values  # made for one width
     if level == 0 and not fixed:
-        changed |= _widths(integers)
+        tied = {name for other, names in _TIED.items() if other in values for name in names}
+        changed |= _widths({name: n for name, n in integers.items() if name not in tied})
     return changed
 
 
@@ -207,10 +212,9 @@ def _widths(integers: Mapping[str, int]) -> dict[str, Any]:
         (_EXPERTS, lambda v: min(v, 8)),
         (_HEADS, lambda v: max(1, v * 4 // most) if most > 4 else v),
     ]
-    derived = ("head_dim", "qk_head_dim") if "qk_rope_head_dim" in integers else ()  # of its parts
     for name, value in integers.items():
         for pattern, rule in rules:
-            if _matches(pattern, name) and name not in derived:
+            if _matches(pattern, name):
                 if value > 0 and rule(value) != value:
                     found[name] = rule(value)
                 break

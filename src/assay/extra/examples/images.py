@@ -86,6 +86,12 @@ def image(given: Given) -> Tensor:
     return torch.randn(given.at.b, *more, _channels(given), height, width)
 
 
+def sharp(given: Given) -> Tensor:
+    """The same once more at the size of the tower that sees more."""
+    side = given.config.high_res_vision_config.image_size
+    return torch.randn(given.at.b, _channels(given), side, side)
+
+
 def video(given: Given) -> Tensor:
     """A video for each row `[b, frames, channels, h, h]`."""
     height, width = _side(given)

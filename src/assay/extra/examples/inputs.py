@@ -32,6 +32,7 @@ _EXAMPLES: Mapping[str, Callable[[Given], Any]] = {
     "flattened_patches": images.flattened,
     "visual_feats": images.features,
     "visual_pos": images.places,
+    "high_res_pixel_values": images.sharp,
     "prompt_pixel_values": images.image,
     "prompt_masks": images.image,
     "merge_sizes": images.merges,
@@ -76,6 +77,7 @@ _EXAMPLES: Mapping[str, Callable[[Given], Any]] = {
 # optional parameters that belong to others
 _WITH: Mapping[str, tuple[str, ...]] = {
     "pixel_values": (
+        "high_res_pixel_values",
         "image_grid_thw",
         "image_merge_sizes",
         "image_sizes",
