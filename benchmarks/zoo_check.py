@@ -17,6 +17,7 @@ from zoo_small import LEVELS, arguments, attempts
 
 import assay
 from assay.builder import Builder
+from assay.cost.caches import fresh_caches
 from assay.cost.cost import Cost, cost_of
 from assay.cost.probe import _tracing
 from assay.errors import AssayError, UsageError, UserCodeError, said
@@ -218,7 +219,9 @@ def _counted(build: Builder, sizes: Mapping[str, int], ways: list[str]) -> Count
             continue
         try:
             with unfused(), _without_data(way):
-                found = _flops(_moved(build(**sizes)) if way == "moved" else build(**sizes))
+                subject = _moved(build(**sizes)) if way == "moved" else build(**sizes)
+                with fresh_caches(subject.model):  # a tensor without data would come back
+                    found = _flops(subject)
         except Exception as error:
             first = first or error
         else:

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 
 from assay.builder import Builder
+from assay.cost.caches import fresh_caches
 from assay.errors import UsageError, UserCodeError, verbatim
-from assay.extra.examples.given import Sizes, differing, main_input
+from assay.extra.examples.given import Given, Sizes, complete_, differing, main_input, writes
 from assay.extra.examples.images import of_side
 from assay.extra.examples.inputs import example_inputs
 from assay.subject import Subject
@@ -108,14 +109,16 @@ def from_config(
     def build_pair(b: int = 2, n: int = 16, m: int = 12, **values: Any) -> Subject:
         return made(values, b, n, m)
 
-    def build_from_spectrogram(b: int = 2, m: int = 12, **values: Any) -> Subject:
+    def build_from_features(b: int = 2, m: int = 12, **values: Any) -> Subject:
         return made(values, b, 0, m)
 
     build: Callable[..., Subject]
-    main = main_input(base, model_class(base))
-    if getattr(base, "is_encoder_decoder", False):
+    kind = model_class(base)
+    main = main_input(base, kind)
+    if writes(base, kind):
         pairs: dict[str, Callable[..., Subject]] = {
-            "input_features": build_from_spectrogram,
+            "input_features": build_from_features,
+            "pixel_values": build_from_features,
             "input_values": build_speech,
         }
         build = pairs.get(main, build_pair)
@@ -190,17 +193,24 @@ def _with(base: Any, written: Mapping[str, Any], values: Mapping[str, Any]) -> A
     changed = {name: value for name, value in values.items() if name not in _SIZES}
     if not changed:
         return copy.deepcopy(base)
-    for name, value in changed.items():  # a configuration inside keeps what is not mentioned
-        inner = getattr(base, name, None)
+    return type(base).from_dict({**_independent(base, written), **_merged(base, changed)})
+
+
+def _merged(base: Any, changed: Mapping[str, Any]) -> dict[str, Any]:
+    """The changes, where a configuration inside keeps what is not mentioned."""
+    merged = dict(changed)
+    for name, value in changed.items():
+        inner = vars(base).get(name)
         kind = getattr(inner, "model_type", "")
         if (
             isinstance(value, Mapping)
             and value.get("model_type", kind) == kind
-            and inner is not None
+            and hasattr(inner, "to_dict")
         ):
             told = {"model_type": kind} if kind else {}
-            changed[name] = {**_independent(inner, differing(inner)), **told, **value}
-    return type(base).from_dict({**_independent(base, written), **changed})
+            own = _independent(inner, differing(inner))
+            merged[name] = {**own, **told, **_merged(inner, value)}
+    return merged
 
 
 def _independent(base: Any, written: Mapping[str, Any]) -> dict[str, Any]:
@@ -224,11 +234,15 @@ def _independent(base: Any, written: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _subject(config: Any, *, b: int, n: int, m: int, h: int = 0) -> Subject:
+    complete_(config)
     model = model_class(config)(config)
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    text = Given(model, config).text
     if hasattr(text, "use_cache"):
         text.use_cache = False  # a cache is for generation; it would count as output
-    kwargs = example_inputs(model, config, Sizes(b, n, m, h))
+    with fresh_caches(
+        model
+    ):  # it is asked for features, perhaps without data, and may remember them
+        kwargs = example_inputs(model, config, Sizes(b, n, m, h))
     return Subject(model, (), kwargs, loss=_cross_entropy if _has_classes(model, kwargs) else None)
 
 
@@ -242,9 +256,12 @@ def model_class(config: Any) -> Any:
     heads = _DECODERS if getattr(config, "is_decoder", False) else _HEADS
     for head in heads:
         mapping = getattr(transformers, head)._model_mapping
-        if type(config) in mapping and _fits(config, head):
-            found = mapping[type(config)]
-            return found[0] if isinstance(found, tuple | list) else found
+        if type(config) not in mapping:
+            continue
+        found = mapping[type(config)]
+        found = found[0] if isinstance(found, tuple | list) else found
+        if _fits(config, head, found):
+            return found
     own = _own_class(config, transformers)
     if own is not None:
         return own
@@ -274,8 +291,11 @@ def _own_class(config: Any, transformers: Any) -> Any:
     return found[-1] if found else None  # heads are defined after what they stand on
 
 
-def _fits(config: Any, head: str) -> bool:
+def _fits(config: Any, head: str, found: Any) -> bool:
     """Whether the head is one for this configuration: no cross-attention without an encoder."""
+    reads = getattr(found, "config_class", None)
+    if any(type(part) is reads for part in vars(config).values()):  # it is a part's, as the text's
+        return False
     if "ImageClassification" in head:  # CLIP and its like have a text tower beside the image's
         return not hasattr(config, "text_config")
     if "CTC" in head:  # its letters come from a file, and may be missing

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 # where an image's and a sound's sizes are told, in configurations inside a configuration
 SEEING = ("vision_config", "backbone_config", "encoder", "image_config", "vit_config")
-LISTENING = ("audio_config", "encoder_config", "encoder", "speech_config", "audio_encoder_config")
+LISTENING = (
+    "audio_config",
+    "encoder_config",
+    "encoder",
+    "speech_config",
+    "audio_encoder_config",
+    "semantic_model_config",
+)
 
 
 @dataclass(frozen=True)
@@ -44,8 +52,17 @@ class Given:
 
     @property
     def text(self) -> Any:
-        """The configuration of what reads tokens."""
-        for name in ("text_config", "decoder", "decoder_config"):
+        """The configuration of what reads tokens, or of what writes them."""
+        return self._with_tokens(("text_config", "decoder", "decoder_config", "generator"))
+
+    @property
+    def source(self) -> Any:
+        """The configuration of what reads the tokens that go in, where others come out."""
+        encoders = ("text_encoder", "encoder", "encoder_config", "question_encoder")
+        return self._with_tokens((*encoders, "text_config", "decoder", "decoder_config"))
+
+    def _with_tokens(self, parts: tuple[str, ...]) -> Any:
+        for name in parts:
             inner = getattr(self.config, name, None)
             if hasattr(inner, "vocab_size"):
                 return inner
@@ -92,6 +109,46 @@ class Given:
         return default
 
 
+def parts(config: Any) -> Iterator[Any]:
+    """A configuration and those inside it.
+
+    Args:
+        config: A configuration.
+
+    Yields:
+        Those inside first.
+    """
+    for part in vars(config).values():
+        if hasattr(part, "to_dict"):
+            yield from parts(part)
+    yield config
+
+
+def complete_(config: Any) -> None:
+    """Fill in what a configuration leaves open and its model cannot do without.
+
+    Args:
+        config: A configuration; those inside it are filled in too.
+    """
+    for part in parts(config):
+        for name, follows in _LEFT_OPEN.items():
+            if name in vars(part) and vars(part)[name] is None:
+                setattr(part, name, follows(part))
+
+
+def _last_token(config: Any) -> int:
+    return int(Given(None, config).text.vocab_size) - 1
+
+
+_MARKERS = [
+    f"{kind}_token_{end}" for kind in ("image", "video", "audio") for end in ("id", "index")
+]
+_LEFT_OPEN: Mapping[str, Callable[[Any], Any]] = {
+    "head_dim": lambda config: config.hidden_size // config.num_attention_heads,
+    "default_language": lambda config: config.languages[0],
+} | dict.fromkeys(_MARKERS, _last_token)
+
+
 def main_input(config: Any, model_class: Any) -> str:
     """What tells how long the input is: the tokens where there are any, else images or sound.
 
@@ -105,14 +162,29 @@ def main_input(config: Any, model_class: Any) -> str:
     main = model_class.main_input_name
     main = main if isinstance(main, str) else main[0]
     takes = inspect.signature(model_class.forward).parameters
-    if "input_ids" in takes and main == "pixel_values" and Given(None, config).reads:
+    told = "input_ids" in takes or "classes_input_ids" in takes
+    if told and main == "pixel_values" and Given(None, config).reads:
         return "input_ids"
-    if main in takes and main != "pixel_values_videos":
+    if main in takes and main not in ("pixel_values_videos", "inputs"):
         return main
-    for name in ("pixel_values", "pixel_values_videos", "grid_thw", "input_features"):
-        if name in takes:
-            return "input_features" if name == "input_features" else "pixel_values"
-    return "input_ids"
+    if any(name in takes for name in ("pixel_values", "pixel_values_videos", "grid_thw")):
+        return "pixel_values"
+    heard = [name for name in ("input_values", "input_features") if name in takes]
+    return heard[0] if heard else "input_ids"
+
+
+def writes(config: Any, model_class: Any) -> bool:
+    """Whether it reads one sequence and writes another.
+
+    Args:
+        config: A configuration.
+        model_class: The class of its model.
+
+    Returns:
+        Detectors have a decoder too, but it is not given tokens.
+    """
+    takes = inspect.signature(model_class.forward).parameters
+    return bool(getattr(config, "is_encoder_decoder", False)) and "decoder_input_ids" in takes
 
 
 def differing(config: Any) -> dict[str, Any]:

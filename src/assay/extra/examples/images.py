@@ -31,8 +31,11 @@ _MANY: Mapping[str, tuple[int, ...]] = {
     "efficientloftr": (2,),
     "superglue": (2,),
     "perception_lm": (1,),
+    "instructblipvideo": (4,),
 }
 _CUT = ("kimi_k25", "kimi_k25_vision", "paddleocr_vl")  # patches are small images
+_FLAT = ("fuyu",)  # patches of each row, and nothing says how many
+_DOUBLE = ("seggpt",)  # the image's size is that of two, one above the other
 _VIDEOS = ("vivit", "timesformer", "videomae", "xclip", "tvp", "videomt")
 
 
@@ -48,9 +51,12 @@ def of_side(config: Any, values: Mapping[str, Any], h: int) -> dict[str, Any]:
         The values, with those that follow from the side.
     """
     changed = dict(values)
-    for name in ("image_size", "img_size") if h else ():
+    high = 2 * h if config.model_type in _DOUBLE else h
+    for name in ("image_size", "img_size", "max_img_size") if h else ():
         if hasattr(config, name) and name not in values:
-            changed[name] = h if isinstance(getattr(config, name), int) else [h, h]
+            changed[name] = h if isinstance(getattr(config, name), int) else [high, h]
+    if h and hasattr(config, "backbone_feature_sizes"):
+        changed.setdefault("backbone_feature_sizes", [[h // step] * 2 for step in (4, 8, 16)])
     for part in (*SEEING, "prompt_encoder_config", "mask_decoder_config") if h else ():
         inner, given = getattr(config, part, None), changed.get(part) or {}
         if inner is not None and hasattr(inner, "to_dict") and isinstance(given, Mapping):
@@ -70,7 +76,7 @@ def image(given: Given) -> Tensor:
     if given.takes("image_grid_thw", "grid_thw"):
         return patches(given)
     height, width = _side(given)
-    if given.takes("spatial_shapes"):
+    if given.takes("spatial_shapes") or given.kind in _FLAT:
         rows, columns, size = _shape(given)
         return torch.randn(given.at.b, rows * columns, size)
     frames = given.of(("num_frames",), 0, SEEING)
@@ -78,6 +84,12 @@ def image(given: Given) -> Tensor:
         return torch.randn(given.at.b * frames, _channels(given), height, width)
     more = (frames,) if given.kind in _VIDEOS and frames else _MANY.get(given.kind, ())
     return torch.randn(given.at.b, *more, _channels(given), height, width)
+
+
+def sharp(given: Given) -> Tensor:
+    """The same once more at the size of the tower that sees more."""
+    side = given.config.high_res_vision_config.image_size
+    return torch.randn(given.at.b, _channels(given), side, side)
 
 
 def video(given: Given) -> Tensor:
@@ -94,7 +106,7 @@ def patches(given: Given) -> Tensor:
     count = given.at.b * rows * columns
     if given.kind in _CUT:
         return torch.randn(count, _channels(given), patch, patch)
-    frames = given.of(("temporal_patch_size",), 1, SEEING)
+    frames = given.of(("temporal_patch_size", "patch_temporal"), 1, SEEING)
     return torch.randn(count, _channels(given) * frames * patch * patch)
 
 
@@ -183,10 +195,12 @@ def image_attention(given: Given) -> Tensor | None:
 def _side(given: Given) -> tuple[int, int]:
     if given.at.h:
         return given.at.h, given.at.h
-    side = given.of(("image_size", "img_size", "input_size"), 224, SEEING)
+    side = given.of(("image_size", "img_size", "max_img_size", "input_size"), 224, SEEING)
     if isinstance(side, dict):
         side = (side["height"], side["width"])
-    return (side, side) if isinstance(side, int) else (side[-2], side[-1])
+    if isinstance(side, int):
+        side = (side, side)
+    return (side[-1] if given.kind in _DOUBLE else side[-2]), side[-1]
 
 
 def _channels(given: Given) -> int:

@@ -11,11 +11,14 @@ from torch import Tensor
 
 from assay.errors import UsageError, verbatim
 from assay.extra.examples import images, series, sound, text
-from assay.extra.examples.given import Given, Sizes
+from assay.extra.examples.given import Given, Sizes, writes
 
 _EXAMPLES: Mapping[str, Callable[[Given], Any]] = {
     "input_ids": text.text,
     "decoder_input_ids": text.decoded,
+    "context_input_ids": text.documents,
+    "context_attention_mask": text.documents_mask,
+    "doc_scores": text.scores,
     "qformer_input_ids": text.text,
     "attention_mask": text.ones,
     "inputs_embeds": text.embedded,
@@ -29,6 +32,7 @@ _EXAMPLES: Mapping[str, Callable[[Given], Any]] = {
     "flattened_patches": images.flattened,
     "visual_feats": images.features,
     "visual_pos": images.places,
+    "high_res_pixel_values": images.sharp,
     "prompt_pixel_values": images.image,
     "prompt_masks": images.image,
     "merge_sizes": images.merges,
@@ -40,7 +44,18 @@ _EXAMPLES: Mapping[str, Callable[[Given], Any]] = {
     "aspect_ratio_mask": images.tile_mask,
     "image_embeds_position_mask": images.image_places,
     "image_attention_mask": images.image_attention,
+    "classes_input_ids": text.text,
+    "classes_attention_mask": text.ones,
+    "classes_structure": text.options,
+    "tasks_input_ids": text.text,
+    "tasks_attention_mask": text.ones,
     "input_values": sound.sound,
+    "padding_mask": sound.samples_mask,
+    "audio_input_ids": sound.letters,
+    "spectrogram_labels": sound.spoken,
+    "duration_labels": text.ones,
+    "pitch_labels": sound.contour,
+    "energy_labels": sound.contour,
     "input_features": sound.spectrogram,
     "input_features_mask": sound.frames_mask,
     "feature_attention_mask": sound.frames_mask,
@@ -62,6 +77,7 @@ _EXAMPLES: Mapping[str, Callable[[Given], Any]] = {
 # optional parameters that belong to others
 _WITH: Mapping[str, tuple[str, ...]] = {
     "pixel_values": (
+        "high_res_pixel_values",
         "image_grid_thw",
         "image_merge_sizes",
         "image_sizes",
@@ -74,16 +90,32 @@ _WITH: Mapping[str, tuple[str, ...]] = {
     ),
     "states": ("actions", "rewards", "returns_to_go", "timesteps"),
     "past_values": ("future_values", "future_time_features"),
-    "input_ids": ("bbox", "visual_feats", "visual_pos", "flattened_patches"),
-    "input_features": ("input_features_mask", "feature_attention_mask"),
+    "input_ids": (
+        "bbox",
+        "visual_feats",
+        "visual_pos",
+        "flattened_patches",
+        "context_input_ids",
+        "context_attention_mask",
+        "doc_scores",
+        "spectrogram_labels",
+        "duration_labels",
+        "pitch_labels",
+        "energy_labels",
+    ),
+    "input_features": ("input_features_mask", "feature_attention_mask", "padding_mask"),
+    "input_values": ("padding_mask",),
 }
-# what stands among the tokens, who makes its features, and the token that marks their places
+# what stands among the tokens, who makes its features, and the token that marks their places: of each
+# the first that the model has
 _MARKED = (
     ("pixel_values", "get_image_features", ("image_token_id", "image_token_index")),
+    ("pixel_values", "get_video_features", ("video_token_id", "video_token_index")),
     ("input_features", "get_audio_features", ("audio_token_id", "audio_token_index")),
     ("input_values", "get_audio_features", ("audio_token_id", "audio_token_index")),
 )
-_PARTS = ("vision_config", "image_config", "audio_config", "encoder_config")
+_PARTS = ("vision_config", "image_config", "audio_config", "encoder_config", "speech_config")
+_MANY = 10_000  # more marks than any sound or image needs
 
 
 def example_inputs(model: Any, config: Any, at: Sizes) -> dict[str, Any]:
@@ -101,6 +133,13 @@ def example_inputs(model: Any, config: Any, at: Sizes) -> dict[str, Any]:
         UsageError: If it needs something that has no example here.
     """
     given = Given(model, config, at)
+    if type(model).forward is torch.nn.Module.forward:
+        raise UsageError(
+            "target",
+            verbatim(f"hf:{config.model_type}"),
+            "a model with a forward pass, not one whose parts only generate one after the other",
+            "Write a builder that returns one of its parts and inputs for it.",
+        )
     takes = inspect.signature(model.forward).parameters
     needed = [name for name, p in takes.items() if p.default is p.empty and _named(p)]
     found: dict[str, Any] = {}
@@ -131,14 +170,15 @@ def _wanted(given: Given, takes: Mapping[str, Any], needed: list[str]) -> list[s
     """The parameters to give: those needed, the main one, and those that are what the model is for."""
     main = given.model.main_input_name
     mains = [main] if isinstance(main, str) else list(main)
-    wanted = needed or [name for name in mains if name in takes]
-    if "decoder_input_ids" in takes and getattr(given.config, "is_encoder_decoder", False):
+    wanted = needed or [name for name in mains if name in takes and name in _EXAMPLES]
+    if not wanted:
+        others = ("input_ids", "pixel_values", "input_values", "flattened_patches")
+        wanted = [name for name in others if name in takes]
+    if writes(given.config, type(given.model)):
         wanted = [*wanted, "decoder_input_ids"]
     if "input_ids" in takes and given.reads:
         seen = [n for n in ("pixel_values", "input_features", "input_values") if n in takes]
         wanted = [*wanted, "input_ids", *(seen[:1] if _perceives(given.config) else [])]
-    if not wanted:
-        wanted = [name for name in ("input_ids", "pixel_values", "input_values") if name in takes]
     more = [other for name in wanted for other in _WITH.get(name, ()) if other in takes]
     return list(dict.fromkeys([*wanted, *more]))
 
@@ -146,7 +186,7 @@ def _wanted(given: Given, takes: Mapping[str, Any], needed: list[str]) -> list[s
 def _perceives(config: Any) -> bool:
     """Whether a model of text also reads images or sound."""
     inside = any(getattr(config, part, None) is not None for part in _PARTS)
-    return inside or hasattr(config, "image_size")
+    return inside or hasattr(config, "image_size") or hasattr(config, "max_img_size")
 
 
 def _with_markers(given: Given, found: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
@@ -158,32 +198,43 @@ def _with_markers(given: Given, found: Mapping[str, Any]) -> tuple[Tensor, Tenso
     """
     ids: Tensor = found["input_ids"]
     kinds = [0] * ids.shape[1]
-    for source, ask, names in _MARKED:
-        marker = given.of(names, None)
-        if source in found and marker is not None and hasattr(given.model, ask):
-            count = _features(given, ask, found)
-            marks = torch.full((given.at.b, count), int(marker), dtype=ids.dtype)
-            ids = torch.cat([ids[:, :1], marks, ids[:, 1:]], 1)
-            kinds[1:1] = [int(source == "pixel_values")] * count
+    askable = [(source, ask, given.of(names, None)) for source, ask, names in _MARKED
+               if source in found and hasattr(_maker(given, ask), ask)]  # fmt: skip
+    markers = {
+        source: (ask, marker) for source, ask, marker in reversed(askable) if marker is not None
+    }
+    for ask, marker in markers.values():
+        count = _features(given, ask, found, int(marker))
+        marks = torch.full((given.at.b, count), int(marker), dtype=ids.dtype)
+        ids = torch.cat([ids[:, :1], marks, ids[:, 1:]], 1)
+        kinds[1:1] = [int(ask == "get_image_features")] * count
     if "image_embeds_position_mask" in found:
         length = found["image_embeds_position_mask"].shape[1]
         ids = text.tokens(given.text, given.at.b, length)
     return ids, torch.tensor([kinds] * given.at.b)
 
 
-def _features(given: Given, ask: str, found: Mapping[str, Any]) -> int:
+def _maker(given: Given, ask: str) -> Any:
+    """Who makes the features: the model inside where it can, whose signature says what it takes."""
+    inner = getattr(given.model, "model", given.model)
+    return inner if hasattr(inner, ask) else given.model
+
+
+def _features(given: Given, ask: str, found: Mapping[str, Any], marker: int) -> int:
     """How many tokens a row's image or sound stands for: what the model's own encoder gives."""
-    inner = getattr(given.model, "model", given.model)  # whose signature says what it takes
-    method = getattr(inner if hasattr(inner, ask) else given.model, ask)
+    method = getattr(_maker(given, ask), ask)
     values = {}
     for name, p in inspect.signature(method).parameters.items():
         if name in found and name not in ("input_ids", "attention_mask"):
             values[name] = found[name]
+        elif p.default is p.empty and name == "input_ids":  # it looks for the marks in them
+            values[name] = torch.full((given.at.b, _MANY), marker)
         elif p.default is p.empty and name in _EXAMPLES:
             values[name] = _EXAMPLES[name](given)
     with torch.no_grad():
         made = method(**values)
-    made = getattr(made, "pooler_output", made)
+    if hasattr(made, "last_hidden_state"):
+        made = made.last_hidden_state if made.pooler_output is None else made.pooler_output
     parts = list(made) if isinstance(made, tuple | list) else [made]
     tensors = [p for p in parts if isinstance(p, Tensor)]
     return sum(int(t.shape[:-1].numel()) for t in tensors) // given.at.b

@@ -8,6 +8,7 @@ from torch import Tensor
 from assay.extra.examples.given import LISTENING, Given
 
 _FRAMES, _SAMPLES = 200, 4000  # where no size says how many
+_HOP = 320  # samples for each frame, where a model reads both
 _BINS = (
     "num_mel_bins",
     "feature_size",
@@ -48,6 +49,7 @@ _CHANNELS = (
     "pe_audio",
     "higgs_audio",
 )
+_PADDED = ("vibevoice", "moss_transcribe_diarize")  # those that cannot do without the mask
 _FINE = ("gemma4", "nemotron3_5_transcribe", "nemo_speechlm")  # 128 bins, and nothing says so
 _STACKED = {"granite_speech5_ctc": 4, "granite_speech5_encoder": 4}  # frames that are read as one
 
@@ -66,6 +68,29 @@ def sound(given: Given) -> Tensor:
     return torch.randn(b, n)
 
 
+def samples_mask(given: Given) -> Tensor | None:
+    """Which samples are no padding: all `[b, samples]`, for models that are told."""
+    if given.kind not in _PADDED:
+        return None
+    return torch.ones(given.at.b, sound(given).shape[-1], dtype=torch.long)
+
+
+def letters(given: Given) -> Tensor:
+    """A spectrogram whose bins hold tokens `[b, n, bins]`."""
+    config = given.config
+    return torch.randint(config.codebook_size, (given.at.b, given.at.n, config.num_codebooks))
+
+
+def spoken(given: Given) -> Tensor:
+    """What a text is to sound like, a frame for each token `[b, n, bins]`."""
+    return torch.randn(given.at.b, given.at.n, _bins(given))
+
+
+def contour(given: Given) -> Tensor:
+    """How high or loud each token is to be said `[b, n, 1]`."""
+    return torch.randn(given.at.b, given.at.n, 1)
+
+
 def spectrogram(given: Given) -> Tensor:
     """Frames of a spectrogram, in the layout that the model reads.
 
@@ -74,6 +99,7 @@ def spectrogram(given: Given) -> Tensor:
     """
     b, config = given.at.b, given.config
     n = given.at.n if given.main != "input_ids" and given.at.n else _FRAMES
+    n = max(1, n // _HOP) if given.main == "input_values" else n
     if given.kind.startswith("clap"):
         audio = getattr(config, "audio_config", config)
         wide = audio.spec_size * (audio.spec_size // audio.num_mel_bins)
@@ -86,8 +112,10 @@ def spectrogram(given: Given) -> Tensor:
     return torch.randn(b, n, _bins(given))
 
 
-def frames_mask(given: Given) -> Tensor:
-    """Which frames are no padding: all `[b, frames]`."""
+def frames_mask(given: Given) -> Tensor | None:
+    """Which frames are no padding: all `[b, frames]`; none is needed beside samples."""
+    if given.main == "input_values":
+        return None
     frames = spectrogram(given).shape[-1 if _bins_first(given) else -2]
     return torch.ones(given.at.b, frames, dtype=torch.long)
 

@@ -10,10 +10,14 @@ from torch import Tensor
 from assay.extra.examples.given import Given
 
 _CODEBOOKS = ("musicgen_decoder", "musicgen_melody_decoder")  # a row of tokens for each
+_CHANNELS = ("dia_decoder", "kyutai_speech_to_text")  # several tokens at each place
+_LETTERS = 256  # of models without a vocabulary, which read characters
 
 
 def tokens(config: Any, b: int, n: int) -> Tensor:
     """Random token ids `[b, n]`; ids from 3 on, as the first few are often padding and markers.
+
+    Codebooks have a row each `[b * codebooks, n]`, channels a column each `[b, n, channels]`.
 
     Args:
         config: The configuration of what reads them.
@@ -23,7 +27,11 @@ def tokens(config: Any, b: int, n: int) -> Tensor:
     Returns:
         The ids.
     """
-    return torch.randint(min(3, config.vocab_size - 1), config.vocab_size, (b, n))
+    kind, count = config.model_type, getattr(config, "vocab_size", _LETTERS)
+    shape = [b * config.num_codebooks if kind in _CODEBOOKS else b, n]
+    if kind in _CHANNELS:  # or the text's and those of its sound
+        shape.append(getattr(config, "num_channels", 0) or 1 + config.num_codebooks)
+    return torch.randint(min(3, count - 1), count, shape)
 
 
 def text(given: Given) -> Tensor:
@@ -32,13 +40,7 @@ def text(given: Given) -> Tensor:
     Returns:
         Ids `[b, n]`.
     """
-    if given.kind == "dia_decoder":
-        channels = [
-            tokens(given.text, given.at.b, given.at.n) for _ in range(given.text.num_channels)
-        ]
-        return torch.stack(channels, -1)
-    rows = given.at.b * (given.config.num_codebooks if given.kind in _CODEBOOKS else 1)
-    ids = tokens(given.text, rows, given.at.n)
+    ids = tokens(given.source, given.at.b, given.at.n)
     for name, value in vars(given.config).items():
         if name.endswith(("_token_id", "_token_index")) and isinstance(value, int):
             ids = torch.where(ids == value, torch.full_like(ids, 3), ids)
@@ -48,6 +50,26 @@ def text(given: Given) -> Tensor:
 def decoded(given: Given) -> Tensor:
     """The tokens that come out `[b, m]`."""
     return tokens(given.text, given.at.b, given.at.m)
+
+
+def documents(given: Given) -> Tensor:
+    """What was found for each row `[b * documents, n]`."""
+    return tokens(given.text, given.at.b * given.config.n_docs, given.at.n)
+
+
+def documents_mask(given: Given) -> Tensor:
+    """A mask that leaves nothing of them out."""
+    return torch.ones_like(documents(given))
+
+
+def scores(given: Given) -> Tensor:
+    """How well each document fits `[b, documents]`."""
+    return torch.randn(given.at.b, given.config.n_docs)
+
+
+def options(given: Given) -> Tensor:
+    """How many classes each row is to choose from: one `[b]`."""
+    return torch.ones(given.at.b, dtype=torch.long)
 
 
 def embedded(given: Given) -> Tensor:
