@@ -94,7 +94,7 @@ _GIVEN: Mapping[str, Mapping[str, Any]] = {  # what has no default, and the mode
     "sapiens2": {"head_config": {"upsample_out_channels": [64], "conv_out_channels": [64]}},
     "step3p5": {"sliding_window": 512},
     "time_series_transformer": {"prediction_length": 4},
-    "zamba": {"attn_layer_period": 2, "attn_layer_offset": 0},  # layers that are shared twice
+    "zamba": {"num_hidden_layers": 9},  # two of which share their attention
     "xcodec2": {"quantization_dim": 128},
     "uvdoc": {
         "backbone_config": {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -21,12 +22,36 @@ def _convolution_backward(
     return once * int(sum(wanted[:2]))
 
 
+def filled(args: Sequence[Any]) -> Fraction:
+    """Of a product with sparse matrices, the share of its operations that is computed.
+
+    Args:
+        args: The arguments; torch's counter takes every matrix for a dense one.
+
+    Returns:
+        The share of entries that are stored; 1 where no argument is sparse, or where it is not known: a
+        sparse matrix without data forgets how many it stores as soon as it is transposed.
+    """
+    share = Fraction(1)
+    for tensor in args:
+        if isinstance(tensor, Tensor) and tensor.layout is not torch.strided and tensor.numel():
+            stored = tensor._nnz() if tensor.layout is torch.sparse_coo else tensor.values().numel()
+            share *= Fraction(stored, tensor.numel()) if stored else 1
+    return share
+
+
 def _matrix_vector(matrix: Tensor, *_: Any, **__: Any) -> int:
     return 2 * matrix.numel()
 
 
 def _added_matrix_vector(added: Tensor, matrix: Tensor, *_: Any, **__: Any) -> int:
     return 2 * matrix.numel()
+
+
+def _sparse_product(added: Tensor, matrix: Tensor, other: Tensor, *_: Any, **__: Any) -> int:
+    """A product and a sum for each entry that is stored, and each column."""
+    entries = matrix._nnz() if matrix.layout is torch.sparse_coo else matrix.values().numel()
+    return 2 * int(entries) * int(other.shape[-1])
 
 
 def _trilinear(*arguments: Any, **_: Any) -> int:
@@ -75,6 +100,7 @@ PRODUCTS: Mapping[str, Count] = {
     "aten::addmv": _added_matrix_vector,
     "aten::dot": _matrix_vector,
     "aten::vdot": _matrix_vector,
+    "aten::_sparse_addmm": _sparse_product,
     "aten::_trilinear": _trilinear,
     "aten::affine_grid_generator": _grid,
     "aten::affine_grid_generator_backward": _grid_backward,

@@ -18,6 +18,7 @@ from torch.utils.flop_counter import flop_registry
 
 from assay.cost.arithmetic import PRODUCTS, SUMS
 from assay.cost.kernels import KERNELS
+from assay.cost.live import tensors_of
 
 PRODUCT, CONVOLUTION, ELEMENTWISE = "matrix product", "convolution", "elementwise"
 REDUCTION, NORMALISATION, INDEXING = "reduction", "normalisation", "indexing"
@@ -89,7 +90,10 @@ _TABLE: Mapping[str, Mapping[int, str]] = {
             unsafe_split unsafe_split_with_sizes unsafe_chunk masked_scatter_backward multinomial
             median kthvalue reflection_pad3d replication_pad1d replication_pad3d upsample_nearest1d
             upsample_nearest1d_backward upsample_nearest3d upsample_nearest3d_backward index_copy put
-            diag_embed diagonal_scatter complex max_unpool2d""",
+            diag_embed diagonal_scatter complex max_unpool2d _pack_padded_sequence
+            _pack_padded_sequence_backward _jagged_to_padded_dense_forward
+            _padded_dense_to_jagged_forward _sparse_coo_tensor_with_dims_and_tensors
+            _sparse_coo_tensor_with_dims sparse_mask _coalesce""",
         1: """index_add scatter_add scatter_reduce reflection_pad1d_backward reflection_pad2d_backward
             replication_pad1d_backward replication_pad2d_backward""",
     },
@@ -236,6 +240,8 @@ def first_elements(value: Any) -> int:
 def moved_bytes(value: Any) -> int:
     """Bytes of every tensor in a flat argument list or output, as if contiguous."""
     if isinstance(value, Tensor):
+        if value.layout is not torch.strided:
+            return sum(moved_bytes(part) for part in tensors_of(value))
         return value.numel() * value.element_size()
     if isinstance(value, list | tuple):
         return sum(moved_bytes(item) for item in value)

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch._guards import detect_fake_mode
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass_type
 
+from assay.cost.arithmetic import filled
 from assay.cost.convention import ELEMENTWISE, PRODUCT, Rule, first_elements, moved_bytes
 from assay.cost.fake import as_numbers, remade, viewed
 from assay.cost.known import Known
@@ -106,8 +107,8 @@ class Memory:
         self.rules: dict[Any, Rule] = {}
 
 
-class _SpelledOut(Exception):
-    """A tensor without data remembers its values: more than shapes may matter."""
+class _MoreThanShapes(Exception):
+    """A tensor is sparse, or remembers its values: more than shapes may matter."""
 
 
 _VIEW = "view"  # in place of a recipe: the same operator on the storage that was given
@@ -149,6 +150,8 @@ class _Watch(TorchDispatchMode):
     ) -> Any:
         if func is torch.ops.prim.device.default:  # asked for thousands of times by fake tensors
             return args[0].device
+        if any(is_traceable_wrapper_subclass_type(kind) for kind in types):
+            return NotImplemented  # what it is made of comes here next
         kwargs = kwargs or {}
         rule = self._rules.get(func)
         if rule is None:
@@ -188,7 +191,7 @@ class _Watch(TorchDispatchMode):
             return None
         try:
             return func, _signature(args, kwargs)
-        except _SpelledOut:
+        except _MoreThanShapes:
             return None
 
     def _again(self, made: Any, func: Any, args: Any, kwargs: Any) -> Any:
@@ -203,7 +206,8 @@ class _Watch(TorchDispatchMode):
     def _count(self, rule: Rule, func: Any, args: Any, kwargs: Any, out: Any) -> _Seen:
         flops = operations = 0
         if rule.flops is not None:
-            flops = operations = rule.flops(*args, **kwargs, out_val=out)
+            flops = rule.flops(*args, **kwargs, out_val=out)
+            operations = int(flops * filled(args))
         if rule.operations is not None:
             operations = rule.operations(*args, **kwargs, out=out)
         elif rule.per_element:
@@ -277,6 +281,8 @@ def _signature(args: Any, kwargs: Mapping[str, Any]) -> Any:
 
 def _shape_of(value: Any) -> Any:
     if isinstance(value, Tensor):
+        if value.layout is not torch.strided:
+            raise _MoreThanShapes
         device = value.device if type(value) is not FakeTensor else _device_of(value)
         return value.shape, value.stride(), value.dtype, value.storage_offset(), device
     if isinstance(value, tuple | list):
@@ -287,7 +293,7 @@ def _shape_of(value: Any) -> Any:
 def _device_of(tensor: FakeTensor) -> Any:
     """The device where a tensor without data claims to be, asked without running an operator."""
     if tensor.constant is not None:
-        raise _SpelledOut
+        raise _MoreThanShapes
     return FakeTensor, tensor.fake_device
 
 
@@ -399,15 +405,16 @@ def count(
         names = {module: name for name, module in model.named_modules()}
     given = [*parameters, *model.buffers(), *tensors([subject.inputs, subject.kwargs])]
     own = _weights(model, names)
-    kept, live = Live(), Live(given)
+    kept, live = Live(), Live(tensors_of(given))
     modules, known = Modules(names), known or Known()
     watch = _Watch(modules, live, own, memory, known)
     with modules, watch, _Causal(watch, modules):
 
         def keep(tensor: Tensor) -> Tensor:
-            if id(tensor.untyped_storage()) not in own and kept.see(tensor):
-                key = Key(SAVED, FORWARD, modules.current().module)
-                watch.counts[key] += tensor.untyped_storage().nbytes()
+            for part in tensors_of(tensor):
+                if id(part.untyped_storage()) not in own and kept.see(part):
+                    key = Key(SAVED, FORWARD, modules.current().module)
+                    watch.counts[key] += part.untyped_storage().nbytes()
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):

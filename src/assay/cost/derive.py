@@ -392,6 +392,9 @@ class _Search:
             if span.high is None or law.atoms or used < len(axis.nodes) or used < _HIGHEST + 1:
                 continue
             if (span.high - span.low) // span.step + 1 <= used:
+                beyond = put(laws.low, i, span.high + span.step)
+                if self._samples.runs(beyond):
+                    raise self._no_law(beyond, laws, i)
                 name = self._samples.names[i]
                 raise _Refused(
                     f"from {name}={span.low} to {span.high} there are as many values as a polynomial of "

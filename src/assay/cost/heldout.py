@@ -20,8 +20,9 @@ _RESIDUES, _SOME = (
 )  # of floors with a period up to this every residue is tried far away, or some
 _AFFORDABLE = 15_000  # steps that a far probe may take
 _WORK = (OPERATIONS, BYTES, WEIGHTS)
-_WORKED = 2e8  # operations and bytes of a probe that is run for real: about a tenth of a second
-_SLOW, _NOTICED = 2.0, 0.05  # seconds of a run that is not made, and of one that foretells it
+_WORKED = 1e9  # operations and bytes of a probe that is run for real: less than a second
+_SLOW, _NOTICED = 2.0, 0.02  # seconds of a run that is not made, and of one that foretells it
+_STEEPEST = 3  # power of a size with which a builder's own work may grow
 _DEEP, _LEAST = (
     10_000,
     3,
@@ -104,7 +105,7 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
     for x in _TOGETHER:
         point = laws.inside((*(x for _ in range(count)), *low[count:]))
         # as where a builder fills a table of positions in Python, or draws its inputs with numpy
-        if _slow(point, together[-2:], samples):
+        if _slow(point, together[-3:], samples):
             largest = max(together[-1])
         elif affordable(point) and samples.runs(point):
             together.append(point)
@@ -151,25 +152,23 @@ def _deep(
     depths, count = samples.base[laws.sizes :], laws.sizes
     each = found.at((*laws.low[:count], *depths)).get(Key(STEPS, FORWARD), 0)
     room = max(int(_DEEP / max(each, 1)), _LEAST)
-    far = [x for x in sorted({*marks, _FAR[1]}, reverse=True) if x <= max(_FAR[1], *marks)]
-    chosen = far[
-        :: -(-len(far) // room)
-    ]  # the largest first: most branches stay as they are beyond
-    for x in chosen:
+    # the largest first: most branches stay as they are beyond
+    values = sorted({*marks, _FAR[1]}, reverse=True)
+    for x in values[:: -(-len(values) // room)]:
         point = laws.inside((*(x for _ in range(count)), *depths))
         if affordable(point):
             yield from _apart(point, laws, samples)
 
 
 def _slow(point: Point, before: list[Point], samples: Samples) -> bool:
-    """Whether a run would take long, as runs that took a while foretell, each of them twice as large."""
-    if len(before) < 2:
+    """Whether a run would take long, as three runs foretell: by what the later ones took beyond the first."""
+    if len(before) < 3 or max(before[1], default=0) == max(before[2], default=0):
         return False
-    first, last = map(samples.seconds, before)
-    if last < _NOTICED or first <= 0:
+    least, first, last = map(samples.seconds, before)
+    if last - least < _NOTICED or first <= least:
         return False
-    power = math.log(last / first) / math.log(max(before[1]) / max(before[0]))
-    return bool(last * (max(point) / max(before[1])) ** power > _SLOW)
+    power = math.log((last - least) / (first - least)) / math.log(max(before[2]) / max(before[1]))
+    return bool((last - least) * (max(point) / max(before[2])) ** min(power, _STEEPEST) > _SLOW)
 
 
 def _beside(point: Point, laws: Laws, samples: Samples) -> Iterator[Point]:

@@ -6,7 +6,9 @@ import weakref
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 
 class Live:
@@ -56,9 +58,29 @@ class Live:
 
 
 def tensors_of(value: Any) -> list[Tensor]:
-    """The tensors of an operator's arguments or output: lists are at most one deep there."""
+    """The tensors of an operator's arguments or output: lists are at most one deep there.
+
+    Args:
+        value: The arguments, or the output.
+
+    Returns:
+        Tensors that have a storage: in place of a sparse or a nested one those that it is made of.
+    """
     if isinstance(value, Tensor):
-        return [value]
+        return [value] if value.layout is torch.strided else _made_of(value)
     if isinstance(value, list | tuple):
         return [t for item in value for t in tensors_of(item)]
+    return []
+
+
+def _made_of(tensor: Tensor) -> list[Tensor]:
+    if is_traceable_wrapper_subclass(tensor):
+        return [getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]]
+    with torch._C._DisableTorchDispatch():  # nothing is computed here
+        if tensor.layout is torch.sparse_coo:
+            return [tensor._indices(), tensor._values()]
+        if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+            return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+        if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+            return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
     return []

@@ -229,7 +229,9 @@ class Probe:
             operator = str(cause.func)
         elif isinstance(cause, RuntimeError | NotImplementedError) and "meta" in str(cause):
             operator = str(cause).splitlines()[0]
-        if operator and cause is not None:
+        # fake tensors fail at what has to be known; moved ones earlier, wherever they are looked at
+        told = self.way == "moved" and self.looks_at_values is not None
+        if operator and cause is not None and not told:
             self.looks_at_values = (operator, raised_at(cause))
 
 

@@ -1,0 +1,266 @@
+"""Branches that no small run shows: beyond the second layer, in a configuration, where data are needed."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+import torch
+from cost_twins import flops, wrong_answers
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from assay.cost.cost import derive_cost
+
+EDGES = (
+    1,
+    2,
+    3,
+    31,
+    47,
+    48,
+    49,
+    96,
+    100,
+    127,
+    128,
+    150,
+    151,
+    190,
+    200,
+    201,
+    256,
+    257,
+    300,
+    301,
+    384,
+    385,
+)
+GRID = [{"b": b, "n": n} for b in (3,) for n in (*EDGES, 720, 901, 1201, 4001, 32_769, 40_000)]
+
+
+class Layers(nn.Module):
+    """A stack of equal layers; `run(self, x)` says which of them run."""
+
+    def __init__(self, run, depth=8):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(depth))
+        self.run, self.extra = run, 5
+
+    def forward(self, x):
+        return self.run(self, x)
+
+
+def fewer_for_short_ones(s, x):
+    n = x.shape[1]
+    for layer in s.layers[: 2 if n < 128 else 4 if n < 256 else 8]:
+        x = layer(x)
+    return x
+
+
+def late_layers_twice(s, x):
+    for i, layer in enumerate(s.layers):
+        x = layer(x)
+        if i >= s.extra and x.shape[1] > 256:
+            x = layer(x)
+    return x
+
+
+def early_exit(s, x):
+    for i, layer in enumerate(s.layers):
+        if 100 * i > x.shape[1]:
+            break
+        x = layer(x)
+    return x
+
+
+def the_last_for_long_ones(s, x):
+    for i, layer in enumerate(s.layers):
+        if i < 7 or x.shape[1] > 300:
+            x = layer(x)
+    return x
+
+
+@pytest.mark.parametrize(
+    "run", [fewer_for_short_ones, late_layers_twice, early_exit, the_last_for_long_ones]
+)
+def test_which_layers_of_a_stack_run_may_depend_on_a_size(run):
+    def build(b: int = 2, n: int = 32):
+        return Layers(run), torch.randn(b, n, 4)
+
+    cost = derive_cost(build)
+    assert not wrong_answers(cost, build, GRID)
+
+
+@dataclass
+class Config:
+    low: int = 150
+    high: int = 190
+    block: int = 48
+    longest: int = 32_768
+    buckets: tuple[int, ...] = (64, 160, 384, 900)
+
+
+class Configured(nn.Module):
+    """Compares sizes with the values of a configuration that it holds."""
+
+    def __init__(self, config, compare):
+        super().__init__()
+        self.config, self.compare = config, compare
+        self.one, self.other = nn.Linear(4, 4), nn.Linear(4, 16)
+
+    def forward(self, x):
+        return self.other(x) if self.compare(self.config, x) else self.one(x)
+
+
+COMPARED = {
+    "a band": lambda c, x: c.low < x.shape[1] < c.high,
+    "one value": lambda c, x: x.shape[1] == c.buckets[2],
+    "a large one": lambda c, x: x.shape[1] > c.longest,
+    "multiples": lambda c, x: x.shape[1] % c.block == 0,
+    "buckets": lambda c, x: any(x.shape[1] == bucket for bucket in c.buckets),
+}
+
+
+@pytest.mark.parametrize("name", COMPARED)
+@pytest.mark.parametrize("kind", [Config, lambda: SimpleNamespace(**vars(Config()))])
+def test_a_threshold_may_stand_in_a_configuration(name, kind):
+    def build(b: int = 2, n: int = 32):
+        return Configured(kind(), COMPARED[name]), torch.randn(b, n, 4)
+
+    cost = derive_cost(build)
+    assert not wrong_answers(cost, build, GRID)
+
+
+def test_a_model_that_looks_at_values_is_also_run_beyond_its_thresholds():
+    class Looks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x):
+            if float(x.detach().sum()) != 0 and x.shape[1] > 200:
+                x = self.layer(self.layer(x))
+            return self.layer(x)
+
+    def build(b: int = 2, n: int = 8):
+        return Looks(), torch.randn(b, n, 4)
+
+    cost = derive_cost(build)
+    assert cost.way == "real"
+    for n in (3, 199, 200, 201, 300, 1000):
+        model, x = build(n=n)
+        with FlopCounterMode(display=False) as counter:
+            model(x)
+        assert cost.flops.forward(b=2, n=n) == counter.get_total_flops()
+
+
+def test_a_quartic_through_every_value_is_no_law():
+    def build(b: int = 2, k: int = 3):
+        return nn.Linear(2**k, 3), torch.randn(b, 2**k)
+
+    cost = derive_cost(build)
+    assert cost.status == "refused"
+    assert cost.blamed == "k"
+
+
+def test_of_several_sizes_together_one_is_blamed_that_has_to_do_with_it():
+    class Much(nn.Module):
+        def __init__(self, d):
+            super().__init__()
+            self.layer = nn.Linear(d, d)
+
+        def forward(self, x):
+            x = self.layer(x) if x.shape[0] * x.shape[1] > 4096 else x
+            return self.layer(x)
+
+    def build(b: int = 2, n: int = 8, d: int = 4):
+        return Much(d), torch.randn(b, n, d)
+
+    assert derive_cost(build).blamed in ("b", "n")
+
+
+def test_a_builder_whose_own_work_explodes_is_not_run_where_it_would():
+    largest = [0]
+
+    def build(b: int = 2, d: int = 8):
+        largest[0] = max(largest[0], d)
+        for _ in range(10 * d * d):  # a table filled in Python
+            pass
+        return nn.Linear(d, d), torch.randn(b, d)
+
+    cost = derive_cost(build)
+    assert str(cost.flops.forward) == "2*b*d**2"
+    assert 500 < largest[0] < 10_000
+
+
+def test_sparse_matrices_are_followed_and_their_entries_counted():
+    class Graph(nn.Module):
+        def __init__(self, d):
+            super().__init__()
+            self.layer = nn.Linear(d, d)
+
+        def forward(self, x, edges):
+            ones = torch.ones(edges.shape[1], device=x.device)
+            nodes = torch.sparse_coo_tensor(edges, ones, (len(x), len(x)))
+            return torch.sparse.mm(nodes, self.layer(x))
+
+    def build(nodes: int = 20, edges: int = 50, d: int = 8):
+        return Graph(d), (torch.randn(nodes, d), torch.randint(0, nodes, (2, edges)))
+
+    cost = derive_cost(build)
+    assert not cost.uncounted
+    # of the transposed matrix of the backward pass nobody knows how many entries it stores
+    forward = cost.products.forward
+    for nodes, edges, d in ((20, 50, 8), (100, 7, 5), (31, 1000, 64)):
+        dense, sparse = 2 * nodes * d * d, 2 * edges * d
+        assert forward(nodes=nodes, edges=edges, d=d) == dense + sparse
+
+
+def test_nested_tensors_are_counted_by_what_they_are_made_of():
+    class Nest(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x):
+            rows = torch.nested.nested_tensor(list(x), layout=torch.jagged)
+            return torch.nested.to_padded_tensor(F.relu(self.layer(rows)), 0.0)
+
+    def build(b: int = 3, n: int = 6):
+        return Nest(), torch.randn(b, n, 4)
+
+    cost = derive_cost(build)
+    assert str(cost.flops.forward) == "32*b*n"
+    assert not cost.uncounted
+
+
+def test_a_packed_sequence_is_only_moved():
+    class Packed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x):
+            lengths = torch.full((x.shape[0],), x.shape[1], device="cpu")
+            packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True)
+            return self.layer(packed.data)
+
+    def build(b: int = 2, n: int = 6):
+        return Packed(), torch.randn(b, n, 4)
+
+    cost = derive_cost(build)
+    assert not cost.uncounted
+    model, x = build(b=3, n=11)
+    with FlopCounterMode(display=False) as counter:
+        model(x)
+    assert cost.flops.forward(b=3, n=11) == counter.get_total_flops() == 32 * 33
+
+
+def test_twins_agree():
+    """The counter that these programs are held against says what is written here."""
+
+    def build(b: int = 2, n: int = 32):
+        return Layers(early_exit), torch.randn(b, n, 4)
+
+    assert flops(build, b=1, n=250) == (3 * 32 * 250, (2 * 3 - 1) * 32 * 250)
