@@ -107,7 +107,7 @@ class UserCodeError(CannotMeasure):
         super().__init__(
             what,
             verbatim(name),
-            f"it to run, but your code raised {said(error)}",
+            f"it to run, but your code raised {said(error).rstrip('.')}",
             "The traceback above is from your code; run it alone to see the same error.",
         )
         self.error = error

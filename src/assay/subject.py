@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, is_dataclass, replace
 from typing import Any
@@ -195,7 +196,15 @@ class Subject:
 
         Raises:
             UserCodeError: If the model raises; the cause is the user's own exception.
+            CannotMeasure: If it needs inputs and has none.
         """
+        if not self.inputs and not self.kwargs and _needs_inputs(self.model):
+            raise CannotMeasure(
+                "inputs",
+                verbatim(f"none for {self.name}"),
+                "inputs to run the model with",
+                "Return (model, inputs), or give the module an attribute `example_inputs`.",
+            )
         try:
             return self.model(*self.inputs, **(self.kwargs or {}))
         except RAISED as error:
@@ -223,14 +232,14 @@ class Subject:
                 "loss", getattr(self.loss, "__qualname__", "loss"), error
             ) from error
         if not isinstance(value, Tensor) or value.numel() != 1 or not value.is_floating_point():
-            shown = (
-                f"{list(value.shape)} {value.dtype}" if isinstance(value, Tensor) else repr(value)
-            )
+            of_tensor = isinstance(value, Tensor)
             raise CannotMeasure(
                 "loss(output)",
-                verbatim(shown),
+                verbatim(f"{list(value.shape)} {value.dtype}" if of_tensor else repr(value)),
                 "one floating-point number as a tensor",
-                "Reduce it, for example with `.mean()`.",
+                "Reduce it, for example with `.mean()`."
+                if of_tensor
+                else "Return the tensor itself, without `.item()` or `float()`.",
             )
         return value.reshape(())
 
@@ -331,3 +340,13 @@ def first_floating(output: Any) -> Tensor:
         "at least one floating-point tensor",
         "Return a tensor, or give a loss that turns the output into one.",
     )
+
+
+def _needs_inputs(model: nn.Module) -> bool:
+    """Whether its forward pass has a parameter that must be given."""
+    try:
+        parameters = inspect.signature(model.forward).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    given = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return any(p.kind in given and p.default is p.empty for p in parameters)

@@ -71,6 +71,13 @@ def solve(formula: Formula, size: str, below: int, at: Mapping[str, int]) -> int
             middle = good + (bad - good) // (2 * span.step) * span.step
             good, bad = (middle, bad) if fits(middle) else (good, middle)
         best = good if best is None else max(best, good)
+    if best is None and spans and not any(formula.holds(**{**others, size: s.low}) for s in spans):
+        raise CannotMeasure(
+            f"solve {size}",
+            verbatim(", ".join(f"{name}={value}" for name, value in others.items())),
+            f"sizes at which there is a formula for every {size}",
+            "See the ranges beside the formula, and give other sizes with --at.",
+        )
     if best is None:
         least = min((s.low for s in spans), default=1)
         raise CannotMeasure(

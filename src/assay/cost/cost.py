@@ -26,6 +26,7 @@ from assay.cost.fit import Fit
 from assay.cost.formula import Formula
 from assay.cost.parts import LABELS, Parts, Recording, Share
 from assay.cost.phases import Phases
+from assay.cost.with_data import with_data
 from assay.errors import UsageError
 from assay.finding import Result, plain
 from assay.progress import Progress, silent
@@ -246,7 +247,8 @@ def strict_cost(
 def cost_of(builder: Builder, progress: Progress = silent) -> Cost:
     """The formulas for a command and a report: a size without one is asked about in fewer places.
 
-    First at multiples of the builder's value, where windows and patches fit; then at this value alone.
+    First at multiples of the builder's value, where windows and patches fit; then at this value alone. Where
+    it is cheap, the model is run once with data too.
 
     Args:
         builder: The builder, at its base sizes.
@@ -273,7 +275,8 @@ def cost_of(builder: Builder, progress: Progress = silent) -> Cost:
         cost = strict_cost(builder, progress, grids)
     if cost.status == "refused":
         return first
-    return _judged(replace(cost, narrowed=narrowed)) if narrowed else cost
+    cost = _judged(replace(cost, narrowed=narrowed)) if narrowed else cost
+    return replace(cost, findings=(*cost.findings, *with_data(builder, cost)))
 
 
 def _cost(builder: Builder, found: Fit, probe: Recording) -> Cost:

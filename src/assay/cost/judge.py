@@ -34,6 +34,8 @@ _REPAIRS = {
     "cat": _CAT,
     "stack": _CAT,
     "embedding_dense_backward": _TABLE,
+    "_embedding_bag_backward": _TABLE,
+    "_embedding_bag_dense_backward": _TABLE,
 }
 _ELSE = "Look at what is made anew in each step of a loop over {size}, or for all pairs of it."
 _DEAR = 3.0  # backward over forward: 2 is a chain of products, 3 one with everything recomputed
@@ -66,7 +68,9 @@ def _refused(cost: Cost) -> list[Finding]:
     if reason := cost.flops.forward.reason:
         sizes = ", ".join(cost.base)
         remedy = "Fix the size that branches or halves, with -a name=value, and derive the others."
-        found.append((sizes, f"There is no polynomial in {sizes}. {reason}", remedy))
+        if "random numbers" in reason:
+            remedy = "Have it do the same each time: without layers or tokens that are dropped at random."
+        found.append((sizes, f"There is no polynomial in {sizes}: {reason}.", remedy))
     return [
         Finding(
             "cost.no-formula",

@@ -145,6 +145,25 @@ class Probe:
         self.uncounted = {**tally.uncounted, **self.uncounted}
         return tally
 
+    def run(self, sizes: Mapping[str, int]) -> None:
+        """Run both passes without counting; torch checks more where nobody watches saved tensors.
+
+        Args:
+            sizes: A value for every size.
+
+        Raises:
+            AssayError: What the model raises.
+        """
+        with (
+            preserved_random_state(0),
+            unfused(),
+            unlogged(),
+            self._prepared(sizes, {}) as subject,
+        ):
+            value = subject.objective(subject.forward())
+            if value.requires_grad:
+                subject.differentiate(value)
+
     @cached_property
     def constants(self) -> set[int]:
         """Integers that the code of the builder, the model and the loss compares with."""

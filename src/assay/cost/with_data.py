@@ -1,0 +1,82 @@
+"""One run with data, where that is cheap: does the model run at all, and as it does without?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from assay.builder import Builder
+from assay.cost.count import BACKWARD, FLOPS, FORWARD
+from assay.cost.probe import Probe
+from assay.errors import AssayError, UserCodeError, said
+from assay.finding import Finding, Number
+from assay.where import raised_at
+
+if TYPE_CHECKING:
+    from assay.cost.cost import Cost
+
+_OPERATIONS, _BYTES = 1e9, 1 << 28  # that a run may take: about a second
+# what this machine lacks says nothing about the model
+_LACKS = ("not implemented for", "alloc", "memory", "cuda", "device", "backend", "not compiled")
+
+
+def with_data(builder: Builder, cost: Cost) -> tuple[Finding, ...]:
+    """What one run with data says against formulas that were derived without.
+
+    The meta device checks neither dtypes nor changes in place, and code may ask where its tensors are.
+
+    Args:
+        builder: The builder.
+        cost: Its formulas.
+
+    Returns:
+        A finding where the model raises, or its flops are others; nothing where a run is too dear, or where
+        only this machine cannot run it.
+    """
+    at = builder.sizes
+    total = (cost.operations.total, cost.peak_bytes)
+    if cost.way == "real" or not all(formula.holds(**at) for formula in total):
+        return ()
+    if cost.operations.total(**at) > _OPERATIONS or cost.peak_bytes(**at) > _BYTES:
+        return ()
+    probe = Probe(builder)
+    probe.way = "real"
+    try:
+        probe.run(at)
+        tally = probe(at)
+    except UserCodeError as error:
+        text = said(error.error)
+        if any(lack in text.lower() for lack in _LACKS):
+            return ()
+        return (_finding("does-not-run", at, f"raises {text}", "it to run", text, error.error),)
+    except AssayError:
+        return ()
+    for phase in (FORWARD, BACKWARD):
+        counted = sum(v for k, v in tally.counts.items() if (k.quantity, k.phase) == (FLOPS, phase))
+        claimed = getattr(cost.flops, phase)(**at)
+        if counted != claimed:
+            told = f"computes {counted:,} flops {phase}"
+            return (_finding("other-path", at, told, f"{claimed:,} flops", f"{counted:,}", None),)
+    return ()
+
+
+def _finding(
+    kind: str,
+    at: dict[str, int],
+    told: str,
+    expected: str,
+    measured: str,
+    error: BaseException | None,
+) -> Finding:
+    sizes = ", ".join(f"{name}={value}" for name, value in at.items())
+    return Finding(
+        f"cost.{kind}",
+        f"The formulas are those of passes without data. With data, at {sizes}, the model {told}.",
+        Number(expected, "", "formula"),
+        Number(measured, "", "measured"),
+        "warning",
+        "Run it once with data: without, neither dtypes nor changes in place are checked."
+        if error is not None
+        else "Look for code that asks on which device its tensors are.",
+        raised_at(error) if error is not None else None,
+        theory="C3",
+    )
