@@ -192,11 +192,11 @@ def test_an_exit_in_the_users_code_is_theirs(where):
 
 
 def test_a_module_without_inputs_says_that_there_are_none():
-    with pytest.raises(CannotMeasure, match="none for Linear.*Return \\(model, inputs\\)"):
+    with pytest.raises(CannotMeasure, match=r"none for Linear.*Return \(model, inputs\)"):
         Subject(nn.Linear(3, 2)).forward()
 
 
 def test_a_loss_that_is_a_number_is_told_to_stay_a_tensor():
     subject = Subject(nn.Linear(3, 2), torch.ones(4, 3), loss=lambda y: y.sum().item())
-    with pytest.raises(CannotMeasure, match="without `.item\\(\\)`"):
+    with pytest.raises(CannotMeasure, match=r"without `.item\(\)`"):
         subject.objective(subject.forward())

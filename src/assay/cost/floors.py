@@ -14,9 +14,9 @@ from assay.cost.polynomial import Mark
 from assay.cost.samples import Fails, Samples, equal, put
 
 _SKIPPED = (0, 1, 4, 16, 64, 330)  # the smallest sizes may take a path of their own
-# degrees of floors, and whether to have products of two: windows, strides of an image, attention among its
-# patches, attention from them to patches of another stride
-_FORMS = ((1, False), (2, False), (4, False), (4, True))
+# degrees of floors, and whether to have products of two: windows, strides of an image, rows of a sequence
+# times what it is padded to, attention among patches, attention from them to patches of another stride
+_FORMS = ((1, False), (2, False), (2, True), (4, False), (4, True))
 _PATCHES = (1, 6)  # so many may be a special case
 _TICKS = 8  # of the longest period: more than the highest degree has nodes
 _STEPS = 4000  # operators that a probe may run to find the floors of a loop
@@ -115,7 +115,7 @@ def _simplest(i: int, law: Law, laws: Laws, samples: Samples) -> Law | None:
     """
     values = [law.value(k) for k in range(12 * law.period + 12)]
     for degree, mixed in _FORMS:
-        if mixed and len(law.atoms) < 2:
+        if mixed and degree > 2 and len(law.atoms) < 2:
             continue
         form = replace(law, degree=degree, mixed=mixed)
         for before in (1, 0):

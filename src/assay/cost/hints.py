@@ -81,8 +81,7 @@ def constants(roots: Iterable[Any], model: nn.Module, sizes: Container[str] = ()
             waiting += _defaults(thing, sizes if any(thing is root for root in given) else ())
         elif callable(thing) and not isinstance(thing, FunctionType):
             waiting.append(type(thing))
-    values = (vars(holder).get(name) for holder in (*holders, *records) for name in names)
-    return found | {v for value in values for v in _items(value) if _is_integer(v)}
+    return found | _steady((h, n, vars(h).get(n)) for h in (*holders, *records) for n in names)
 
 
 def _enclosed(function: FunctionType) -> Iterator[Any]:
@@ -122,17 +121,25 @@ def thresholds(
         Sizes.
     """
     code = {c for c in found if above < c <= _LARGEST}
-    own: dict[tuple[type, str], set[int]] = {}
-    for module in model.modules():
-        if not type(module).__module__.startswith("torch."):
-            for name, value in vars(module).items():
-                if _is_integer(value) and not name.startswith("_"):
-                    own.setdefault((type(module), name), set()).add(value)
-    # what differs from layer to layer is a layer's number, not a threshold
-    steady = {v for values in own.values() if len(values) <= 2 for v in values}
+    steady = _steady(
+        (module, name, value)
+        for module in model.modules()
+        if not type(module).__module__.startswith("torch.")
+        for name, value in vars(module).items()
+        if _is_integer(value) and not name.startswith("_")
+    )
     new = sorted(v for v in steady - code if above < v <= _LARGEST and v not in base)[:_ATTRIBUTES]
     beside = {x for v in (*code, *new) for x in (v, v + 1)}
     return sorted(beside | {x for c in code for x in (3 * c, 5 * c + 1)})
+
+
+def _steady(attributes: Iterable[tuple[Any, str, Any]]) -> set[int]:
+    """Integers among attributes; what differs from layer to layer is a layer's number, not a threshold."""
+    own: dict[tuple[type, str], set[tuple[int, ...]]] = {}
+    for owner, name, value in attributes:
+        if integers := tuple(v for v in _items(value) if _is_integer(v)):
+            own.setdefault((type(owner), name), set()).add(integers)
+    return {v for values in own.values() if len(values) <= 2 for items in values for v in items}
 
 
 def periods(found: set[int], model: nn.Module, base: int) -> list[int]:
@@ -199,8 +206,9 @@ def _items(constant: Any) -> tuple[Any, ...]:
     """A constant, or what is in it where it is a tuple, a list, a set (`n in {64, 128}`) or a slice."""
     if isinstance(constant, slice):
         return constant.start, constant.stop, constant.step
-    several = isinstance(constant, tuple | list | frozenset) and len(constant) <= _LISTED
-    return tuple(constant) if several else (constant,)
+    if not isinstance(constant, tuple | list | frozenset):
+        return (constant,)
+    return tuple(constant) if len(constant) <= _LISTED else ()
 
 
 def _file_of(thing: type) -> str:
