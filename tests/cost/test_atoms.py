@@ -120,3 +120,8 @@ def test_a_period_that_is_none_is_not_guessed():
     assert guessed_floors("n", [2, 3, 5], lambda n: {"f": n * n}, 2) is None
     assert guessed_floors("n", [2, 3, 5], lambda n: {"f": n.bit_length()}, 2) is None
     assert guessed_floors("n", [], windows(5), 2) is None
+
+
+def test_numbers_beyond_64_bits_have_floors_too():
+    atoms = floors_in_shapes("n", lambda x: (10**25 * ((x + 3) // 4),), 2, 1)
+    assert atoms == (Atom("n", 3, 4),)

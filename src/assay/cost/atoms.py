@@ -189,8 +189,9 @@ def _candidates(size: str, xs: Sequence[int], column: Sequence[int]) -> list[Ato
     periods = sorted({p for part in range(1, 5) for p in _fitting(xs, column, tick, part)})
     found = np.array([(p, offset) for p in periods for offset in range(p)], dtype=np.int64)
     period, offset = found.reshape(-1, 2).T[:, :, None]
-    inner = (np.array(xs) + offset) // period  # [floors, xs]
-    run, rise = inner[:, -1:] - inner[:, :1], np.array(column) - column[0]
+    whole = np.int64 if max(column) * max(xs) < 1 << 62 else object  # of bytes there may be many
+    inner = ((np.array(xs) + offset) // period).astype(whole)  # [floors, xs]
+    run, rise = inner[:, -1:] - inner[:, :1], np.array([v - column[0] for v in column], whole)
     fits = ((inner - inner[:, :1]) * rise[-1] == run * rise).all(axis=1) & (run[:, 0] > 0)
     return [Atom(size, int(offset), int(period)) for period, offset in found[fits]]
 

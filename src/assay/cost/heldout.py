@@ -13,12 +13,14 @@ from assay.cost.law import Laws
 from assay.cost.samples import STEPS, Samples, put
 
 _FAR = (70, 1000)  # values up from the low corner: beyond `if n > 64`, and beyond what costs little
+_NEARER = (128, 256)  # and beyond what is padded to these, where far ones take too long
 _TOGETHER = (128, 256, 512, 1024, 20_011)  # all sizes at once: values that code has a liking for
 _RESIDUES, _SOME = (
     8,
     3,
 )  # of floors with a period up to this every residue is tried far away, or some
 _AFFORDABLE = 15_000  # steps that a far probe may take
+_REAL = 258  # up to which one size alone is looked at for real, whatever the work is
 _WORK = (OPERATIONS, BYTES, WEIGHTS)
 _WORKED = 1e9  # operations and bytes of a probe that is run for real: less than a second
 _SLOW, _NOTICED = 2.0, 0.02  # seconds of a run that is not made, and of one that foretells it
@@ -82,7 +84,8 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
     def affordable(point: Point, factor: int = 1) -> bool:
         counts = found.at(point)
         if with_data and sum(v for k, v in counts.items() if k.quantity in _WORK) > _WORKED:
-            return False
+            alone = sum(x > least for x, least in zip(point, low, strict=True)) <= 1
+            return alone and max(point) <= _REAL
         steps = counts.get(Key(STEPS, FORWARD), 0)
         return steps <= factor * _AFFORDABLE and (largest is None or max(point) <= largest)
 
@@ -93,7 +96,7 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
         if i >= count or law.span.high is not None:  # also the full depth of a stack
             yield put(low, i, law.nearest(law.span.high or law.span.low))
             continue
-        for steps in _FAR:
+        for steps in (*_FAR, *_NEARER * with_data):
             point = put(low, i, law.value(steps))
             if steps == _FAR[0] or affordable(point):
                 yield point

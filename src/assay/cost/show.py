@@ -22,6 +22,14 @@ _WAYS = {
     "moved": "The model was built for real, then run on the meta device.",
     "real": "The model looks at values, so it was run for real at every size.",
 }
+_EXACT, _PIECES = (
+    "Exact in the sizes.",
+    "Exact in the sizes, each law for those that stand beside it.",
+)
+_CONVENTIONS = (
+    "Flops: multiplications and additions of matrix products and convolutions, two for each pair. "
+    "Operations: all arithmetic."
+)
 _ROWS = 40  # of a breakdown that was asked for
 _LAWS = 3  # rivals of a peak that are still written out
 
@@ -44,8 +52,7 @@ def show(cost: Cost) -> View:
         (
             Formulas(
                 tuple((name, _written(formula, cost)) for name, formula in cost.formulas().items()),
-                "Exact in the sizes. Flops: multiplications and additions of matrix products and "
-                "convolutions, two for each pair. Operations: all arithmetic.",
+                f"{_PIECES if cost.status == 'piecewise' else _EXACT} {_CONVENTIONS}",
             ),
             *growth(cost),
             *([_chosen(cost)] if cost.by else [_by_class(cost), _by_module(cost)]),
