@@ -1,5 +1,7 @@
 """Branches that no small run shows: beyond the second layer, in a configuration, where data are needed."""
 
+import subprocess
+import sys
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -264,3 +266,34 @@ def test_twins_agree():
         return Layers(early_exit), torch.randn(b, n, 4)
 
     assert flops(build, b=1, n=250) == (3 * 32 * 250, (2 * 3 - 1) * 32 * 250)
+
+
+FIRST = """
+import torch
+from torch import nn
+from assay.builder import Builder
+from assay.cost.probe import Probe
+
+class Imports(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+
+    def forward(self, x):
+        y = self.layer(x)
+        import colorsys, wave, this  # what a first pass loads, it loads in the middle
+        return (y * y).sum((1, 2)) + self.layer(y).sum((1, 2))
+
+def build(b: int = 2, n: int = 16):
+    return Imports(), torch.randn(b, n, 8)
+
+probe = Probe(Builder(build))
+first = probe.open({"b": 2, "n": 16})
+assert probe.runs == 2, probe.runs
+assert first.peak == probe({"b": 2, "n": 16}).peak
+"""
+
+
+def test_the_first_pass_of_a_process_counts_as_every_other():
+    """The frames of an import in the middle of a pass keep tensors alive."""
+    subprocess.run([sys.executable, "-c", FIRST], check=True, capture_output=True)
