@@ -275,14 +275,13 @@ class _Search:
         for i, (x, least) in enumerate(zip(point, low, strict=True)):
             if x != least and not fine(put(low, i, x)):
                 return i
-        floored = [i for i, law in enumerate(laws.all[: laws.sizes]) if law.atoms]
-        if len(floored) == 1:
-            raise self._no_law(point, laws, floored[0])
-        # several at once: those without which it would be right
+        # several at once: one of those without which it would be right, rather one with floors
         at_fault = [
             i for i in range(laws.sizes) if point[i] != low[i] and fine(put(point, i, low[i]))
         ]
-        raise self._no_law(point, laws, at_fault[-1] if at_fault else None)
+        floored = [i for i in at_fault or range(laws.sizes) if laws.all[i].atoms]
+        blamed = floored if len(floored) == 1 else at_fault
+        raise self._no_law(point, laws, blamed[-1] if blamed else None)
 
     def _no_law(self, point: Point, laws: Laws, i: int | None = None) -> _Refused:
         reason = (
