@@ -35,9 +35,15 @@ def filled(args: Sequence[Any]) -> Fraction:
     share = Fraction(1)
     for tensor in args:
         if isinstance(tensor, Tensor) and tensor.layout is not torch.strided and tensor.numel():
-            stored = tensor._nnz() if tensor.layout is torch.sparse_coo else tensor.values().numel()
+            stored = _stored(tensor)
             share *= Fraction(stored, tensor.numel()) if stored else 1
     return share
+
+
+def _stored(matrix: Tensor) -> int:
+    """How many entries a sparse matrix stores."""
+    coordinates = matrix.layout is torch.sparse_coo
+    return int(matrix._nnz() if coordinates else matrix.values().numel())
 
 
 def _matrix_vector(matrix: Tensor, *_: Any, **__: Any) -> int:
@@ -50,8 +56,7 @@ def _added_matrix_vector(added: Tensor, matrix: Tensor, *_: Any, **__: Any) -> i
 
 def _sparse_product(added: Tensor, matrix: Tensor, other: Tensor, *_: Any, **__: Any) -> int:
     """A product and a sum for each entry that is stored, and each column."""
-    entries = matrix._nnz() if matrix.layout is torch.sparse_coo else matrix.values().numel()
-    return 2 * int(entries) * int(other.shape[-1])
+    return 2 * _stored(matrix) * int(other.shape[-1])
 
 
 def _trilinear(*arguments: Any, **_: Any) -> int:

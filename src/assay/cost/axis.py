@@ -8,6 +8,8 @@ from itertools import combinations
 
 from assay.cost.polynomial import Atom, Mark, Polynomial
 
+HIGHEST = 4  # power of a size
+
 
 class Axis:
     """Hierarchical functions of one size: `h_k` is 0 at the nodes before the k-th, and 1 at the k-th.
@@ -52,7 +54,7 @@ class Axis:
         self._weights: dict[tuple[int, int], Fraction] = {}
 
     @classmethod
-    def powers(cls, size: str, values: Iterable[int], highest: int = 4) -> Axis:
+    def powers(cls, size: str, values: Iterable[int], highest: int = HIGHEST) -> Axis:
         """The powers of the size up to `highest`."""
         basis = [Polynomial.constant(1)]
         for _ in range(highest):

@@ -49,10 +49,9 @@ def solve(formula: Formula, size: str, below: int, at: Mapping[str, int]) -> int
 
     spans = [span for piece in formula.pieces for name, span in piece.where if name == size]
     others = {name: value for name, value in at.items() if name != size}
+    held = [s for s in spans if formula.holds(**{**others, size: s.low})]
     best = None
-    for span in sorted(
-        (s for s in spans if formula.holds(**{**others, size: s.low})), key=lambda s: s.low
-    ):
+    for span in sorted(held, key=lambda s: s.low):
         if not fits(span.low):
             continue
         good, bad = span.low, span.low + span.step
@@ -71,7 +70,7 @@ def solve(formula: Formula, size: str, below: int, at: Mapping[str, int]) -> int
             middle = good + (bad - good) // (2 * span.step) * span.step
             good, bad = (middle, bad) if fits(middle) else (good, middle)
         best = good if best is None else max(best, good)
-    if best is None and spans and not any(formula.holds(**{**others, size: s.low}) for s in spans):
+    if spans and not held:
         raise CannotMeasure(
             f"solve {size}",
             verbatim(", ".join(f"{name}={value}" for name, value in others.items())),

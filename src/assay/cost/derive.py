@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import combinations
 
-from assay.cost.axis import Axis
+from assay.cost.axis import HIGHEST, Axis
 from assay.cost.count import BYTES, FORWARD, PEAK, SAVED, Key, Tally
 from assay.cost.culprit import culprit
 from assay.cost.fit import Box, Fit, Sizes
@@ -33,7 +33,6 @@ from assay.progress import Progress, silent
 _BOXES = 8  # more laws than this are no formula that a reader could use
 _LARGE, _MIDDLING = 72, 20  # another size, where one is 1
 _LATER = (1, 2)  # of the least values, so many may be left out
-_HIGHEST = 4  # power of a size
 _STEPS = 4000  # more operators than this make a size large enough
 # that may run in search of a law: about a minute, or so many passes at the base
 _OPERATORS, _PASSES = 700_000, 400
@@ -297,9 +296,10 @@ class _Search:
             pass
         reason += f" (first: {where})" if where else ""
         names = self._samples.names
-        # where no size alone is to blame, the one that most was tried along is as good as any
-        i = names.index(self._samples.most_varied) if i is None and names else i
-        size = names[i] if i is not None and i < len(names) else ""
+        if i is None:  # none alone is to blame: the one that most was tried along is as good as any
+            size = self._samples.most_varied if names else ""
+        else:
+            size = names[i] if i < len(names) else ""
         return _Refused(reason + self._values(), size, of_bytes=quantities <= {BYTES, SAVED})
 
     def _values(self) -> str:
@@ -385,19 +385,18 @@ class _Search:
 
     def _held_out(self, found: Interpolant[Key], laws: Laws) -> None:
         """Refuse a quartic through as many values as there are: anything is one, as powers of 2 are."""
-        for i, (law, axis) in enumerate(zip(laws.all[: laws.sizes], found.axes, strict=False)):
-            span = law.span
-            used = max(index[i] for index in found.coefficients) + 1
-            if span.high is None or law.atoms or used < len(axis.nodes) or used < _HIGHEST + 1:
+        for i, law in enumerate(laws.all[: laws.sizes]):
+            span, degree = law.span, max(index[i] for index in found.coefficients)
+            if span.high is None or law.atoms or degree < HIGHEST:
                 continue
-            if (span.high - span.low) // span.step + 1 <= used:
+            if (span.high - span.low) // span.step <= degree:
                 beyond = put(laws.low, i, span.high + span.step)
                 if self._samples.runs(beyond):
                     raise self._no_law(beyond, laws, i)
                 name = self._samples.names[i]
                 raise _Refused(
                     f"from {name}={span.low} to {span.high} there are as many values as a polynomial of "
-                    f"degree {_HIGHEST} takes: none is left to hold it against",
+                    f"degree {HIGHEST} takes: none is left to hold it against",
                     name,
                     of_bytes=False,
                 )

@@ -15,20 +15,16 @@ from assay.cost.samples import STEPS, Samples, put
 _FAR = (70, 1000)  # values up from the low corner: beyond `if n > 64`, and beyond what costs little
 _NEARER = (128, 256)  # and beyond what is padded to these, where far ones take too long
 _TOGETHER = (128, 256, 512, 1024, 20_011)  # all sizes at once: values that code has a liking for
-_RESIDUES, _SOME = (
-    8,
-    3,
-)  # of floors with a period up to this every residue is tried far away, or some
+_RESIDUES = 8  # of floors with a period up to this every residue is tried far away
+_SOME = 3  # and of others so many
 _AFFORDABLE = 15_000  # steps that a far probe may take
 _REAL = 258  # up to which one size alone is looked at for real, whatever the work is
 _WORK = (OPERATIONS, BYTES, WEIGHTS)
 _WORKED = 1e9  # operations and bytes of a probe that is run for real: less than a second
 _SLOW, _NOTICED = 2.0, 0.02  # seconds of a run that is not made, and of one that foretells it
 _STEEPEST = 3  # power of a size with which a builder's own work may grow
-_DEEP, _LEAST = (
-    10_000,
-    3,
-)  # steps that may run with all layers where code branches; at least so many runs
+_DEEP = 10_000  # steps that may run with all layers where code branches
+_LEAST = 3  # but at least so many runs
 
 
 def near(found: Interpolant[Key], laws: Laws) -> Iterator[Point]:

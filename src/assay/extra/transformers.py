@@ -239,9 +239,8 @@ def _subject(config: Any, *, b: int, n: int, m: int, h: int = 0) -> Subject:
     text = Given(model, config).text
     if hasattr(text, "use_cache"):
         text.use_cache = False  # a cache is for generation; it would count as output
-    with fresh_caches(
-        model
-    ):  # it is asked for features, perhaps without data, and may remember them
+    # it is asked for features, perhaps without data, and may remember them
+    with fresh_caches(model):
         kwargs = example_inputs(model, config, Sizes(b, n, m, h))
     return Subject(model, (), kwargs, loss=_cross_entropy if _has_classes(model, kwargs) else None)
 
