@@ -201,7 +201,7 @@ def grid(b: int = 2, h: int = 4):
 
 def test_integers_that_are_spelled_out_keep_their_values_without_data():
     cost = derive_cost(grid)
-    assert cost.way == "fake"
+    assert cost.way == "meta"
     for h in (3, 9, 40):
         model, (x, sides) = grid(b=3, h=h)
         with FlopCounterMode(display=False) as counter:
@@ -231,7 +231,7 @@ def scheduled(b: int = 2, n: int = 4):
 
 def test_a_few_numbers_that_are_spelled_out_keep_their_values_too():
     cost = derive_cost(scheduled)
-    assert cost.way == "fake"
+    assert cost.way == "meta"
     model, x = scheduled(b=3, n=50)
     with FlopCounterMode(display=False) as counter:
         model(x)

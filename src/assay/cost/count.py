@@ -15,10 +15,11 @@ from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper
 
 from assay.cost.arithmetic import filled
 from assay.cost.convention import ELEMENTWISE, PRODUCT, Rule, first_elements, moved_bytes
-from assay.cost.fake import as_numbers, remade, viewed
+from assay.cost.fake import remade, viewed
 from assay.cost.known import Known
 from assay.cost.live import Live, tensors_of
 from assay.cost.places import NOWHERE, Modules, Place
+from assay.cost.values import call
 from assay.subject import Subject, tensors
 from assay.where import Location, here
 
@@ -172,7 +173,7 @@ class _Watch(TorchDispatchMode):
                 self._seen[key] = seen
         else:
             out = args[0] if rule.in_place else self._again(seen.made, func, args, kwargs)
-        known.note(func, args, kwargs, out)
+        known.note(rule, func, args, kwargs, out)
         self.steps += 1
         if self.phase == FORWARD:
             self.shapes += seen.shapes
@@ -355,8 +356,6 @@ class _Causal(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func is torch.tensor:
-            args = as_numbers(args)
         if func is nn.functional.scaled_dot_product_attention and _is_causal(args, kwargs):
             named = dict(zip(("query", "key", "value"), args, strict=False)) | kwargs
             query, value = named["query"], named["value"]
@@ -370,7 +369,7 @@ class _Causal(TorchFunctionMode):
             for phase, passes in ((FORWARD, 1), (BACKWARD, 2 * query.requires_grad)):
                 flops = 2 * passes * heads * hidden * width
                 self._watch.counts[Key(CAUSAL, phase, module, PRODUCT)] += flops
-        return func(*args, **kwargs)
+        return call(func, args, kwargs)
 
 
 def _is_causal(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:

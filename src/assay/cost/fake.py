@@ -15,7 +15,6 @@ from torch._subclasses.fake_tensor import (
     in_kernel_invocation_manager,
 )
 from torch.utils._mode_utils import no_dispatch
-from torch.utils._pytree import tree_map
 
 _REMEMBERED = 1 << 20  # elements of a tensor whose values are kept; torch itself keeps those of one
 _aten = torch.ops.aten
@@ -74,11 +73,6 @@ def _untouched(tensor: Tensor, *_: Any, **__: Any) -> Tensor:
     return tensor
 
 
-def value_of(tensor: Any) -> Tensor | None:
-    """The values that a tensor remembers; None where it has none."""
-    return tensor.constant if isinstance(tensor, FakeTensor) else None
-
-
 def remade(
     shape: Any, stride: Any, dtype: torch.dtype, device: torch.device, mode: FakeTensorMode | None
 ) -> Tensor:
@@ -121,54 +115,8 @@ def viewed(func: Any, args: Any, kwargs: Any, mode: FakeTensorMode) -> Any:
     return type(out)(FakeTensor(mode, part, device) for part in out)
 
 
-def as_numbers(args: Any) -> Any:
-    """Arguments in which a tensor of one number that is remembered is that number.
-
-    `torch.tensor` looks into the tensors of a list without asking for their values.
-
-    Args:
-        args: The arguments.
-
-    Returns:
-        The arguments.
-    """
-
-    def number(item: Any) -> Any:
-        value = value_of(item)
-        return item if value is None or value.dim() else value.item()
-
-    return tree_map(number, args)
-
-
 def remembering(value: Tensor, like: Any) -> Tensor:
     """A tensor without data that remembers `value`, in the mode that `like` belongs to."""
     mode = like.fake_mode
     made: Tensor = mode.fake_tensor_converter.from_real_tensor(mode, value, make_constant=True)
     return made
-
-
-def computed(func: Any, args: Any, kwargs: Any) -> Any:
-    """An operator on remembered values, whose outcome has a shape or a value that depends on them.
-
-    Args:
-        func: The operator.
-        args: Its arguments.
-        kwargs: Its keyword arguments.
-
-    Returns:
-        The outcome, remembered; None where not all values are known.
-    """
-    found: list[Any] = []
-
-    def known(item: Any) -> Any:
-        if isinstance(item, Tensor):
-            found.append((item, value_of(item)))
-            return found[-1][1]
-        return item
-
-    real_args, real_kwargs = tree_map(known, (args, kwargs))
-    if not found or any(value is None for _, value in found):
-        return None
-    out = func(*real_args, **real_kwargs)
-    first = found[0][0]
-    return tree_map(lambda o: remembering(o, first) if isinstance(o, Tensor) else o, out)

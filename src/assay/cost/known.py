@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from math import isinf
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from assay.cost.fake import computed, value_of
+from assay.cost.convention import Rule
+from assay.cost.values import DYNAMIC, Spelled, computed, follow, value_of, without_data
 from assay.where import Location, here
 
 LOAD = "load"  # the size of a builder that says how many entries a mask selects
 _aten = torch.ops.aten
 _NONZERO, _SELECT = _aten.nonzero.default, _aten.masked_select.default
 _SCALAR = _aten._local_scalar_dense.default
+_MASKS = {_NONZERO, _SELECT}
 _INDEXED = {
     _aten.index.Tensor,
     _aten.index_put.default,
@@ -35,7 +39,7 @@ class Known:
 
     1. A model that asks whether its numbers are finite is told that they are.
     2. Where the builder has a size named `load`, a mask selects so many entries, and `mask.any()` is true.
-    3. Small tensors of integers that code spells out keep their values (see `fake_tensors`).
+    3. Tensors that code spells out keep their values (see `assay.cost.values`).
 
     Args:
         load: How many entries a mask selects; None where the builder has no such size.
@@ -52,7 +56,7 @@ class Known:
 
     def depends(self, func: Any) -> bool:
         """Whether an outcome depends on more than shapes, and must not be remembered by them."""
-        return func is _NONZERO or func is _SELECT or func is _SCALAR
+        return func in DYNAMIC
 
     def indexed(self, func: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Arguments in which masks became as many indices as they select.
@@ -71,7 +75,7 @@ class Known:
             if not _is_mask(index):
                 indices.append(index)
             elif (value := value_of(index)) is not None:
-                indices += [i.to(index.device) for i in value.nonzero().unbind(1)]
+                indices += [without_data(i, index) for i in value.nonzero().unbind(1)]
             elif self.load is not None:
                 self._assume(func)
                 indices += [self._rows(index, ()) for _ in range(index.dim())]
@@ -95,11 +99,12 @@ class Known:
             DataDependentOutputException: Where a number does.
         """
         if self.depends(func):
-            if func is _SCALAR:
-                answer = getattr(args[0], _UNIFORM, None)
-                if answer is not None:
-                    return answer
-            elif self.load is not None and value_of(args[0]) is None:
+            if func is _SCALAR and (answer := getattr(args[0], _UNIFORM, None)) is not None:
+                return answer
+            out = computed(func, args, kwargs)
+            if out is not None:
+                return out
+            if self.load is not None and func in _MASKS:
                 self._assume(func)
                 if func is _SELECT:
                     return torch.empty(self.load, dtype=args[0].dtype, device=args[0].device)
@@ -112,11 +117,14 @@ class Known:
                 raise
             return out
 
-    def note(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any) -> None:
-        """Follow whether all entries of a boolean tensor are alike."""
-        rule = _RULES.get(func)
-        if rule is not None and isinstance(out, Tensor):
-            uniform = rule(*args[:2])
+    def note(
+        self, rule: Rule, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any
+    ) -> None:
+        """Follow values that code spelled out, and whether all entries of a boolean tensor are alike."""
+        follow(rule, func, args, kwargs, out)
+        alike = _RULES.get(func)
+        if alike is not None and isinstance(out, Tensor):
+            uniform = alike(*args[:2])
             if uniform is None and self.load is not None and func is _aten.any.default:
                 uniform = True
             if uniform is not None:
@@ -129,6 +137,41 @@ class Known:
     def _assume(self, func: Any) -> None:
         if not self.backward:
             self.assumed.setdefault(str(func), here(4))
+
+
+class _Following(TorchDispatchMode):
+    """Follows what is known while a model is built."""
+
+    def __init__(self, known: Known, rules: dict[Any, Rule]) -> None:
+        super().__init__()
+        self._known, self._rules = known, rules
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        rule = self._rules.get(func)
+        if rule is None:
+            rule = self._rules[func] = Rule(func)
+        args = self._known.indexed(func, args)
+        out = self._known.run(func, args, kwargs)
+        self._known.note(rule, func, args, kwargs, out)
+        return out
+
+
+@contextmanager
+def followed(load: int | None, rules: dict[Any, Rule]) -> Iterator[None]:
+    """Follow what is known on the meta device, while a model and its inputs are built.
+
+    Args:
+        load: How many entries a mask selects; None where the builder has no such size.
+        rules: What is known of operators; filled in.
+
+    Yields:
+        Nothing.
+    """
+    with Spelled(), _Following(Known(load), rules):
+        yield
 
 
 def selects(operator: str) -> bool:

@@ -26,7 +26,7 @@ from assay.cost.caches import fresh_caches
 from assay.cost.count import Memory, Tally, count
 from assay.cost.fake import fake_tensors
 from assay.cost.hints import constants
-from assay.cost.known import LOAD, Known
+from assay.cost.known import LOAD, Known, followed
 from assay.cost.repeats import Stack, find_stacks
 from assay.cost.skeleton import Skeletons
 from assay.errors import AssayError, CannotMeasure, UsageError, verbatim
@@ -175,21 +175,23 @@ class Probe:
     def _prepared(self, sizes: Mapping[str, int], depths: Mapping[str, int]) -> Iterator[Subject]:
         if self.way in ("meta", "traced"):
             with torch.device("meta"), _tracing(self.way == "traced"):
-                subject = self._built(sizes, depths)
-                if not all(t.is_meta for t in _held(subject)):
-                    raise CannotMeasure(
-                        "builder", verbatim("tensors with data"), "meta tensors", ""
-                    )
+                with followed(sizes.get(LOAD), self._memory.rules):
+                    subject = self._built(sizes, depths)
+                if not all(t.is_meta for t in _held(subject)):  # made by numpy, or `torch.Tensor`
+                    if self.build.shared_model:
+                        raise CannotMeasure(
+                            "builder", verbatim("tensors with data"), "meta tensors", ""
+                        )
+                    subject = _without_data(subject, subject.model)
                 yield subject
         elif self.way == "fake":
             with fake_tensors():
                 yield self._built(sizes, depths)
         elif self.way == "moved":
             subject = self._built(sizes, depths)
-            model = _copied(subject.model).to("meta")
-            inputs, kwargs = tree_map(_to_meta, (subject.inputs, subject.kwargs))
+            subject = _without_data(subject, _copied(subject.model))
             with torch.device("meta"):
-                yield Subject(model, inputs, kwargs, subject.loss)
+                yield subject
         else:
             subject = self._built(sizes, depths)
             model = _copied(subject.model) if self.build.shared_model else subject.model
@@ -278,6 +280,22 @@ def _held(subject: Subject) -> list[Tensor]:
         *model.buffers(),
         *tensors([subject.inputs, dict(subject.kwargs or {})]),
     ]
+
+
+def _without_data(subject: Subject, model: nn.Module) -> Subject:
+    """The subject with all of its tensors on the meta device; what modules share they go on sharing."""
+    shared: dict[int, list[tuple[dict[str, Any], str]]] = {}
+    for module in model.modules():
+        for held in (module._parameters, module._buffers):
+            for name, tensor in held.items():
+                if tensor is not None:
+                    shared.setdefault(id(tensor), []).append((held, name))
+    model.to("meta")
+    for (first, key), *others in shared.values():
+        for held, name in others:
+            held[name] = first[key]
+    inputs, kwargs = tree_map(_to_meta, (subject.inputs, subject.kwargs))
+    return Subject(model, inputs, kwargs, subject.loss)
 
 
 def _to_meta(value: Any) -> Any:

@@ -1,0 +1,282 @@
+"""Values of tensors without data, where code spelled them out: grids of patches, lengths, positions.
+
+Nobody knows what is in a token or a weight on the meta device. But what `arange`, `zeros` and
+`torch.tensor([…])` make is known, and so is what is computed from it: whether positions are packed, where
+an image ends. It is computed only where the code asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map
+
+from assay.cost.convention import Rule
+from assay.cost.fake import remembering
+
+_VALUE = "_assay_value"  # the attribute of a tensor on the meta device whose values are known
+_MOST = 1 << 22  # elements of a tensor whose values may be asked for
+_FEW = 64  # of one made of floating-point numbers: a schedule, and no weight
+_aten = torch.ops.aten
+_MAKERS = {
+    _aten.arange.default,
+    _aten.arange.start,
+    _aten.arange.start_step,
+    _aten.full.default,
+    _aten.ones.default,
+    _aten.zeros.default,
+    _aten.eye.default,
+    _aten.eye.m,
+    _aten.linspace.default,
+    _aten.scalar_tensor.default,
+    _aten.tril_indices.default,
+    _aten.triu_indices.default,
+}
+DYNAMIC = {  # what they return depends on values
+    _aten.nonzero.default,
+    _aten.masked_select.default,
+    _aten._local_scalar_dense.default,
+    _aten.equal.default,
+    _aten.bincount.default,
+    _aten.repeat_interleave.Tensor,
+    _aten._unique2.default,
+    _aten.unique_dim.default,
+    _aten.unique_consecutive.default,
+}
+
+
+class _Value:
+    """How values are computed, and these once somebody asked.
+
+    It holds no tensor of the model, which would then live too long. A tensor that is written to has
+    another version, as have all views of it: then the value is no longer true.
+    """
+
+    __slots__ = ("_found", "_make", "version")
+
+    def __init__(self, make: Callable[[], Any], version: int) -> None:
+        self._make: Callable[[], Any] | None = make
+        self.version = version
+
+    def get(self) -> Any:
+        if self._make is not None:
+            self._found, self._make = self._make(), None
+        return self._found
+
+
+def value_of(tensor: Any) -> Tensor | None:
+    """The values of a tensor without data.
+
+    Args:
+        tensor: Anything.
+
+    Returns:
+        A tensor with data; None where the values are not known.
+    """
+    if isinstance(tensor, FakeTensor):
+        return tensor.constant
+    found = _current(tensor)
+    if found is None:
+        return None
+    with torch._C._DisableTorchDispatch(), torch.no_grad():
+        value: Tensor = found.get()
+    return value
+
+
+def _current(tensor: Any) -> _Value | None:
+    found: _Value | None = getattr(tensor, _VALUE, None)
+    return found if found is not None and found.version == tensor._version else None
+
+
+def follow(rule: Rule, func: Any, args: Any, kwargs: Mapping[str, Any], out: Any) -> None:
+    """Note the values of what an operator made on the meta device, where all that it read is known.
+
+    Args:
+        rule: What is known of the operator.
+        func: The operator.
+        args: Its arguments.
+        kwargs: Its keyword arguments.
+        out: What it returned.
+    """
+    first = args[0] if args else None
+    if isinstance(first, list | tuple) and first:
+        first = first[0]
+    if isinstance(first, Tensor):
+        if getattr(first, _VALUE, None) is None:
+            return  # as nearly always
+    elif func not in _MAKERS or not _worth(out):
+        return
+    if rule.in_place:
+        _follow_in_place(func, args, kwargs, out)
+    elif (rule.functional or rule.view) and torch.Tag.nondeterministic_seeded not in func.tags:
+        known = _known((args, dict(kwargs)))
+        if known is not None:
+            _note(lambda: _computed(func, known), out)
+
+
+def _worth(out: Any) -> bool:
+    return isinstance(out, Tensor) and (
+        not out.is_floating_point() or out.dim() == 0 or out.numel() <= _FEW
+    )
+
+
+def _note(make: Callable[[], Any], out: Any) -> None:
+    if isinstance(out, Tensor):
+        if out.is_meta and out.numel() <= _MOST and not out.is_inference():
+            setattr(out, _VALUE, _Value(make, out._version))
+    elif isinstance(out, list | tuple):
+        whole = _Value(make, 0)
+        for k, part in enumerate(out):
+            _note(lambda k=k: whole.get()[k], part)  # type: ignore[misc]
+
+
+def _follow_in_place(func: Any, args: Any, kwargs: Mapping[str, Any], out: Tensor) -> None:
+    known = _known((args, dict(kwargs)))
+    if known is None or out is not args[0]:
+        return
+
+    def make() -> Any:
+        (target, *rest), named = known
+        return _computed(func, ((_Value(lambda: target.get().clone(), 0), *rest), named))
+
+    if out._base is None:  # what a view writes is seen by others
+        setattr(out, _VALUE, _Value(make, out._version + 1))  # autograd counts on its way back
+
+
+class _Unknown(Exception):
+    """Not all values are known."""
+
+
+def _known(given: Any) -> Any:
+    """Arguments with values in place of tensors; None where one of them has no value."""
+
+    def known(item: Any) -> Any:
+        if not isinstance(item, Tensor):
+            return item
+        found = _current(item) if item.is_meta else None
+        if found is None:
+            raise _Unknown
+        return found
+
+    try:
+        return tree_map(known, given)
+    except _Unknown:
+        return None
+
+
+def _computed(func: Any, known: Any) -> Any:
+    args, kwargs = tree_map(lambda item: item.get() if isinstance(item, _Value) else item, known)
+    if kwargs.get("device") is not None:
+        kwargs = {**kwargs, "device": "cpu"}
+    return func(*args, **kwargs)
+
+
+def computed(func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
+    """An operator on known values, whose outcome has a shape or a value that depends on them.
+
+    Args:
+        func: The operator.
+        args: Its arguments.
+        kwargs: Its keyword arguments.
+
+    Returns:
+        The outcome, without data but known; None where not all values are.
+    """
+    found: list[Any] = []
+
+    def known(item: Any) -> Any:
+        if not isinstance(item, Tensor):
+            return item
+        found.append(item)
+        value = value_of(item)
+        if value is None:
+            raise _Unknown
+        return value
+
+    try:
+        real_args, real_kwargs = tree_map(known, (args, dict(kwargs)))
+    except _Unknown:
+        return None
+    if not found:
+        return None
+    with torch._C._DisableTorchDispatch(), torch.no_grad():
+        out = func(*real_args, **real_kwargs)
+    return tree_map(lambda o: without_data(o, found[0]) if isinstance(o, Tensor) else o, out)
+
+
+def without_data(value: Tensor, like: Tensor) -> Tensor:
+    """A tensor without data of which the values are known.
+
+    Args:
+        value: The values.
+        like: A tensor without data of the kind that is wanted.
+
+    Returns:
+        A fake tensor, or one on the meta device.
+    """
+    if isinstance(like, FakeTensor):
+        return remembering(value, like)
+    out = torch.empty_like(value, device="meta")
+    _note(lambda: value, out)
+    return out
+
+
+def as_numbers(args: Any) -> Any:
+    """Arguments in which a tensor of one number that is known is that number.
+
+    `torch.tensor` looks into the tensors of a list without asking for their values.
+
+    Args:
+        args: The arguments.
+
+    Returns:
+        The arguments.
+    """
+
+    def number(item: Any) -> Any:
+        if not isinstance(item, Tensor) or item.dim():
+            return item
+        value = value_of(item)
+        return item if value is None else value.item()
+
+    return tree_map(number, args)
+
+
+class Spelled(TorchFunctionMode):
+    """Follows what does not come by as an operator: `torch.tensor([…])` and `x.tolist()`."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        return call(func, args, kwargs or {})
+
+
+def call(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Call a function of torch.
+
+    Args:
+        func: The function.
+        args: Its arguments.
+        kwargs: Its keyword arguments.
+
+    Returns:
+        What it returns.
+    """
+    if func is Tensor.tolist:
+        value = value_of(args[0])
+        if value is not None:
+            return value.tolist()
+    if func is not torch.tensor and func is not torch.as_tensor:
+        return func(*args, **kwargs)
+    args = as_numbers(args)
+    out = func(*args, **kwargs)
+    data = args[0] if args else kwargs.get("data")
+    if type(out) is Tensor and out.is_meta and not isinstance(data, Tensor) and _worth(out):
+        dtype = out.dtype
+        _note(lambda: torch.tensor(data, dtype=dtype, device="cpu"), out)
+    return out
