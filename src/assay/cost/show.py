@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 QUESTION = "What do forward and backward cost, as an exact formula in your own sizes?"
 _WAYS = {
-    "meta": "Derived on the meta device: nothing was allocated.",
-    "traced": "Derived on the meta device, as if traced for compilation: nothing was allocated.",
-    "fake": "Derived on fake tensors: nothing was allocated.",
+    "meta": "Derived on the meta device, without data.",
+    "traced": "Derived on the meta device, without data, as if traced for compilation.",
+    "fake": "Derived on fake tensors, without data.",
     "moved": "The model was built for real, then run on the meta device.",
     "real": "The model looks at values, so it was run for real at every size.",
 }

@@ -113,10 +113,17 @@ def follow(rule: Rule, func: Any, args: Any, kwargs: Mapping[str, Any], out: Any
         return
     if rule.in_place:
         _follow_in_place(func, args, kwargs, out)
-    elif (rule.functional or rule.view) and torch.Tag.nondeterministic_seeded not in func.tags:
+    elif (rule.functional or rule.view) and not _arbitrary(rule, func):
         known = _known((args, dict(kwargs)))
         if known is not None:
-            _note(lambda: _computed(func, known), out)
+            # a view will share the counter of what it looks into
+            version = first._version if rule.view and first is not None else 0
+            _note(lambda: _computed(func, known), out, version)
+
+
+def _arbitrary(rule: Rule, func: Any) -> bool:
+    """Whether an operator draws numbers, or leaves what it finds in memory."""
+    return torch.Tag.nondeterministic_seeded in func.tags or "empty" in rule.name
 
 
 def _worth(out: Any) -> bool:
@@ -125,14 +132,14 @@ def _worth(out: Any) -> bool:
     )
 
 
-def _note(make: Callable[[], Any], out: Any) -> None:
+def _note(make: Callable[[], Any], out: Any, version: int = 0) -> None:
     if isinstance(out, Tensor):
         if out.is_meta and out.numel() <= _MOST and not out.is_inference():
-            setattr(out, _VALUE, _Value(make, out._version))
+            setattr(out, _VALUE, _Value(make, version))
     elif isinstance(out, list | tuple):
         whole = _Value(make, 0)
         for k, part in enumerate(out):
-            _note(lambda k=k: whole.get()[k], part)  # type: ignore[misc]
+            _note(lambda k=k: whole.get()[k], part, version)  # type: ignore[misc]
 
 
 def _follow_in_place(func: Any, args: Any, kwargs: Mapping[str, Any], out: Tensor) -> None:
@@ -248,7 +255,7 @@ def as_numbers(args: Any) -> Any:
 
 
 class Spelled(TorchFunctionMode):
-    """Follows what does not come by as an operator: `torch.tensor([…])` and `x.tolist()`."""
+    """Follows what does not come by as an operator: `torch.tensor([…])`, `x.tolist()`."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -271,6 +278,12 @@ def call(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         value = value_of(args[0])
         if value is not None:
             return value.tolist()
+    if func is Tensor.detach:  # autograd makes another tensor of what the operator returned
+        out = func(*args, **kwargs)
+        found = _current(args[0])
+        if found is not None and out.is_meta:
+            setattr(out, _VALUE, found)
+        return out
     if func is not torch.tensor and func is not torch.as_tensor:
         return func(*args, **kwargs)
     args = as_numbers(args)
