@@ -117,7 +117,7 @@ def follow(rule: Rule, func: Any, args: Any, kwargs: Mapping[str, Any], out: Any
         known = _known((args, dict(kwargs)))
         if known is not None:
             # a view will share the counter of what it looks into
-            version = first._version if rule.view and first is not None else 0
+            version = first._version if rule.view and isinstance(first, Tensor) else 0
             _note(lambda: _computed(func, known), out, version)
 
 
