@@ -175,7 +175,7 @@ class Builder:
             raise UsageError(
                 f"size {name}", value, "an integer of at least 1", f"Give --size {name}=2, say."
             )
-        return int(value)
+        return value if isinstance(value, int) else int(value)
 
 
 def as_builder(build: Any) -> Builder:

@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass_type
 
 from assay.cost.arithmetic import filled
+from assay.cost.compared import Comparison
 from assay.cost.convention import ELEMENTWISE, PRODUCT, Rule, first_elements, moved_bytes
 from assay.cost.fake import remade, viewed
 from assay.cost.known import Known
@@ -80,6 +81,7 @@ class Tally(NamedTuple):
         shapes: The dimensions of all forward outputs, in order: where a size is rounded, it shows here.
         steps: Number of operators that ran.
         parts: The sums once more, as finely as they were counted.
+        compared: What sizes were compared with: by how much the two sides differed.
     """
 
     counts: dict[Key, int]
@@ -88,6 +90,7 @@ class Tally(NamedTuple):
     shapes: tuple[int, ...]
     steps: int
     parts: dict[Part, Amount]
+    compared: dict[Comparison, float]
 
 
 class _Seen(NamedTuple):
@@ -435,7 +438,7 @@ def count(
         found |= {key._replace(kind=f"{key.kind} {order}"): now for order, now in alive.items()}
     found |= _parameters(model, names)
     shapes = tuple(watch.shapes)
-    return Tally(found, watch.peak, watch.uncounted, shapes, watch.steps, parts)
+    return Tally(found, watch.peak, watch.uncounted, shapes, watch.steps, parts, {})
 
 
 def _from_the_end(heads: list[Tensor]) -> list[torch.autograd.graph.Node]:

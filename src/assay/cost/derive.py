@@ -9,9 +9,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from itertools import combinations
+from itertools import chain, combinations
 
 from assay.cost.axis import HIGHEST, Axis
 from assay.cost.count import BYTES, FORWARD, PEAK, SAVED, Key, Tally
@@ -27,6 +27,7 @@ from assay.cost.piece import Range
 from assay.cost.probe import ModulesChanged, Probe
 from assay.cost.reach import reach
 from assay.cost.samples import STEPS, Fails, Samples, TooMany, differing, equal, put
+from assay.cost.turns import turns
 from assay.errors import AssayError
 from assay.progress import Progress, silent
 
@@ -456,10 +457,10 @@ class _Search:
             )
             few = box.found.at(large).get(Key(STEPS, FORWARD), 0) <= _STEPS
             points.append(large if few else middling)
+        for i in ones:
+            points = [put(point, i, 1) for point in points]
         wrong: set[str] = set()
-        for point in points:
-            for i in ones:
-                point = put(point, i, 1)
+        for point in chain(points, self._turns_at_ones(box, ones)):
             if not samples.runs(point):
                 return {key.quantity for key in box.polynomials} | {PEAK}
             wrong |= differing(box.found.at(point), samples.counts(point))
@@ -468,6 +469,17 @@ class _Search:
             if abs(claimed - peak) > CLOSE * peak:
                 wrong.add(PEAK)
         return wrong
+
+    def _turns_at_ones(self, box: Box, ones: list[int]) -> Iterator[Point]:
+        """Where a comparison turns that is made where some sizes are 1: `if n == 1 and m > 256`."""
+        spans = [Range(1, 1) if i in ones else span for i, span in enumerate(box.spans.values())]
+        depths = [Range(axis.nodes[0], axis.nodes[0]) for axis in box.found.axes[len(spans) :]]
+        laws = Laws(tuple(Law(span) for span in (*spans, *depths)), len(spans))
+
+        def affordable(point: Point) -> bool:
+            return box.found.at(point).get(Key(STEPS, FORWARD), 0) <= _STEPS
+
+        return turns(laws, self._samples, affordable)
 
 
 def _from_two(box: Box, name: str) -> bool:

@@ -11,6 +11,7 @@ from assay.cost.hints import thresholds
 from assay.cost.interpolate import Interpolant, Point
 from assay.cost.law import Laws
 from assay.cost.samples import STEPS, Samples, put
+from assay.cost.turns import turns
 
 _FAR = (70, 1000)  # values up from the low corner: beyond `if n > 64`, and beyond what costs little
 _NEARER = (128, 256)  # and beyond what is padded to these, where far ones take too long
@@ -24,6 +25,7 @@ _WORKED = 1e9  # operations and bytes of a probe that is run for real: less than
 _SLOW, _NOTICED = 2.0, 0.02  # seconds of a run that is not made, and of one that foretells it
 _STEEPEST = 3  # power of a size with which a builder's own work may grow
 _DEEP = 10_000  # steps that may run with all layers where code branches
+_TURNS = 12  # times the steps of any far probe where a comparison turns
 _LEAST = 3  # but at least so many runs
 
 
@@ -128,6 +130,8 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
     if affordable(at, 4):
         yield at
         yield from _beside(at, laws, samples)
+    largest = None
+    yield from turns(laws, samples, lambda point: affordable(point, _TURNS))
 
 
 def _apart(point: Point, laws: Laws, samples: Samples) -> list[Point]:

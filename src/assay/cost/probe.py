@@ -8,7 +8,7 @@ import random
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -23,6 +23,7 @@ from torch.utils._pytree import tree_map
 
 from assay.builder import Builder
 from assay.cost.caches import fresh_caches
+from assay.cost.compared import Comparison, Size, comparisons
 from assay.cost.count import Memory, Tally, count
 from assay.cost.fake import fake_tensors
 from assay.cost.hints import constants
@@ -69,6 +70,7 @@ class Probe:
         self.assumed: dict[str, Location | None] = {}
         self.draws = False
         self.together = False
+        self.notes = False  # what sizes are compared with
         self._memory = Memory()
         self._skeletons: Skeletons | None = None
         self._paths: frozenset[str] | None = None
@@ -94,7 +96,7 @@ class Probe:
         for way in [w for w in ways if w != "real" or LOAD not in sizes]:
             self.way, modules = way, len(sys.modules)
             try:
-                tally = self(sizes)
+                tally = self._first(sizes)
                 if len(sys.modules) > modules:  # the frames of an import keep tensors alive
                     tally = self(sizes)
                 if way != "real":  # then none of the values that other ways lack matters
@@ -108,6 +110,17 @@ class Probe:
         self.way = ""
         assert error is not None
         raise error
+
+    def _first(self, sizes: Mapping[str, int]) -> Tally:
+        """The first pass, with integers that note comparisons where the model can do with them."""
+        self.notes = True
+        try:
+            return self(sizes)
+        except UsageError:
+            raise
+        except AssayError:
+            self.notes = False
+            return self(sizes)
 
     def __call__(
         self, sizes: Mapping[str, int], depths: Mapping[str, int] | None = None, seed: int = 0
@@ -127,7 +140,13 @@ class Probe:
         """
         self.runs += 1
         known = Known(sizes.get(LOAD) if self.way != "real" else None)
+        if self.notes:
+            sizes = {name: Size(value) for name, value in sizes.items()}
+        noting: AbstractContextManager[dict[Comparison, float]] = (
+            comparisons() if self.notes else nullcontext({})
+        )
         with (
+            noting as compared,
             _garbage_of_its_own(),
             preserved_random_state(seed),
             unfused(),
@@ -143,7 +162,7 @@ class Probe:
             self.assumed |= known.assumed
             self.draws = self.draws or before != _host_state(self.way)
         self.uncounted = {**tally.uncounted, **self.uncounted}
-        return tally
+        return tally._replace(compared=compared)
 
     def run(self, sizes: Mapping[str, int]) -> None:
         """Run both passes without counting; torch checks more where nobody watches saved tensors.

@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
+from assay.cost.compared import noting
 from assay.cost.convention import Rule
 from assay.cost.fake import remembering
 
@@ -285,7 +286,7 @@ def call(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
             setattr(out, _VALUE, found)
         return out
     if func is not torch.tensor and func is not torch.as_tensor:
-        return func(*args, **kwargs)
+        return noting(func, args, func(*args, **kwargs))
     args = as_numbers(args)
     out = func(*args, **kwargs)
     data = args[0] if args else kwargs.get("data")

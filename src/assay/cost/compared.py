@@ -1,0 +1,240 @@
+"""What a run compares its sizes with: where a cost may turn from one law to another.
+
+A branch `if n > 384` is invisible at small sizes, wherever the 384 comes from: a configuration, a property,
+an environment variable, a quotient. But the comparison is made at every size. So sizes are handed to the
+builder, and dimensions of tensors to the model, as integers that note what they are compared with.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import CodeType, FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Comparison = tuple[CodeType, int, Any]  # the code, where in it, and which time or with which key
+_TIMES = 16  # that a comparison is told apart in one run: once for each layer
+_LAST, PERIOD = (
+    "last",
+    "period",
+)  # in place of which time: of a loop the last; a division by a number
+_LISTED = 16  # keys of a dictionary that are looked at; a longer one is data
+_PERIOD = 64  # what a size is divided by is looked at from here on: less is a stride, or heads
+
+_INNER = ("assay.", "torch.")  # whose own comparisons turn nothing that depends on large sizes
+
+_noted: dict[Comparison, float] | None = None
+_times: dict[tuple[CodeType, int], int] = {}
+
+
+@contextmanager
+def comparisons() -> Iterator[dict[Comparison, float]]:
+    """Note what sizes are compared with.
+
+    Yields:
+        For every comparison that was made by how much its two sides differed, filled in on the way.
+    """
+    global _noted
+    before, _noted = _noted, {}
+    _times.clear()
+    try:
+        yield _noted
+    finally:
+        _noted = before
+
+
+def _note(difference: float, frame: FrameType, which: Any = None) -> None:
+    if _noted is None or frame.f_globals.get("__name__", "").startswith(_INNER):
+        return
+    place = frame.f_code, frame.f_lasti
+    if which is None:
+        _noted[(*place, _LAST)] = difference
+        which = _times[place] = _times.get(place, -1) + 1
+        if which >= _TIMES:
+            return
+    _noted[(*place, which)] = difference
+
+
+class Size(int):
+    """An integer that notes what it is compared with, and so does what is computed from it.
+
+    Args:
+        value: The integer.
+        smooth: What it would be if divisions left no remainder: the way to where it turns is straighter.
+    """
+
+    smooth: float
+
+    def __new__(cls, value: int, smooth: float | None = None) -> Size:  # noqa: D102
+        made = super().__new__(cls, value)
+        made.smooth = float(value) if smooth is None else smooth
+        return made
+
+    def __reduce__(self) -> Any:
+        return int, (int(self),)
+
+    def __hash__(self) -> int:
+        if _noted is not None:
+            _looked_up(self, sys._getframe(1))
+        return int.__hash__(self)
+
+    def bit_length(self) -> int:
+        """As of any integer; its smooth companion is the logarithm."""
+        return Size(int.bit_length(self), math.log2(self.smooth) + 1 if self.smooth > 0 else 0.0)
+
+
+class _Quotient(float):
+    """A number that was computed from a size by way of a division or a root."""
+
+    smooth: float
+
+    def __new__(cls, value: float, smooth: float | None = None) -> _Quotient:
+        made = super().__new__(cls, value)
+        made.smooth = value if smooth is None else smooth
+        return made
+
+    def __reduce__(self) -> Any:
+        return float, (float(self),)
+
+    def __hash__(self) -> int:
+        return float.__hash__(self)
+
+    def __floor__(self) -> int:
+        return Size(math.floor(float(self)), self.smooth)
+
+    def __ceil__(self) -> int:
+        return Size(math.ceil(float(self)), self.smooth)
+
+    def __round__(self, digits: Any = None) -> Any:
+        found = round(float(self), digits)
+        return Size(found, self.smooth) if digits is None else _Quotient(found, self.smooth)
+
+
+def _tracked(value: Any, smooth: Any) -> Any:
+    if type(value) is int:
+        return Size(value, smooth)
+    return _Quotient(value, smooth) if type(value) is float else value
+
+
+def _plain(value: Any) -> Any:
+    return int(value) if isinstance(value, int) else float(value)
+
+
+def _smooth(value: Any) -> float:
+    found: float | None = getattr(value, "smooth", None)
+    return float(value) if found is None else found
+
+
+def _binary(operate: Callable[[Any, Any], Any], smoothly: Callable[[Any, Any], Any]) -> Any:
+    def method(self: Any, other: Any) -> Any:
+        if not isinstance(other, int | float):
+            return NotImplemented
+        value = operate(_plain(self), _plain(other))
+        try:
+            smooth = smoothly(_smooth(self), _smooth(other))
+            smooth = smooth if isinstance(smooth, float) else float(value)
+        except ArithmeticError:
+            smooth = math.inf
+        periodic = operate in (operator.floordiv, operator.mod)
+        if periodic and _noted is not None and type(other) is int and other >= _PERIOD:
+            _note(_smooth(self) - other, sys._getframe(1), PERIOD)
+        return _tracked(value, smooth)
+
+    return method
+
+
+def _swapped(operate: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    return lambda one, other: operate(other, one)
+
+
+def _comparison(compare: Callable[[Any, Any], Any], plain: type) -> Any:
+    original = getattr(plain, f"__{compare.__name__}__")
+
+    def method(self: Any, other: Any) -> Any:
+        if _noted is not None and isinstance(other, int | float | np.integer):
+            _note(_smooth(self) - _smooth(other), sys._getframe(1))
+        return original(self, other)
+
+    return method
+
+
+_OPERATORS: dict[str, tuple[Any, Any]] = {
+    "add": (operator.add, operator.add),
+    "sub": (operator.sub, operator.sub),
+    "mul": (operator.mul, operator.mul),
+    "truediv": (operator.truediv, operator.truediv),
+    "floordiv": (operator.floordiv, operator.truediv),
+    "mod": (operator.mod, operator.mod),
+    "pow": (operator.pow, operator.pow),
+}
+for _kind, _type in ((Size, int), (_Quotient, float)):
+    for _name, (_exact, _near) in _OPERATORS.items():
+        setattr(_kind, f"__{_name}__", _binary(_exact, _near))
+        setattr(_kind, f"__r{_name}__", _binary(_swapped(_exact), _swapped(_near)))
+    for _compare in (operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne):
+        setattr(_kind, f"__{_compare.__name__}__", _comparison(_compare, _type))
+    _kind.__neg__ = lambda self: _tracked(-_plain(self), -_smooth(self))  # type: ignore
+
+
+def _looked_up(size: Size, frame: FrameType) -> None:
+    """A size is looked up: keys of the dictionaries and sets at hand are what it is compared with."""
+    names, local = frame.f_code.co_names, [*frame.f_locals.values()]
+    at_hand = [*local, *frame.f_code.co_consts]
+    at_hand += [frame.f_globals.get(name) for name in names]
+    at_hand += [getattr(owner, "__dict__", {}).get(name) for owner in local for name in names]
+    for held in at_hand:
+        # a tuple among the constants may be the keys of a dictionary that is spelled out
+        if isinstance(held, dict | set | frozenset | tuple) and len(held) <= _LISTED:
+            for key in held:
+                if type(key) is int:
+                    _note(size.smooth - key, frame, key)
+
+
+def noting(func: Any, args: tuple[Any, ...], out: Any) -> Any:
+    """What a function of torch returned, where that is a dimension, as one that notes.
+
+    Args:
+        func: The function.
+        args: Its arguments: a tensor that is cut at a number is compared with it.
+        out: What it returned.
+
+    Returns:
+        The same, or dimensions that note what they are compared with.
+    """
+    if _noted is None:
+        return out
+    if func in _DIMENSIONS:
+        if isinstance(out, torch.Size):
+            return torch.Size([Size(x) for x in out])
+        return Size(out) if type(out) is int else out
+    if func is Tensor.__getitem__:
+        _cut(*args)
+    return out
+
+
+_DIMENSIONS = {Tensor.shape.__get__, Tensor.size, Tensor.numel, torch.numel}  # type: ignore
+
+
+def _cut(tensor: Tensor, index: Any) -> None:
+    """`x[:, -1500:]` takes all there is, up to a length of 1500."""
+    items = index if isinstance(index, tuple) else (index,)
+    if not any(isinstance(item, slice) for item in items) or any(
+        item is Ellipsis for item in items
+    ):
+        return
+    frame, dimension = sys._getframe(1), 0
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_INNER):
+        frame = frame.f_back
+    for item in items:
+        if isinstance(item, slice) and dimension < tensor.dim():
+            for end in (item.start, item.stop):
+                if isinstance(end, int) and abs(end) > 1:
+                    _note(tensor.shape[dimension] - abs(_smooth(end)), frame, (dimension, end < 0))
+        dimension += item is not None

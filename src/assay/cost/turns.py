@@ -1,0 +1,105 @@
+"""Points at which a comparison that a run makes would turn out otherwise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+from assay.cost.compared import PERIOD, Comparison
+from assay.cost.interpolate import Point
+from assay.cost.law import Laws
+from assay.cost.samples import Samples, put
+
+_LARGEST = 1 << 24  # where a comparison turns beyond, nobody runs it
+_MOST = 40  # points in all
+_CLOSE = 1e-6  # of a whole number
+
+
+def turns(laws: Laws, samples: Samples, affordable: Callable[[Point], bool]) -> Iterator[Point]:
+    """Points where a comparison turns, other sizes as they were where it was made.
+
+    At each such point the model may make comparisons that it made nowhere before; so it goes on, until there
+    is none.
+
+    Args:
+        laws: Where to look.
+        samples: What was run.
+        affordable: Whether a point may be run.
+
+    Yields:
+        Points in which one size is at the last value on this side, or at the first on the other.
+    """
+    done: set[Comparison] = set()
+    given: set[Point] = set()
+    while True:
+        known = [(p, t.compared) for p, t in samples.known if laws.hold(p)]
+        made: dict[Comparison, Point] = {}
+        for point, compared in sorted(known, key=lambda each: each[0]):
+            for comparison in compared:
+                if comparison not in done:
+                    made.setdefault(comparison, point)
+        if not made:
+            return
+        done |= made.keys()
+        for comparison, point in made.items():
+            for i in range(laws.sizes):
+                for x in _where(comparison, point, i, laws, samples):
+                    turned = put(point, i, x)
+                    if turned in given or not laws.hold(turned) or not affordable(turned):
+                        continue
+                    given.add(turned)
+                    if point == laws.low or samples.runs(turned):
+                        yield turned
+                    if len(given) >= _MOST:
+                        return
+
+
+def _where(comparison: Comparison, point: Point, i: int, laws: Laws, samples: Samples) -> list[int]:
+    """Values of one size around which a comparison turns, as its two sides grow from point to point."""
+    law = laws.all[i]
+    if law.span.high is not None and law.span.high <= point[i]:
+        return []
+    seen = {
+        p[i]: t.compared[comparison]
+        for p, t in samples.known
+        if put(p, i, point[i]) == point and p[i] >= point[i] and comparison in t.compared
+    }
+    beside = put(point, i, law.nearest(point[i] + law.span.step))
+    if len(seen) < 2 and laws.hold(beside) and samples.runs(beside):
+        seen |= {
+            p[i]: t.compared[comparison]
+            for p, t in samples.known
+            if p == beside and comparison in t.compared
+        }
+    values = sorted(seen)[:3]
+    found: set[int] = set()
+    for root in _roots([(float(x), seen[x]) for x in values]):
+        if not 1 <= root < _LARGEST:
+            continue
+        last = round(root) if abs(root - round(root)) < _CLOSE * root else math.floor(root)
+        if comparison[-1] == PERIOD:
+            multiple = (point[i] // last + 1) * last
+            found |= {multiple, multiple + law.span.step, 2 * multiple, 3 * multiple + 1}
+        else:
+            found |= {last, last + law.span.step}
+    return sorted(x for x in map(law.nearest, found) if x > point[i])
+
+
+def _roots(points: list[tuple[float, float]]) -> list[float]:
+    """Where a line through two points, or a parabola through three, is zero."""
+    if len(points) < 2 or not all(math.isfinite(y) for _, y in points):
+        return []
+    (x0, y0), (x1, y1) = points[:2]
+    slope = (y1 - y0) / (x1 - x0)
+    bend = 0.0
+    if len(points) > 2:
+        x2, y2 = points[2]
+        bend = ((y2 - y1) / (x2 - x1) - slope) / (x2 - x0)
+    # y0 + (x - x0) (slope + bend (x - x1))
+    if abs(bend) * (abs(x0) + abs(x1)) <= 1e-12 * abs(slope):
+        return [x0 - y0 / slope] if slope else []
+    middle = slope - bend * (x0 + x1)
+    under = middle**2 - 4 * bend * (y0 - slope * x0 + bend * x0 * x1)
+    if under < 0:
+        return []
+    return [(-middle + sign * math.sqrt(under)) / (2 * bend) for sign in (1, -1)]
