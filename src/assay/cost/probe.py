@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
+    FakeTensor,
 )
 from torch.utils._pytree import tree_map
 
@@ -31,7 +32,7 @@ from assay.cost.known import LOAD, Known, followed
 from assay.cost.repeats import Stack, find_stacks
 from assay.cost.skeleton import Skeletons
 from assay.errors import AssayError, CannotMeasure, UsageError, verbatim
-from assay.state import preserved_random_state, unfused, unlogged
+from assay.state import preserved, preserved_random_state, unfused, unlogged
 from assay.subject import Subject, tensors
 from assay.where import Location, raised_at
 
@@ -157,7 +158,9 @@ class Probe:
             names = self._cut(subject.model, depths or {})
             before = _host_state(self.way)
             memory = self._memory if self.way != "real" else None
-            with fresh_caches(subject.model):
+            # a builder may return the same model each time
+            kept = preserved(subject.model) if _with_data(subject.model) else nullcontext()
+            with kept, fresh_caches(subject.model):
                 tally = count(subject, names, memory, known)
             self.assumed |= known.assumed
             self.draws = self.draws or before != _host_state(self.way)
@@ -196,19 +199,15 @@ class Probe:
             with torch.device("meta"), _tracing(self.way == "traced"):
                 with followed(sizes.get(LOAD), self._memory.rules):
                     subject = self._built(sizes, depths)
-                if not all(t.is_meta for t in _held(subject)):  # made by numpy, or `torch.Tensor`
-                    if self.build.shared_model:
-                        raise CannotMeasure(
-                            "builder", verbatim("tensors with data"), "meta tensors", ""
-                        )
-                    subject = _without_data(subject, subject.model)
+                if not all(t.is_meta for t in _held(subject)):  # made by numpy, or kept from before
+                    subject = _without_data(subject)
                 yield subject
         elif self.way == "fake":
             with fake_tensors():
                 yield self._built(sizes, depths)
         elif self.way == "moved":
             subject = self._built(sizes, depths)
-            subject = _without_data(subject, _copied(subject.model))
+            subject = _without_data(subject)
             with torch.device("meta"):
                 yield subject
         else:
@@ -301,8 +300,14 @@ def _held(subject: Subject) -> list[Tensor]:
     ]
 
 
-def _without_data(subject: Subject, model: nn.Module) -> Subject:
-    """The subject with all of its tensors on the meta device; what modules share they go on sharing."""
+def _with_data(model: nn.Module) -> bool:
+    held = (*model.parameters(), *model.buffers())
+    return any(not t.is_meta and not isinstance(t, FakeTensor) for t in held)
+
+
+def _without_data(subject: Subject) -> Subject:
+    """A copy with all of its tensors on the meta device; what modules share they go on sharing."""
+    model = _copied(subject.model)
     shared: dict[int, list[tuple[dict[str, Any], str]]] = {}
     for module in model.modules():
         for held in (module._parameters, module._buffers):
