@@ -109,7 +109,7 @@ class Builder:
             sizes={**self.sizes, **(sizes or {})},
         )
 
-    def __call__(self, **sizes: int) -> Subject:
+    def __call__(self, /, **sizes: int) -> Subject:
         """Build the subject at these sizes; sizes not named keep their defaults.
 
         Returns:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch._guards import detect_fake_mode
+from torch._ops import HigherOrderOperator
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass_type
@@ -19,6 +21,7 @@ from assay.cost.convention import ELEMENTWISE, PRODUCT, Rule, first_elements, mo
 from assay.cost.fake import remade, viewed
 from assay.cost.known import Known
 from assay.cost.live import Live, tensors_of
+from assay.cost.higher import unrolled
 from assay.cost.places import NOWHERE, Modules, Place
 from assay.cost.values import call
 from assay.subject import Subject, tensors
@@ -82,6 +85,7 @@ class Tally(NamedTuple):
         steps: Number of operators that ran.
         parts: The sums once more, as finely as they were counted.
         compared: What sizes were compared with: by how much the two sides differed.
+        unseen: Whether a transform of `torch.func` kept what it saves for the backward pass to itself.
     """
 
     counts: dict[Key, int]
@@ -91,6 +95,7 @@ class Tally(NamedTuple):
     steps: int
     parts: dict[Part, Amount]
     compared: dict[Comparison, float]
+    unseen: bool = False
 
 
 class _Seen(NamedTuple):
@@ -125,6 +130,8 @@ class _Watch(TorchDispatchMode):
     one, as loops and layers make them, is answered from memory.
     """
 
+    supports_higher_order_operators = True
+
     def __init__(
         self,
         modules: Modules,
@@ -157,6 +164,9 @@ class _Watch(TorchDispatchMode):
         if any(is_traceable_wrapper_subclass_type(kind) for kind in types):
             return NotImplemented  # what it is made of comes here next
         kwargs = kwargs or {}
+        if isinstance(func, HigherOrderOperator):
+            with self:
+                return unrolled(func, args, kwargs)
         rule = self._rules.get(func)
         if rule is None:
             rule = self._rules[func] = Rule(func)
@@ -419,7 +429,8 @@ def count(
                     watch.counts[key] += part.untyped_storage().nbytes()
             return tensor
 
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+        with hooks, _without_hooks_inside(hooks) as inside:
             output = subject.forward()
             objective = subject.objective(output)
         if objective.requires_grad:
@@ -438,7 +449,38 @@ def count(
         found |= {key._replace(kind=f"{key.kind} {order}"): now for order, now in alive.items()}
     found |= _parameters(model, names)
     shapes = tuple(watch.shapes)
-    return Tally(found, watch.peak, watch.uncounted, shapes, watch.steps, parts, {})
+    return Tally(found, watch.peak, watch.uncounted, shapes, watch.steps, parts, {}, bool(inside))
+
+
+@contextmanager
+def _without_hooks_inside(hooks: Any) -> Iterator[list[bool]]:
+    """Take the hooks away inside `torch.func`'s transforms, which refuse to run under any.
+
+    Yields:
+        A list that is empty as long as there was no such transform.
+    """
+    inside: list[bool] = []
+    disable = torch.autograd.graph.disable_saved_tensors_hooks
+
+    @contextmanager
+    def disabled(message: str) -> Iterator[None]:
+        outermost = not inside or not inside[-1]
+        inside.append(True)
+        if outermost:
+            hooks.__exit__()
+        try:
+            with disable(message):
+                yield
+        finally:
+            if outermost:
+                hooks.__enter__()
+                inside[-1] = False
+
+    torch.autograd.graph.disable_saved_tensors_hooks = disabled  # type: ignore[assignment]
+    try:
+        yield inside
+    finally:
+        torch.autograd.graph.disable_saved_tensors_hooks = disable
 
 
 def _from_the_end(heads: list[Tensor]) -> list[torch.autograd.graph.Node]:

@@ -140,6 +140,8 @@ class _Search:
         boxes += self._ones(laws, boxes, one)
         refused = dict.fromkeys(samples.dropped, "its counts are no polynomial in the sizes")
         peaked = [with_peaks(box, samples) for box in boxes]
+        if samples.probe.unseen:
+            refused[SAVED] = "transforms of torch.func let nobody see what they keep"
         if None in peaked:
             refused[PEAK] = "no maximum of polynomials is within 1 % of what was alive"
         boxes = [peak or box for peak, box in zip(peaked, boxes, strict=True)]

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
+from random import Random
 
 from assay.cost.count import FORWARD, Key, Tally
 from assay.cost.fit import Box
-from assay.cost.interpolate import Interpolant
+from assay.cost.interpolate import Interpolant, Point
 from assay.cost.law import Law
 from assay.cost.samples import STEPS, Samples, put
 
 CLOSE = 0.01  # what the peak may be off by
 _FURTHER = 4  # steps up from the low corner, where the smallest sizes hide which tensors weigh most
 _BESIDE = 5  # times its value in use: a size that is large beside the others
+_AT_RANDOM = 4  # points where several sizes are larger than in use
 _STEPS = 8000  # more operators than this are not run for a peak alone
 
 
@@ -47,6 +49,7 @@ def with_peaks(box: Box, samples: Samples) -> Box | None:
         return None
     for name, span in box.spans.items():  # as far down as nothing contradicts them
         for low in range(span.low, spans[name].low, span.step):
+            _look_down(box, samples, samples.names.index(name), low)
             lower = {**spans, name: replace(span, low=low)}
             kept = _honest(replace(box, spans=lower), honest, samples)
             if kept is not None and kept.keys == honest.keys:
@@ -59,10 +62,30 @@ def _look_around(box: Box, samples: Samples) -> None:
     """Run the model where one size is large beside the others in use: there another line may peak."""
     base, spans = samples.base, tuple(box.spans.values())
     for i, span in enumerate(spans):
-        point = put(base, i, Law(span).nearest(_BESIDE * base[i]))
-        few = box.found.at(point).get(Key(STEPS, FORWARD), 0) <= _STEPS
-        if few and all(x in s for x, s in zip(point, spans, strict=False)):
-            samples.runs(point)
+        _look(put(base, i, Law(span).nearest(_BESIDE * base[i])), box, samples)
+    random = Random(0)
+    for _ in range(_AT_RANDOM):
+        larger = [
+            Law(span).nearest(random.choice((1, 2, _BESIDE)) * x)
+            for span, x in zip(spans, base, strict=False)
+        ]
+        _look((*larger, *base[len(larger) :]), box, samples)
+
+
+def _look_down(box: Box, samples: Samples, i: int, low: int) -> None:
+    """Run the model where one size is small beside the others, as they are in use and larger."""
+    larger = tuple(
+        Law(span).nearest(_BESIDE * x)
+        for span, x in zip(box.spans.values(), samples.base, strict=False)
+    )
+    for point in (samples.base, (*larger, *samples.base[len(larger) :])):
+        _look(put(point, i, low), box, samples)
+
+
+def _look(point: Point, box: Box, samples: Samples) -> None:
+    few = box.found.at(point).get(Key(STEPS, FORWARD), 0) <= _STEPS
+    if few and all(x in span for x, span in zip(point, box.spans.values(), strict=False)):
+        samples.runs(point)
 
 
 def _honest(box: Box, peaks: Interpolant[Key], samples: Samples) -> Interpolant[Key] | None:

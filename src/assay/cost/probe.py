@@ -69,7 +69,7 @@ class Probe:
         self.uncounted: dict[str, Location | None] = {}
         self.looks_at_values: tuple[str, Location | None] | None = None
         self.assumed: dict[str, Location | None] = {}
-        self.draws = False
+        self.draws = self.unseen = False
         self.together = False
         self.notes = False  # what sizes are compared with
         self._memory = Memory()
@@ -165,6 +165,7 @@ class Probe:
             self.assumed |= known.assumed
             self.draws = self.draws or before != _host_state(self.way)
         self.uncounted = {**tally.uncounted, **self.uncounted}
+        self.unseen = self.unseen or tally.unseen
         return tally._replace(compared=compared)
 
     def run(self, sizes: Mapping[str, int]) -> None:
