@@ -1,5 +1,7 @@
 """Budgets and crossovers against going through all sizes one by one."""
 
+import json
+
 import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
@@ -136,3 +138,20 @@ def test_the_memory_that_fits_is_solved_for(models):
 def test_wrong_words_are_named(models, words, message):
     with pytest.raises(UsageError, match=message):
         run(f"{models}:linear", *words)
+
+
+@pytest.mark.parametrize("form", ["json", "html"])
+def test_answers_are_in_every_format(models, form):
+    done = run(
+        f"{models}:attention", "--at", "b=1,d=64", "--solve", "n", "--fit-flops", "1e12",
+        "--compare", f"{models}:linear", "--format", form,
+    )  # fmt: skip
+    if form == "html":
+        for words in ("At b=1, n=8, d=64:", "The largest n within", "attention less"):
+            assert words in done.output
+        return
+    found = json.loads(done.output)["sections"][0]["result"]
+    at, most, other = found["asked"]
+    assert at["values"]["flops, forward"] == 2 * 8 * 64 * 64 + 4 * 64 * 64
+    assert most["value"] > 10_000
+    assert other["overtakes"]

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 import click
 
 from assay.cli import options
-from assay.errors import UsageError, verbatim
+from assay.errors import AssayError, UsageError, verbatim
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from assay.builder import Builder
+    from assay.cost.asked import Asked
     from assay.cost.cost import Cost
     from assay.reporting.report import Report
 
 _BUDGET = 60.0  # seconds
 _MEMORY = 0.5  # of what is free: an allocator's slack, and whoever else runs here
-_ADAM = "Adam, AdamW"
 
 
 @click.command()
@@ -102,6 +102,7 @@ def cost(
     from assay.cost.budget import amount
 
     budgets = {kind: amount(text) for kind, text in (("memory", memory), ("flops", flops)) if text}
+    from assay.cost.asked import compared, largest, numbers
     from assay.cost.cost import cost_of
     from assay.reporting.report import of_result
 
@@ -109,16 +110,18 @@ def cost(
         result = replace(cost_of(build, progress), by=by or "")
         other = cost_of(options.builder(compare, (), ()), progress) if compare else None
     _check_held(result, point, solve)
-    code = options.leave(of_result("cost", target, result), path, form)
-    if form not in (None, "text"):
-        return code
     full = {**result.base, **point}
-    if point:
-        _numbers(result, full)
-    if solve:
-        _solved(result, solve, budgets, full)
-    if other is not None:
-        _compared(result, other, full)
+    answers: list[Asked] = [numbers(result, full)] if point else []
+    failure: AssayError | None = None
+    try:
+        answers += [largest(result, solve or "", *budget, full) for budget in budgets.items()]
+    except AssayError as error:  # the formulas come first all the same
+        failure = error
+    answers += [compared(result, other, full)] if other is not None else []
+    result = replace(result, asked=tuple(answers))
+    code = options.leave(of_result("cost", target, result), path, form)
+    if failure is not None:
+        raise failure
     return code
 
 
@@ -176,49 +179,3 @@ def _timed(target: str, build: Builder, budget: float) -> Report:
             build, budget=budget, memory=free and int(free * _MEMORY), progress=progress
         )
     return of_result("cost", target, found)
-
-
-def _say(sizes: Mapping[str, int]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in sizes.items())
-
-
-def _numbers(result: Cost, sizes: Mapping[str, int]) -> None:
-    click.echo(f"At {_say(sizes)}:")
-    for name, formula in result.formulas().items():
-        number = f"{formula(**sizes):,}" if formula.holds(**sizes) else "no formula here"
-        click.echo(f"  {name:<28} {number:>24}")
-
-
-def _solved(result: Cost, size: str, budgets: Mapping[str, int], sizes: Mapping[str, int]) -> None:
-    others = {name: value for name, value in sizes.items() if name != size}
-    for kind, budget in budgets.items():
-        formula = result.flops.total
-        what = f"{budget:,} flops of a training step"
-        if kind == "memory":
-            formula = result.peak_bytes + result.optimizer_bytes[_ADAM]
-            what = f"{budget:,} bytes (the peak of a training step, and the state of Adam)"
-        found = formula.solve(size, below=budget, **others)
-        click.echo(
-            f"The largest {size} within {what}, at {_say(others) or 'no other sizes'}: {found:,}"
-        )
-
-
-def _compared(one: Cost, other: Cost, sizes: Mapping[str, int]) -> None:
-    """The difference of two models' flops, and where one overtakes the other along each common size."""
-    click.echo(f"{one.name} less {other.name}:")
-    for name, mine, theirs in (
-        ("flops, forward", one.flops.forward, other.flops.forward),
-        ("flops, backward", one.flops.backward, other.flops.backward),
-        ("parameters", one.parameters, other.parameters),
-    ):
-        click.echo(f"  {name:<16} {mine - theirs}")
-    at = {**other.base, **sizes}
-    mine, theirs = one.flops.total, other.flops.total
-    for size in (name for name in one.base if name in other.base):
-        for first, second, names in (
-            (mine, theirs, (one.name, other.name)),
-            (theirs, mine, (other.name, one.name)),
-        ):
-            value = first.crossover(second, size, **at)
-            if value is not None:
-                click.echo(f"  from {size} = {value:,} on, {names[0]} costs more than {names[1]}")

@@ -8,6 +8,7 @@ from functools import reduce
 from typing import Any
 
 from assay.builder import Builder, as_builder
+from assay.cost.asked import Asked
 from assay.cost.convention import CLASSES, CONVOLUTION, PRODUCT
 from assay.cost.count import (
     BACKWARD,
@@ -64,6 +65,7 @@ class Cost(Result):
         masks: Operators whose masks were taken to select `load` entries, with where they first ran.
         parts: What was counted, for `breakdown`.
         by: What the view is broken down by, as for `breakdown`; "" for classes and modules, in short.
+        asked: Answers to what else was asked: numbers at sizes, the largest that fits, another model.
     """
 
     name: str
@@ -88,6 +90,7 @@ class Cost(Result):
     narrowed: Mapping[str, str] = field(default_factory=dict)
     parts: Parts | None = field(default=None, repr=False, compare=False)
     by: str = ""
+    asked: tuple[Asked, ...] = ()
 
     def by_module(self) -> Mapping[str, Phases]:
         """Flops by the innermost module that ran the operator; "" is the model itself.

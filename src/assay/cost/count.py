@@ -19,9 +19,9 @@ from assay.cost.arithmetic import filled
 from assay.cost.compared import Comparison
 from assay.cost.convention import ELEMENTWISE, PRODUCT, Rule, first_elements, moved_bytes
 from assay.cost.fake import remade, viewed
+from assay.cost.higher import unrolled
 from assay.cost.known import Known
 from assay.cost.live import Live, tensors_of
-from assay.cost.higher import unrolled
 from assay.cost.places import NOWHERE, Modules, Place
 from assay.cost.values import call
 from assay.subject import Subject, tensors

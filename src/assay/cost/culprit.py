@@ -10,12 +10,13 @@ from assay.where import location
 _ORDER = (FLOPS, OPERATIONS, CAUSAL, BYTES, SAVED)  # what is asked about first
 
 
-def culprit(explained: Mapping[Key, object], tally: Tally) -> str:
+def culprit(explained: Mapping[Key, object], tally: Tally, usual: Tally) -> str:
     """The dearest operator of those whose counts a law does not explain.
 
     Args:
         explained: What the law says.
         tally: What was counted.
+        usual: What was counted where the law holds: it has the operators that are missing here.
 
     Returns:
         Its name and line, as in "addmm at net.py:12, in encoder.layers"; "" where nothing differs.
@@ -28,12 +29,14 @@ def culprit(explained: Mapping[Key, object], tally: Tally) -> str:
     # forward first: what happens in the backward pass follows from it
     wrong.sort(key=lambda key: (_ORDER.index(key.quantity), key.phase != FORWARD))
     for key in wrong:
-        suspects = [part for part in tally.parts if _fits(part, key)]
-        if suspects:
-            dearest = max(suspects, key=lambda part: tally.parts[part].moved)
-            where = location(dearest.line)
-            at = f" at {where.short}" if where else ""
-            return f"{dearest.operator}{at}{f', in {key.module}' if key.module else ''}"
+        for run, remark in ((tally, ""), (usual, ", which does not run there")):
+            suspects = [part for part in run.parts if _fits(part, key)]
+            if suspects:
+                dearest = max(suspects, key=lambda part: run.parts[part].moved)
+                where = location(dearest.line)
+                at = f" at {where.short}" if where else ""
+                inside = f", in {key.module}" if key.module else ""
+                return f"{dearest.operator}{at}{inside}{remark}"
     return f"operators of {wrong[0].module or 'the model itself'}" if wrong else ""
 
 

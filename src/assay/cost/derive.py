@@ -293,7 +293,7 @@ class _Search:
         where, quantities = "", {BYTES}
         try:
             law, tally = self._interpolant(laws).at(point), self._samples.tally(point)
-            where = culprit(law, tally)
+            where = culprit(law, tally, self._samples.tally(laws.low))
             quantities = differing(law, self._samples.counts(point))
         except Fails:
             pass

@@ -54,6 +54,7 @@ def show(cost: Cost) -> View:
                 tuple((name, _written(formula, cost)) for name, formula in cost.formulas().items()),
                 f"{_PIECES if cost.status == 'piecewise' else _EXACT} {_CONVENTIONS}",
             ),
+            *(block for answer in cost.asked for block in answer.blocks()),
             *growth(cost),
             *([_chosen(cost)] if cost.by else [_by_class(cost), _by_module(cost)]),
         ),
