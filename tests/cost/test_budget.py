@@ -154,4 +154,4 @@ def test_answers_are_in_every_format(models, form):
     at, most, other = found["asked"]
     assert at["values"]["flops, forward"] == 2 * 8 * 64 * 64 + 4 * 64 * 64
     assert most["value"] > 10_000
-    assert other["overtakes"]
+    assert other["differences"]["flops, forward"]["text"] == "4*b*d*n**2"
