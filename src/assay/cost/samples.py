@@ -214,7 +214,8 @@ def equal(explained: Mapping[Key, object], counted: Mapping[Key, int]) -> bool:
 
 
 def _alike(one: Mapping[Key, int], other: Mapping[Key, int]) -> bool:
-    return all(other.get(k, 0) == v for k, v in one.items() if k.quantity not in (STEPS, PEAK))
+    found = {key for key in {*one, *other} if key.quantity not in (STEPS, PEAK)}
+    return all(one.get(key, 0) == other.get(key, 0) for key in found)
 
 
 def put(point: Point, i: int, value: int) -> Point:
