@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from assay.certificate.bounds import Bounds, bound
     from assay.certificate.certify import Certificate, certify
     from assay.certificate.verify import Verification, verify
-    from assay.cost.cost import Cost, derive_cost
+    from assay.cost.cost import Cost, derive_cost, derive_fused_cost
     from assay.cost.formula import Formula
     from assay.cost.seconds import Seconds, measure_seconds
     from assay.errors import AssayError, CannotMeasure, UsageError, UserCodeError
@@ -60,6 +60,7 @@ _HOME = {
     "certify": "certificate.certify",
     "compare_steps": "update.compare",
     "derive_cost": "cost.cost",
+    "derive_fused_cost": "cost.cost",
     "find_highways": "highway.highways",
     "load": "target",
     "measure_scale": "scale.measure",
@@ -100,6 +101,7 @@ __all__ = [
     "certify",
     "compare_steps",
     "derive_cost",
+    "derive_fused_cost",
     "find_highways",
     "init",
     "load",

@@ -263,7 +263,9 @@ def test_a_size_is_an_integer_like_any_other():
             2,
             2,
         )
-        assert f"{n} {n:>3}" == "10  10" and hash(n) == hash(10) and [0] * n == [0] * 10
+        assert f"{n} {n:>3}" == "10  10"
+        assert hash(n) == hash(10)
+        assert [0] * n == [0] * 10
         assert torch.zeros(n, n).view(n * n).shape == (100,)
         assert nn.Linear(n, n).weight.shape == (10, 10)
         noted.clear()

@@ -75,7 +75,10 @@ def test_what_was_spelled_out_is_known_and_what_was_drawn_is_not():
         assert kept.tolist() == [0, 2, 4]
         for drawn in (torch.rand(3), torch.randint(3, (2,)), torch.empty(2), torch.randperm(3)):
             assert value_of(drawn) is None
-        assert value_of(torch.ones(65)) is None  # as large as a weight
+        assert (
+            value_of(torch.ones(300, 5)).sum() == 1500
+        )  # a mask that hides nothing, however large
+        assert value_of(nn.Parameter(torch.ones(3))) is None
         with pytest.raises(RuntimeError, match="meta"):
             torch.randint(3, (2,)).tolist()
 

@@ -51,6 +51,11 @@ _MEMORY = 0.5  # of what is free: an allocator's slack, and whoever else runs he
     help="Break flops, operations and bytes down, in every format.",
 )
 @click.option(
+    "--fused",
+    is_flag=True,
+    help="Attention and dropout as the single kernels that a GPU runs: its memory, and its products.",
+)
+@click.option(
     "--time",
     "timed",
     is_flag=True,
@@ -73,6 +78,7 @@ def cost(
     flops: str | None,
     compare: str | None,
     by: str | None,
+    fused: bool,
     timed: bool,
     budget: float | None,
     path: str | None,
@@ -107,8 +113,10 @@ def cost(
     from assay.reporting.report import of_result
 
     with options.bar() as progress:
-        result = replace(cost_of(build, progress), by=by or "")
-        other = cost_of(options.builder(compare, (), ()), progress) if compare else None
+        result = replace(cost_of(build, progress, fused=fused), by=by or "")
+        other = (
+            cost_of(options.builder(compare, (), ()), progress, fused=fused) if compare else None
+        )
     _check_held(result, point, solve)
     full = {**result.base, **point}
     answers: list[Asked] = [numbers(result, full)] if point else []

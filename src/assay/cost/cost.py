@@ -65,6 +65,7 @@ class Cost(Result):
         masks: Operators whose masks were taken to select `load` entries, with where they first ran.
         parts: What was counted, for `breakdown`.
         by: What the view is broken down by, as for `breakdown`; "" for classes and modules, in short.
+        fused: Whether attention and dropout are the single kernels that a GPU runs.
         asked: Answers to what else was asked: numbers at sizes, the largest that fits, another model.
     """
 
@@ -90,6 +91,7 @@ class Cost(Result):
     narrowed: Mapping[str, str] = field(default_factory=dict)
     parts: Parts | None = field(default=None, repr=False, compare=False)
     by: str = ""
+    fused: bool = False
     asked: tuple[Asked, ...] = ()
 
     def by_module(self) -> Mapping[str, Phases]:
@@ -229,8 +231,41 @@ def derive_cost(build: Any, /, **base_sizes: int) -> Cost:
     return strict_cost(builder.with_(sizes=base_sizes) if base_sizes else builder)
 
 
+def derive_fused_cost(build: Any, /, **base_sizes: int) -> Cost:
+    """`derive_cost` with attention and dropout as the single kernels that a GPU runs.
+
+    They keep less for the backward pass, and compute scores twice: flops are what FlopCounterMode counts
+    there, five products going back in place of four. This is the peak to hold against a GPU's memory.
+
+    Args:
+        build: As for `derive_cost`.
+        **base_sizes: As for `derive_cost`.
+
+    Returns:
+        The formulas.
+
+    Raises:
+        UsageError: If a size is unknown or not a positive integer.
+        CannotMeasure: If the model does not run at the base sizes.
+
+    Example:
+        >>> import torch
+        >>> def attention(b: int = 2, n: int = 8, d: int = 16):
+        ...     layer = torch.nn.TransformerEncoderLayer(d, 2, 4 * d, 0.0, batch_first=True)
+        ...     return layer, torch.randn(b, n, d)
+        >>> derive_cost(attention).saved_bytes.order, derive_fused_cost(attention).saved_bytes.order
+        ('O(b*d*n + b*n**2)', 'O(b*d*n)')
+    """
+    builder = as_builder(build)
+    return strict_cost(builder.with_(sizes=base_sizes) if base_sizes else builder, fused=True)
+
+
 def strict_cost(
-    builder: Builder, progress: Progress = silent, grids: Mapping[str, int] | None = None
+    builder: Builder,
+    progress: Progress = silent,
+    grids: Mapping[str, int] | None = None,
+    *,
+    fused: bool = False,
 ) -> Cost:
     """`derive_cost` for a builder, with progress.
 
@@ -238,16 +273,17 @@ def strict_cost(
         builder: The builder, at its base sizes.
         progress: Told as passes are run.
         grids: Sizes of which only multiples of a value are asked for, with that value.
+        fused: Whether attention and dropout are the single kernels that a GPU runs.
 
     Returns:
         The formulas.
     """
-    probe = Recording(builder)
+    probe = Recording(builder, fused=fused)
     found = derive(probe, builder.sizes, progress, grids)
     return _cost(builder, found, probe)
 
 
-def cost_of(builder: Builder, progress: Progress = silent) -> Cost:
+def cost_of(builder: Builder, progress: Progress = silent, *, fused: bool = False) -> Cost:
     """The formulas for a command and a report: a size without one is asked about in fewer places.
 
     First at multiples of the builder's value, where windows and patches fit; then at this value alone. Where
@@ -256,11 +292,12 @@ def cost_of(builder: Builder, progress: Progress = silent) -> Cost:
     Args:
         builder: The builder, at its base sizes.
         progress: Told as passes are run.
+        fused: Whether attention and dropout are the single kernels that a GPU runs.
 
     Returns:
         The formulas; `narrowed` says what was asked, and why. The first refusal where that does not help.
     """
-    first = cost = strict_cost(builder, progress)
+    first = cost = strict_cost(builder, progress, fused=fused)
     narrowed: dict[str, str] = {}
     grids: dict[str, int] = {}
     while cost.blamed:
@@ -275,7 +312,7 @@ def cost_of(builder: Builder, progress: Progress = silent) -> Cost:
             narrowed[name] = f"at {name} = {value} alone ({reason})"
         else:
             break
-        cost = strict_cost(builder, progress, grids)
+        cost = strict_cost(builder, progress, grids, fused=fused)
     if cost.status == "refused":
         return first
     cost = _judged(replace(cost, narrowed=narrowed)) if narrowed else cost
@@ -318,6 +355,7 @@ def _cost(builder: Builder, found: Fit, probe: Recording) -> Cost:
             where=dict(probe.uncounted),
             masks=dict(probe.assumed),
             blamed=found.blamed,
+            fused=probe.fused and probe.way != "real",
             parts=Parts(found, builder.sizes, probe.parts, {s.path: s.depth for s in probe.stacks}),
         )
     )

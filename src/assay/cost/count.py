@@ -361,9 +361,9 @@ def _remade(recipe: Any, mode: FakeTensorMode | None) -> Any:
 class _Causal(TorchFunctionMode):
     """Products of causal attention that a kernel may leave out: pairs of a query and a later key."""
 
-    def __init__(self, watch: _Watch, modules: Modules) -> None:
+    def __init__(self, watch: _Watch, modules: Modules, *, fused: bool) -> None:
         super().__init__()
-        self._watch, self._modules = watch, modules
+        self._watch, self._modules, self._fused = watch, modules, fused
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -377,10 +377,11 @@ class _Causal(TorchFunctionMode):
             pairs = seen * (seen + 1) // 2 + (queries - seen) * keys
             hidden = queries * keys - pairs
             width = query.shape[-1] + value.shape[-1]
+            back = 2 * width + query.shape[-1] * self._fused
             heads = query.shape[:-2].numel()
             module = self._modules.current().module
-            for phase, passes in ((FORWARD, 1), (BACKWARD, 2 * query.requires_grad)):
-                flops = 2 * passes * heads * hidden * width
+            for phase, widths in ((FORWARD, width), (BACKWARD, back * query.requires_grad)):
+                flops = 2 * heads * hidden * widths
                 self._watch.counts[Key(CAUSAL, phase, module, PRODUCT)] += flops
         return call(func, args, kwargs)
 
@@ -394,6 +395,8 @@ def count(
     names: Mapping[nn.Module, str] | None = None,
     memory: Memory | None = None,
     known: Known | None = None,
+    *,
+    fused: bool = False,
 ) -> Tally:
     """Count one forward and one backward pass of `subject`; best on the meta device.
 
@@ -402,6 +405,7 @@ def count(
         names: What to call its modules; by default their dotted paths.
         memory: Shared by passes in which all tensors are on the meta device; None where any has data.
         known: What can be said of tensors without data.
+        fused: Whether attention computes its scores again in the backward pass.
 
     Returns:
         The tally. Without anything to differentiate there is no backward phase in it.
@@ -420,7 +424,7 @@ def count(
     kept, live = Live(), Live(tensors_of(given))
     modules, known = Modules(names), known or Known()
     watch = _Watch(modules, live, own, memory, known)
-    with modules, watch, _Causal(watch, modules):
+    with modules, watch, _Causal(watch, modules, fused=fused):
 
         def keep(tensor: Tensor) -> Tensor:
             for part in tensors_of(tensor):

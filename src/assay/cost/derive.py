@@ -240,6 +240,29 @@ class _Search:
         except _Unexplained as unexplained:
             point = unexplained.point
         i = self._blame(point, laws, lambda p: self._explained(p, laws))
+        end = self._last_explained(i, point[i], laws)
+        if end is None:
+            return self._turned(i, point, laws, left)
+        try:
+            with samples.sparing():
+                return self._turned(i, point, laws, left)
+        except TooMany:  # too dear beyond the sizes in use: the formula ends before
+            law = laws.all[i]
+            return self._boxes(laws.having(i, replace(law, span=replace(law.span, high=end))), left)
+
+    def _last_explained(self, i: int, bad: int, laws: Laws) -> int | None:
+        """Of values of a size that were run the last that the law explains, where it is beyond the base."""
+        samples, low = self._samples, laws.low
+        if i >= laws.sizes or samples.base[i] not in laws.all[i].span:
+            return None
+        run = {p[i] for p, _ in samples.known if p == put(low, i, p[i]) and p[i] < bad}
+        found = sorted((x for x in run if x in laws.all[i].span), reverse=True)
+        end = next((x for x in found if self._explained(put(low, i, x), laws)), 0)
+        return end if end >= samples.base[i] else None
+
+    def _turned(self, i: int, point: Point, laws: Laws, left: int) -> list[Box]:
+        """Boxes where the law does not explain a point that differs along one size."""
+        samples = self._samples
         law, span, step = laws.all[i], laws.all[i].span, laws.all[i].span.step
         better = with_floors(i, laws, samples, guess=self._guess)
         if better is not None:
@@ -268,7 +291,16 @@ class _Search:
         found: list[Box] = []
         for low, high in zip([span.low, *ends], highs, strict=True):
             part = replace(law, span=replace(span, low=low, high=high))
-            found += self._boxes(laws.having(i, part), max(left - len(found) - 1, 1))
+            here = laws.having(i, part), max(left - len(found) - 1, 1)
+            if samples.base[i] in part.span:
+                found += self._boxes(*here)
+                continue
+            try:
+                with samples.sparing():
+                    found += self._boxes(*here)
+            except TooMany:  # too dear where nobody asked for it: the formula ends before
+                if not found:
+                    raise
         return found
 
     def _blame(self, point: Point, laws: Laws, fine: Callable[[Point], bool]) -> int:
@@ -328,6 +360,11 @@ class _Search:
         """The first value along a size at which the law of the low corner no longer holds."""
         step, low, found = laws.all[i].span.step, laws.low, self._interpolant(laws)
         good = found.axes[i].nodes[max(index[i] for index in found.coefficients)]
+        # of points that were run anyway, the nearest below at which it holds
+        run = (p[i] for p, _ in self._samples.known if p == put(low, i, p[i]) and good < p[i] < bad)
+        good = next(
+            (x for x in sorted(run, reverse=True) if self._holds(found, put(low, i, x))), good
+        )
         if good >= bad or self._holds(found, put(low, i, bad)):
             return None
         while bad - good > step:

@@ -27,6 +27,7 @@ from assay.cost.caches import fresh_caches
 from assay.cost.compared import Comparison, Size, comparisons
 from assay.cost.count import Memory, Tally, count
 from assay.cost.fake import fake_tensors
+from assay.cost.fused import fused_kernels
 from assay.cost.hints import constants
 from assay.cost.known import LOAD, Known, followed
 from assay.cost.repeats import Stack, find_stacks
@@ -36,6 +37,8 @@ from assay.state import preserved, preserved_random_state, unfused, unlogged
 from assay.subject import Subject, tensors
 from assay.where import Location, raised_at
 
+# of tensors as they are in each way: fused kernels have shapes without data, but no numbers here
+_FUSED = dict.fromkeys(("meta", "traced", "moved"), ("AutogradMeta",)) | {"fake": ("AutogradCPU",)}
 _WAYS = ("meta", "traced", "fake", "moved", "real")
 
 
@@ -58,10 +61,12 @@ class Probe:
 
     Args:
         build: The builder.
+        fused: Whether attention and dropout are the single kernels that a GPU runs; not where the model is
+            run for real.
     """
 
-    def __init__(self, build: Builder) -> None:
-        self.build = build
+    def __init__(self, build: Builder, *, fused: bool = False) -> None:
+        self.build, self.fused = build, fused
         self.way = ""
         self.stacks: tuple[Stack, ...] = ()
         self.model: nn.Module | None = None
@@ -151,6 +156,7 @@ class Probe:
             _garbage_of_its_own(),
             preserved_random_state(seed),
             unfused(),
+            fused_kernels(*_FUSED.get(self.way, ())) if self.fused else nullcontext(),
             unlogged(),
             self._prepared(sizes, depths or {}) as subject,
         ):
@@ -161,7 +167,7 @@ class Probe:
             # a builder may return the same model each time
             kept = preserved(subject.model) if _with_data(subject.model) else nullcontext()
             with kept, fresh_caches(subject.model):
-                tally = count(subject, names, memory, known)
+                tally = count(subject, names, memory, known, fused=self.fused)
             self.assumed |= known.assumed
             self.draws = self.draws or before != _host_state(self.way)
         self.uncounted = {**tally.uncounted, **self.uncounted}

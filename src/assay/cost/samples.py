@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from time import process_time
 
 from assay.cost.count import FORWARD, PEAK, Key, Tally
@@ -91,7 +92,9 @@ class Samples:
 
     def counts(self, point: Point) -> dict[Key, int]:
         """Everything that is a sum."""
-        tally = self.tally(point)
+        return self._sums(self.tally(point))
+
+    def _sums(self, tally: Tally) -> dict[Key, int]:
         left_out = {PEAK, *self.dropped}
         sums = {k: v for k, v in tally.counts.items() if k.quantity not in left_out}
         return {**sums, Key(STEPS, FORWARD): tally.steps}
@@ -137,20 +140,30 @@ class Samples:
         probe, first = self.probe, self.counts(point)
         for seed in range(1000, 1000 + (_REPEATS if probe.draws else 1)):
             again = self._plainly(point, seed)
-            if _alike(first, again):
+            if equal(first, again):
                 continue
-            if probe.notes and _alike(again, self._plainly(point, seed + _REPEATS)):
+            if probe.notes and equal(again, self._plainly(point, seed + _REPEATS)):
                 probe.notes = False
                 raise ModulesChanged
             return False
         return True
+
+    @contextmanager
+    def sparing(self) -> Iterator[None]:
+        """Take at most half of what may still run, and give the rest back."""
+        kept = self._room // 2
+        self._room -= kept
+        try:
+            yield
+        finally:
+            self._room += kept
 
     def _plainly(self, point: Point, seed: int) -> dict[Key, int]:
         """What is counted at a point with integers that note nothing."""
         probe = self.probe
         notes, probe.notes = probe.notes, False
         try:
-            return probe(self.sizes(point), self._cuts(point), seed=seed).counts
+            return self._sums(probe(self.sizes(point), self._cuts(point), seed=seed))
         finally:
             probe.notes = notes
 
@@ -211,11 +224,6 @@ def differing(explained: Mapping[Key, object], counted: Mapping[Key, int]) -> se
 def equal(explained: Mapping[Key, object], counted: Mapping[Key, int]) -> bool:
     """Whether an explanation is exact."""
     return not differing(explained, counted)
-
-
-def _alike(one: Mapping[Key, int], other: Mapping[Key, int]) -> bool:
-    found = {key for key in {*one, *other} if key.quantity not in (STEPS, PEAK)}
-    return all(one.get(key, 0) == other.get(key, 0) for key in found)
 
 
 def put(point: Point, i: int, value: int) -> Point:

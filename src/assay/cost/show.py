@@ -30,6 +30,14 @@ _CONVENTIONS = (
     "Flops: multiplications and additions of matrix products and convolutions, two for each pair. "
     "Operations: all arithmetic."
 )
+_UNFUSED = (
+    "Attention is counted unfused: two products forward and four backward. On a GPU one kernel does five "
+    "backward, and keeps no scores: ask with --fused for the memory that it takes there."
+)
+_FUSED = (
+    "Attention and dropout are single kernels, as on a GPU: attention keeps its inputs, its output and a "
+    "number for each query, and does five products backward; dropout keeps a byte for each element."
+)
 _ROWS = 40  # of a breakdown that was asked for
 _LAWS = 3  # rivals of a peak that are still written out
 
@@ -192,10 +200,7 @@ def _notes(cost: Cost) -> tuple[str, ...]:
     if any(conditions):
         holds = "; or ".join(c for c in conditions if c)
         notes.append(f"Valid for {holds}; elsewhere the formula refuses to answer.")
-    notes.append(
-        "Attention is counted unfused: two products forward and four backward; a fused kernel that "
-        "recomputes the scores does five."
-    )
+    notes.append(_FUSED if cost.fused else _UNFUSED)
     notes.append(
         "Bytes are what operators read and write, unfused. Saved bytes are what autograd keeps for the "
         "backward pass, parameters left out. The peak is of tensors alive, without an allocator's slack."

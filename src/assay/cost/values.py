@@ -22,7 +22,6 @@ from assay.cost.fake import remembering
 
 _VALUE = "_assay_value"  # the attribute of a tensor on the meta device whose values are known
 _MOST = 1 << 22  # elements of a tensor whose values may be asked for
-_FEW = 64  # of one made of floating-point numbers: a schedule, and no weight
 _aten = torch.ops.aten
 _MAKERS = {
     _aten.arange.default,
@@ -110,7 +109,7 @@ def follow(rule: Rule, func: Any, args: Any, kwargs: Mapping[str, Any], out: Any
     if isinstance(first, Tensor):
         if getattr(first, _VALUE, None) is None:
             return  # as nearly always
-    elif func not in _MAKERS or not _worth(out):
+    elif func not in _MAKERS:
         return
     if rule.in_place:
         _follow_in_place(func, args, kwargs, out)
@@ -125,12 +124,6 @@ def follow(rule: Rule, func: Any, args: Any, kwargs: Mapping[str, Any], out: Any
 def _arbitrary(rule: Rule, func: Any) -> bool:
     """Whether an operator draws numbers, or leaves what it finds in memory."""
     return torch.Tag.nondeterministic_seeded in func.tags or "empty" in rule.name
-
-
-def _worth(out: Any) -> bool:
-    return isinstance(out, Tensor) and (
-        not out.is_floating_point() or out.dim() == 0 or out.numel() <= _FEW
-    )
 
 
 def _note(make: Callable[[], Any], out: Any, version: int = 0) -> None:
@@ -290,7 +283,7 @@ def call(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     args = as_numbers(args)
     out = func(*args, **kwargs)
     data = args[0] if args else kwargs.get("data")
-    if type(out) is Tensor and out.is_meta and not isinstance(data, Tensor) and _worth(out):
+    if type(out) is Tensor and out.is_meta and not isinstance(data, Tensor):
         dtype = out.dtype
         _note(lambda: torch.tensor(data, dtype=dtype, device="cpu"), out)
     return out
