@@ -21,13 +21,10 @@ from torch import Tensor
 
 Comparison = tuple[CodeType, int, Any]  # the code, where in it, and which time or with which key
 _TIMES = 16  # that a comparison is told apart in one run: once for each layer
-_LAST, PERIOD = (
-    "last",
-    "period",
-)  # in place of which time: of a loop the last; a division by a number
+_LAST = "last"  # in place of which time: the last one of a loop
+PERIOD = "period"  # in place of which time: a division by a number
 _LISTED = 16  # keys of a dictionary that are looked at; a longer one is data
 _PERIOD = 64  # what a size is divided by is looked at from here on: less is a stride, or heads
-
 _INNER = ("assay.", "torch.")  # whose own comparisons turn nothing that depends on large sizes
 
 _noted: dict[Comparison, float] | None = None
@@ -225,9 +222,8 @@ _DIMENSIONS = {Tensor.shape.__get__, Tensor.size, Tensor.numel, torch.numel}  # 
 def _cut(tensor: Tensor, index: Any) -> None:
     """`x[:, -1500:]` takes all there is, up to a length of 1500."""
     items = index if isinstance(index, tuple) else (index,)
-    if not any(isinstance(item, slice) for item in items) or any(
-        item is Ellipsis for item in items
-    ):
+    kinds = set(map(type, items))
+    if slice not in kinds or type(Ellipsis) in kinds:
         return
     frame, dimension = sys._getframe(1), 0
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_INNER):

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 
 from assay.cost.compared import PERIOD, Comparison
 from assay.cost.interpolate import Point
-from assay.cost.law import Laws
+from assay.cost.law import Law, Laws
 from assay.cost.samples import Samples, put
 
+Line = list[tuple[int, dict[Comparison, float]]]  # values of a size, and what was compared there
 _LARGEST = 1 << 24  # where a comparison turns beyond, nobody runs it
 _MOST = 40  # points in all
 _CLOSE = 1e-6  # of a whole number
@@ -41,9 +42,13 @@ def turns(laws: Laws, samples: Samples, affordable: Callable[[Point], bool]) -> 
         if not made:
             return
         done |= made.keys()
+        lines: dict[tuple[Point, int], Line] = {}
         for comparison, point in made.items():
             for i in range(laws.sizes):
-                for x in _where(comparison, point, i, laws, samples):
+                line = lines.get((point, i))
+                if line is None:
+                    line = lines[point, i] = _along(point, i, laws, samples)
+                for x in _where(comparison, point[i], line, laws.all[i]):
                     turned = put(point, i, x)
                     if turned in given or not laws.hold(turned) or not affordable(turned):
                         continue
@@ -54,23 +59,28 @@ def turns(laws: Laws, samples: Samples, affordable: Callable[[Point], bool]) -> 
                         return
 
 
-def _where(comparison: Comparison, point: Point, i: int, laws: Laws, samples: Samples) -> list[int]:
-    """Values of one size around which a comparison turns, as its two sides grow from point to point."""
+def _along(point: Point, i: int, laws: Laws, samples: Samples) -> Line:
+    """What was compared at a point and further up along one size, at least one step up."""
     law = laws.all[i]
     if law.span.high is not None and law.span.high <= point[i]:
         return []
-    seen = {
-        p[i]: t.compared[comparison]
-        for p, t in samples.known
-        if put(p, i, point[i]) == point and p[i] >= point[i] and comparison in t.compared
-    }
     beside = put(point, i, law.nearest(point[i] + law.span.step))
-    if len(seen) < 2 and laws.hold(beside) and samples.runs(beside):
-        seen |= {
-            p[i]: t.compared[comparison]
-            for p, t in samples.known
-            if p == beside and comparison in t.compared
-        }
+    for more in (False, True):
+        if more and laws.hold(beside):
+            samples.runs(beside)
+        found = [
+            (p[i], tally.compared)
+            for p, tally in samples.known
+            if p[i] >= point[i] and put(p, i, point[i]) == point
+        ]
+        if len(found) > 1:
+            break
+    return found
+
+
+def _where(comparison: Comparison, least: int, line: Line, law: Law) -> list[int]:
+    """Values of one size around which a comparison turns, as its two sides grow from point to point."""
+    seen = {x: compared[comparison] for x, compared in line if comparison in compared}
     values = sorted(seen)[:3]
     found: set[int] = set()
     for root in _roots([(float(x), seen[x]) for x in values]):
@@ -78,11 +88,11 @@ def _where(comparison: Comparison, point: Point, i: int, laws: Laws, samples: Sa
             continue
         last = round(root) if abs(root - round(root)) < _CLOSE * root else math.floor(root)
         if comparison[-1] == PERIOD:
-            multiple = (point[i] // last + 1) * last
+            multiple = (least // last + 1) * last
             found |= {multiple, multiple + law.span.step, 2 * multiple, 3 * multiple + 1}
         else:
             found |= {last, last + law.span.step}
-    return sorted(x for x in map(law.nearest, found) if x > point[i])
+    return sorted(x for x in map(law.nearest, found) if x > least)
 
 
 def _roots(points: list[tuple[float, float]]) -> list[float]:
