@@ -33,7 +33,7 @@ class Numbers:
         Returns:
             The table.
         """
-        columns = Column("quantity"), Column(f"at {say(self.at)}", align="right")
+        columns = Column("quantity"), Column("number", align="right")
         rows = tuple(
             (name, "no formula here" if value is None else f"{value:,}")
             for name, value in self.values.items()
