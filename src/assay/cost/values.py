@@ -227,25 +227,28 @@ def without_data(value: Tensor, like: Tensor) -> Tensor:
     return out
 
 
-def as_numbers(args: Any) -> Any:
-    """Arguments in which a tensor of one number that is known is that number.
+def as_numbers(data: Any) -> Any:
+    """Data in which a tensor of one number that is known is that number.
 
     `torch.tensor` looks into the tensors of a list without asking for their values.
 
     Args:
-        args: The arguments.
+        data: A number, a tensor, or lists of them.
 
     Returns:
-        The arguments.
+        The data.
     """
+    if isinstance(data, list | tuple):
+        if _NUMBERS.issuperset(map(type, data)):  # as nearly always, and these are long
+            return data
+        return [as_numbers(item) for item in data]
+    if not isinstance(data, Tensor) or data.dim():
+        return data
+    value = value_of(data)
+    return data if value is None else value.item()
 
-    def number(item: Any) -> Any:
-        if not isinstance(item, Tensor) or item.dim():
-            return item
-        value = value_of(item)
-        return item if value is None else value.item()
 
-    return tree_map(number, args)
+_NUMBERS = {int, float, bool}
 
 
 class Spelled(TorchFunctionMode):
@@ -280,7 +283,7 @@ def call(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         return out
     if func is not torch.tensor and func is not torch.as_tensor:
         return noting(func, args, func(*args, **kwargs))
-    args = as_numbers(args)
+    args = tuple(map(as_numbers, args))
     out = func(*args, **kwargs)
     data = args[0] if args else kwargs.get("data")
     if type(out) is Tensor and out.is_meta and not isinstance(data, Tensor):
