@@ -36,8 +36,10 @@ def turns(laws: Laws, samples: Samples, affordable: Callable[[Point], bool]) -> 
         known = [(p, t.compared) for p, t in samples.known if laws.hold(p)]
         made: dict[Comparison, Point] = {}
         for point, compared in sorted(known, key=lambda each: each[0]):
-            for comparison in compared:
-                if comparison not in done:
+            for comparison, difference in compared.items():
+                # one layer compares as the one before
+                again = comparison[-1] and compared.get((*comparison[:2], 0)) == difference
+                if comparison not in done and not again:
                     made.setdefault(comparison, point)
         if not made:
             return
