@@ -464,21 +464,23 @@ def _without_hooks_inside(hooks: Any) -> Iterator[list[bool]]:
         A list that is empty as long as there was no such transform.
     """
     inside: list[bool] = []
+    depth = 0
     disable = torch.autograd.graph.disable_saved_tensors_hooks
 
     @contextmanager
     def disabled(message: str) -> Iterator[None]:
-        outermost = not inside or not inside[-1]
-        inside.append(True)
-        if outermost:
+        nonlocal depth
+        if not depth:
+            inside.append(True)
             hooks.__exit__()
+        depth += 1
         try:
             with disable(message):
                 yield
         finally:
-            if outermost:
+            depth -= 1
+            if not depth:
                 hooks.__enter__()
-                inside[-1] = False
 
     torch.autograd.graph.disable_saved_tensors_hooks = disabled  # type: ignore[assignment]
     try:

@@ -240,7 +240,9 @@ class _Search:
         except _Unexplained as unexplained:
             point = unexplained.point
         i = self._blame(point, laws, lambda p: self._explained(p, laws))
-        end = self._last_explained(i, point[i], laws)
+        end = None
+        if i < laws.sizes and samples.base[i] in laws.all[i].span:
+            end = self._last_explained(i, samples.base[i], point[i], laws)
         if end is None:
             return self._turned(i, point, laws, left)
         try:
@@ -250,15 +252,12 @@ class _Search:
             law = laws.all[i]
             return self._boxes(laws.having(i, replace(law, span=replace(law.span, high=end))), left)
 
-    def _last_explained(self, i: int, bad: int, laws: Laws) -> int | None:
-        """Of values of a size that were run the last that the law explains, where it is beyond the base."""
-        samples, low = self._samples, laws.low
-        if i >= laws.sizes or samples.base[i] not in laws.all[i].span:
-            return None
-        run = {p[i] for p, _ in samples.known if p == put(low, i, p[i]) and p[i] < bad}
-        found = sorted((x for x in run if x in laws.all[i].span), reverse=True)
-        end = next((x for x in found if self._explained(put(low, i, x), laws)), 0)
-        return end if end >= samples.base[i] else None
+    def _last_explained(self, i: int, least: int, bad: int, laws: Laws) -> int | None:
+        """Of values of a size that were run anyway the last below `bad` that the law explains."""
+        low, span = laws.low, laws.all[i].span
+        run = {p[i] for p, _ in self._samples.known if p == put(low, i, p[i])}
+        found = sorted((x for x in run if least <= x < bad and x in span), reverse=True)
+        return next((x for x in found if self._explained(put(low, i, x), laws)), None)
 
     def _turned(self, i: int, point: Point, laws: Laws, left: int) -> list[Box]:
         """Boxes where the law does not explain a point that differs along one size."""
@@ -360,11 +359,7 @@ class _Search:
         """The first value along a size at which the law of the low corner no longer holds."""
         step, low, found = laws.all[i].span.step, laws.low, self._interpolant(laws)
         good = found.axes[i].nodes[max(index[i] for index in found.coefficients)]
-        # of points that were run anyway, the nearest below at which it holds
-        run = (p[i] for p, _ in self._samples.known if p == put(low, i, p[i]) and good < p[i] < bad)
-        good = next(
-            (x for x in sorted(run, reverse=True) if self._holds(found, put(low, i, x))), good
-        )
+        good = self._last_explained(i, good + 1, bad, laws) or good
         if good >= bad or self._holds(found, put(low, i, bad)):
             return None
         while bad - good > step:

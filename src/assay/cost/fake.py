@@ -18,7 +18,7 @@ from torch.utils._mode_utils import no_dispatch
 
 _REMEMBERED = 1 << 20  # elements of a tensor whose values are kept; torch itself keeps those of one
 _aten = torch.ops.aten
-_MAKERS = {
+MAKERS = {
     _aten.arange.default,
     _aten.arange.start,
     _aten.arange.start_step,
@@ -34,7 +34,7 @@ class _Remembering(FakeTensorMode):
 
     def dispatch(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = super().dispatch(func, types, args, kwargs)
-        if func not in _MAKERS or not isinstance(out, FakeTensor) or out.constant is not None:
+        if func not in MAKERS or not isinstance(out, FakeTensor) or out.constant is not None:
             return out
         if out.numel() <= (_FEW if out.is_floating_point() else _REMEMBERED):
             with no_dispatch():

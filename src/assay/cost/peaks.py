@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from random import Random
@@ -65,21 +65,20 @@ def _look_around(box: Box, samples: Samples) -> None:
         _look(put(base, i, Law(span).nearest(_BESIDE * base[i])), box, samples)
     random = Random(0)
     for _ in range(_AT_RANDOM):
-        larger = [
-            Law(span).nearest(random.choice((1, 2, _BESIDE)) * x)
-            for span, x in zip(spans, base, strict=False)
-        ]
-        _look((*larger, *base[len(larger) :]), box, samples)
+        _look(_grown(box, samples, lambda: random.choice((1, 2, _BESIDE))), box, samples)
 
 
 def _look_down(box: Box, samples: Samples, i: int, low: int) -> None:
     """Run the model where one size is small beside the others, as they are in use and larger."""
-    larger = tuple(
-        Law(span).nearest(_BESIDE * x)
-        for span, x in zip(box.spans.values(), samples.base, strict=False)
-    )
-    for point in (samples.base, (*larger, *samples.base[len(larger) :])):
+    for point in (samples.base, _grown(box, samples, lambda: _BESIDE)):
         _look(put(point, i, low), box, samples)
+
+
+def _grown(box: Box, samples: Samples, times: Callable[[], int]) -> Point:
+    """The base with larger sizes; the depths of stacks stay."""
+    pairs = zip(box.spans.values(), samples.base, strict=False)
+    sizes = [Law(span).nearest(times() * x) for span, x in pairs]
+    return (*sizes, *samples.base[len(sizes) :])
 
 
 def _look(point: Point, box: Box, samples: Samples) -> None:

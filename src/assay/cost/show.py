@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from assay.cost.asked import say
 from assay.cost.growth import at_sizes, growth
 from assay.view.blocks import Column, Formulas, Paragraph, Table, View
 from assay.where import location
@@ -74,7 +75,7 @@ def _answer(cost: Cost) -> str:
     forward, backward = cost.products.forward, cost.products.backward
     if forward.is_zero:
         return f"There are no matrix products; all operations together are {cost.order}."
-    at = ", ".join(f"{name}={value}" for name, value in cost.base.items())
+    at = say(cost.base)
     text = (
         f"A forward pass costs `{forward}` operations in matrix products and convolutions, "
         f"{forward.order}"
@@ -182,14 +183,14 @@ def _number(formula: Formula, cost: Cost) -> str:
 
 
 def _counts(cost: Cost) -> tuple[Paragraph, ...]:
-    sizes = ", ".join(f"{k}={v}" for k, v in cost.base.items())
+    sizes = say(cost.base)
     return (
         Paragraph(f"Fix a size with `-a name=value` to derive the others; base sizes {sizes}."),
     )
 
 
 def _notes(cost: Cost) -> tuple[str, ...]:
-    far = [", ".join(f"{k}={v}" for k, v in sizes.items()) for sizes in cost.checked]
+    far = [say(sizes) for sizes in cost.checked]
     widest = max(far, key=len, default="")
     notes = [
         _WAYS[cost.way],

@@ -66,17 +66,17 @@ def _along(point: Point, i: int, laws: Laws, samples: Samples) -> Line:
     law = laws.all[i]
     if law.span.high is not None and law.span.high <= point[i]:
         return []
-    beside = put(point, i, law.nearest(point[i] + law.span.step))
-    for more in (False, True):
-        if more and laws.hold(beside):
-            samples.runs(beside)
-        found = [
+
+    def line() -> Line:
+        return [
             (p[i], tally.compared)
             for p, tally in samples.known
             if p[i] >= point[i] and put(p, i, point[i]) == point
         ]
-        if len(found) > 1:
-            break
+
+    found, beside = line(), put(point, i, law.nearest(point[i] + law.span.step))
+    if len(found) < 2 and laws.hold(beside) and samples.runs(beside):
+        return line()
     return found
 
 

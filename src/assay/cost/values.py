@@ -14,22 +14,17 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from assay.cost.compared import noting
 from assay.cost.convention import Rule
-from assay.cost.fake import remembering
+from assay.cost.fake import MAKERS, remembering
 
 _VALUE = "_assay_value"  # the attribute of a tensor on the meta device whose values are known
 _MOST = 1 << 22  # elements of a tensor whose values may be asked for
 _aten = torch.ops.aten
 _MAKERS = {
-    _aten.arange.default,
-    _aten.arange.start,
-    _aten.arange.start_step,
-    _aten.full.default,
-    _aten.ones.default,
-    _aten.zeros.default,
+    *MAKERS,
     _aten.eye.default,
     _aten.eye.m,
     _aten.linspace.default,
@@ -114,7 +109,7 @@ def follow(rule: Rule, func: Any, args: Any, kwargs: Mapping[str, Any], out: Any
     if rule.in_place:
         _follow_in_place(func, args, kwargs, out)
     elif (rule.functional or rule.view) and not _arbitrary(rule, func):
-        known = _known((args, dict(kwargs)))
+        known = _known((args, dict(kwargs)), _current)
         if known is not None:
             # a view will share the counter of what it looks into
             version = first._version if rule.view and isinstance(first, Tensor) else 0
@@ -137,7 +132,7 @@ def _note(make: Callable[[], Any], out: Any, version: int = 0) -> None:
 
 
 def _follow_in_place(func: Any, args: Any, kwargs: Mapping[str, Any], out: Tensor) -> None:
-    known = _known((args, dict(kwargs)))
+    known = _known((args, dict(kwargs)), _current)
     if known is None or out is not args[0]:
         return
 
@@ -153,13 +148,13 @@ class _Unknown(Exception):
     """Not all values are known."""
 
 
-def _known(given: Any) -> Any:
+def _known(given: Any, value: Callable[[Tensor], Any]) -> Any:
     """Arguments with values in place of tensors; None where one of them has no value."""
 
     def known(item: Any) -> Any:
         if not isinstance(item, Tensor):
             return item
-        found = _current(item) if item.is_meta else None
+        found = value(item)
         if found is None:
             raise _Unknown
         return found
@@ -188,26 +183,13 @@ def computed(func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
     Returns:
         The outcome, without data but known; None where not all values are.
     """
-    found: list[Any] = []
-
-    def known(item: Any) -> Any:
-        if not isinstance(item, Tensor):
-            return item
-        found.append(item)
-        value = value_of(item)
-        if value is None:
-            raise _Unknown
-        return value
-
-    try:
-        real_args, real_kwargs = tree_map(known, (args, dict(kwargs)))
-    except _Unknown:
-        return None
-    if not found:
+    like = next((x for x in tree_leaves((args, dict(kwargs))) if isinstance(x, Tensor)), None)
+    known = _known((args, dict(kwargs)), value_of)
+    if like is None or known is None:
         return None
     with torch._C._DisableTorchDispatch(), torch.no_grad():
-        out = func(*real_args, **real_kwargs)
-    return tree_map(lambda o: without_data(o, found[0]) if isinstance(o, Tensor) else o, out)
+        out = func(*known[0], **known[1])
+    return tree_map(lambda o: without_data(o, like) if isinstance(o, Tensor) else o, out)
 
 
 def without_data(value: Tensor, like: Tensor) -> Tensor:
