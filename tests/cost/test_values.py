@@ -52,7 +52,7 @@ def test_a_known_value_is_the_one_that_a_run_with_data_has(steps):
         return tensors
 
     real = run([torch.arange(4)])
-    with torch.device("meta"), followed(None, {}):
+    with torch.device("meta"), followed(None, {}, set()):
         bare = run([torch.arange(4)])
     assert len(bare) == len(real)
     for x, y in zip(bare, real, strict=True):
@@ -63,7 +63,7 @@ def test_a_known_value_is_the_one_that_a_run_with_data_has(steps):
 
 
 def test_what_was_spelled_out_is_known_and_what_was_drawn_is_not():
-    with torch.device("meta"), followed(None, {}):
+    with torch.device("meta"), followed(None, {}, set()):
         grid = torch.tensor([[1, 4, 6], [1, 2, 2]])
         assert grid.tolist() == [[1, 4, 6], [1, 2, 2]]
         assert [int(h * w) for _, h, w in grid] == [24, 4]
@@ -84,7 +84,7 @@ def test_what_was_spelled_out_is_known_and_what_was_drawn_is_not():
 
 
 def test_a_tensor_that_was_written_to_by_way_of_a_view_is_no_longer_known():
-    with torch.device("meta"), followed(None, {}):
+    with torch.device("meta"), followed(None, {}, set()):
         mask = torch.zeros(4, dtype=torch.int64)
         part, before = mask[2:], mask + 1
         mask.add_(3)
@@ -100,7 +100,7 @@ def test_values_hold_no_tensors():
     import gc
     import weakref
 
-    with torch.device("meta"), followed(None, {}):
+    with torch.device("meta"), followed(None, {}, set()):
         first = torch.arange(1000)
         last = (first * 2).cumsum(0)
         storage = weakref.ref(first.untyped_storage())

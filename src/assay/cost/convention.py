@@ -19,6 +19,7 @@ from torch.utils.flop_counter import flop_registry
 from assay.cost.arithmetic import PRODUCTS, SUMS
 from assay.cost.kernels import KERNELS
 from assay.cost.live import tensors_of
+from assay.cost.operators import DYNAMIC, INDEXED, MAKERS
 
 PRODUCT, CONVOLUTION, ELEMENTWISE = "matrix product", "convolution", "elementwise"
 REDUCTION, NORMALISATION, INDEXING = "reduction", "normalisation", "indexing"
@@ -145,6 +146,7 @@ class Rule:
         packet = func._overloadpacket
         qualified = func._schema.name
         self._func, self.name = func, qualified.partition("::")[2]
+        self.maker, self.dynamic, self.indexed = func in MAKERS, func in DYNAMIC, func in INDEXED
         name = self.name
         self.label = name if qualified.startswith("aten::") else qualified
         self.flops: Callable[..., int] | None = None
@@ -184,7 +186,7 @@ class Rule:
             return moved_bytes(args[1:]) + int(args[1].numel()) * row + moved_bytes(out)
         return moved_bytes(args) + moved_bytes(out)
 
-    @property
+    @cached_property
     def composite(self) -> bool:
         """Whether it is made of other operators, which can be counted in its place."""
         return bool(
@@ -222,7 +224,7 @@ class Rule:
         only_first = bool(alias and alias[0] and not alias[0].is_write and not any(alias[1:]))
         return only_first and bool(self._func.is_view)
 
-    @property
+    @cached_property
     def known(self) -> bool:
         """Whether the operator counts as something, possibly nothing; never by accident."""
         return self.flops is not None or self.operations is not None or self.per_element is not None

@@ -114,12 +114,14 @@ class Memory:
     def __init__(self) -> None:
         self.seen: dict[Any, _Seen] = {}
         self.rules: dict[Any, Rule] = {}
+        self.drawn: set[Any] = set()
 
 
 class _MoreThanShapes(Exception):
     """A tensor is sparse, or remembers its values: more than shapes may matter."""
 
 
+_DEVICE = torch.ops.prim.device.default
 _VIEW = "view"  # in place of a recipe: the same operator on the storage that was given
 
 
@@ -159,16 +161,16 @@ class _Watch(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        if func is torch.ops.prim.device.default:  # asked for thousands of times by fake tensors
+        if func is _DEVICE:  # asked for thousands of times by fake tensors
             return args[0].device
-        if any(is_traceable_wrapper_subclass_type(kind) for kind in types):
+        if types and any(is_traceable_wrapper_subclass_type(kind) for kind in types):
             return NotImplemented  # what it is made of comes here next
         kwargs = kwargs or {}
-        if isinstance(func, HigherOrderOperator):
-            with self:
-                return unrolled(func, args, kwargs)
         rule = self._rules.get(func)
         if rule is None:
+            if isinstance(func, HigherOrderOperator):
+                with self:
+                    return unrolled(func, args, kwargs)
             rule = self._rules[func] = Rule(func)
         place = self._modules.current()
         if not rule.known and rule.composite:
@@ -176,11 +178,12 @@ class _Watch(TorchDispatchMode):
             with self:
                 return func.decompose(*args, **kwargs)
         known = self._known
-        args = known.indexed(func, args)
-        key = self._key(rule, func, args, kwargs) if self._remember else None
+        if rule.indexed:
+            args = known.indexed(func, args)
+        key = self._key(rule, args, kwargs) if self._remember else None
         seen = self._seen.get(key) if key is not None else None
         if seen is None:
-            out = known.run(func, args, kwargs)
+            out = known.run(rule, func, args, kwargs)
             seen = self._count(rule, func, args, kwargs, out)
             if key is not None and _repeatable(rule, key, args, kwargs, out, seen):
                 self._seen[key] = seen
@@ -197,14 +200,12 @@ class _Watch(TorchDispatchMode):
         self._add(rule, seen, place, out)
         return out
 
-    def _key(self, rule: Rule, func: Any, args: Any, kwargs: Any) -> Any:
+    def _key(self, rule: Rule, args: Any, kwargs: Any) -> Any:
         """What the outcome of a call depends on; None where it is more than shapes, or not worth it."""
-        if not (rule.functional or rule.in_place or (self._fake and rule.view)):
-            return None
-        if self._known.depends(func):
+        if not (rule.functional or rule.in_place or (self._fake and rule.view)) or rule.dynamic:
             return None
         try:
-            return func, _signature(args, kwargs)
+            return rule, _signature(args, kwargs)
         except _MoreThanShapes:
             return None
 

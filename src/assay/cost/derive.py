@@ -489,7 +489,7 @@ class _Search:
             large, middling = (
                 tuple(Law(span).nearest(size) for span in spans) for size in (_LARGE, _MIDDLING)
             )
-            few = box.found.at(large).get(Key(STEPS, FORWARD), 0) <= _STEPS
+            few = box.found.one(Key(STEPS, FORWARD), large) <= _STEPS
             points.append(large if few else middling)
         for i in ones:
             points = [put(point, i, 1) for point in points]
@@ -511,7 +511,7 @@ class _Search:
         laws = Laws(tuple(Law(span) for span in (*spans, *depths)), len(spans))
 
         def affordable(point: Point) -> bool:
-            return box.found.at(point).get(Key(STEPS, FORWARD), 0) <= _STEPS
+            return box.found.one(Key(STEPS, FORWARD), point) <= _STEPS
 
         return turns(laws, self._samples, affordable)
 

@@ -16,16 +16,9 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.utils._mode_utils import no_dispatch
 
+from assay.cost.operators import MAKERS
+
 _REMEMBERED = 1 << 20  # elements of a tensor whose values are kept; torch itself keeps those of one
-_aten = torch.ops.aten
-MAKERS = {
-    _aten.arange.default,
-    _aten.arange.start,
-    _aten.arange.start_step,
-    _aten.full.default,
-    _aten.ones.default,
-    _aten.zeros.default,
-}
 _FEW = 64  # of a tensor of floating-point numbers: a schedule, and no weight
 
 

@@ -27,6 +27,7 @@ _STEEPEST = 3  # power of a size with which a builder's own work may grow
 _DEEP = 10_000  # steps that may run with all layers where code branches
 _TURNS = 12  # times the steps of any far probe where a comparison turns
 _LEAST = 3  # but at least so many runs
+_FIRST = 6  # integers up to this are strides and numbers of heads
 
 
 def near(found: Interpolant[Key], laws: Laws) -> Iterator[Point]:
@@ -80,11 +81,12 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
     with_data = samples.probe.way == "real"
 
     def affordable(point: Point, factor: int = 1) -> bool:
-        counts = found.at(point)
-        if with_data and sum(v for k, v in counts.items() if k.quantity in _WORK) > _WORKED:
-            alone = sum(x > least for x, least in zip(point, low, strict=True)) <= 1
-            return alone and max(point) <= _REAL
-        steps = counts.get(Key(STEPS, FORWARD), 0)
+        if with_data:
+            work = sum(v for k, v in found.at(point).items() if k.quantity in _WORK)
+            if work > _WORKED:
+                alone = sum(x > least for x, least in zip(point, low, strict=True)) <= 1
+                return alone and max(point) <= _REAL
+        steps = found.one(Key(STEPS, FORWARD), point)
         return steps <= factor * _AFFORDABLE and (largest is None or max(point) <= largest)
 
     ladder = [law.value(17 + 6 * i) if i < count else 3 for i, law in enumerate(laws.all)]
@@ -102,6 +104,7 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
         for steps in range(_FAR[1] + 1, _FAR[1] + residues):
             if affordable(put(low, i, law.value(steps))):
                 yield put(low, i, law.value(steps))
+        yield from filter(affordable, _multiples(i, laws))
     together: list[Point] = []
     for x in _TOGETHER:
         point = laws.inside((*(x for _ in range(count)), *low[count:]))
@@ -134,6 +137,15 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
     yield from turns(laws, samples, lambda point: affordable(point, _TURNS))
 
 
+def _multiples(i: int, laws: Laws) -> Iterator[Point]:
+    """Where a law begins further up, a size may have been cut there, and is again at multiples."""
+    law, low = laws.all[i], laws.low
+    if law.span.low - law.span.step > _FIRST and not law.atoms:
+        for x in (law.span.low, law.span.low - law.span.step):
+            for k in (2, 3):
+                yield from (put(low, i, law.nearest(k * x + more)) for more in (0, 1))
+
+
 def _apart(point: Point, laws: Laws, samples: Samples) -> list[Point]:
     """A point, or one size at a time where the model runs with each so large, but not with all at once."""
     # tensors have a largest number of bytes, which is no law of the model
@@ -153,7 +165,7 @@ def _deep(
 ) -> Iterator[Point]:
     """Where the code may branch, once more with all layers: which of them run may depend on a size."""
     depths, count = samples.base[laws.sizes :], laws.sizes
-    each = found.at((*laws.low[:count], *depths)).get(Key(STEPS, FORWARD), 0)
+    each = found.one(Key(STEPS, FORWARD), (*laws.low[:count], *depths))
     room = max(int(_DEEP / max(each, 1)), _LEAST)
     # the largest first: most branches stay as they are beyond
     values = sorted({*marks, _FAR[1]}, reverse=True)
@@ -188,8 +200,8 @@ def _beside(point: Point, laws: Laws, samples: Samples) -> Iterator[Point]:
 
 
 def _pointed_at(found: Interpolant[Key], laws: Laws, samples: Samples) -> list[int]:
-    """Where the code may branch: at an integer that it compares with, just above, at multiples."""
+    """Where the code may branch: at an integer that it compares with, and just above."""
     top = max((axis.nodes[-1] for axis in found.axes[: laws.sizes]), default=0)
     model = samples.probe.model
     assert model is not None
-    return thresholds(samples.probe.constants, model, min(top, 6), samples.base)
+    return thresholds(samples.probe.constants, model, min(top, _FIRST), samples.base)

@@ -50,7 +50,9 @@ def constants(roots: Iterable[Any], model: nn.Module, sizes: Container[str] = ()
     found: set[int] = set()
     names: set[str] = set()  # of attributes that are compared with
     holders = [m for m in model.modules() if not type(m).__module__.startswith("torch.")]
-    records = [v for module in holders for v in vars(module).values() if _is_record(v)]
+    # a configuration is held by every layer; many ask for its attributes by code of their own
+    held = {id(v): v for module in holders for v in vars(module).values()}
+    records = [v for v in held.values() if _is_record(v)]
     while waiting:
         thing = waiting.pop()
         while isinstance(thing, functools.partial):
@@ -111,14 +113,13 @@ def thresholds(
     """Sizes at which a cost may turn, smallest first: where to look twice.
 
     Args:
-        found: What `constants` found: sizes just there, just above, and at multiples are told.
-        model: The model; integer attributes of modules of the user's own classes count too, and sizes
-            there and just above are told.
+        found: What `constants` found.
+        model: The model; integer attributes of modules of the user's own classes count too.
         above: Only integers above this are looked at.
         base: Values of the sizes in use: an attribute of one of these is likely that size.
 
     Returns:
-        Sizes.
+        Sizes just there, and just above.
     """
     code = {c for c in found if above < c <= _LARGEST}
     steady = _steady(
@@ -129,8 +130,7 @@ def thresholds(
         if _is_integer(value) and not name.startswith("_")
     )
     new = sorted(v for v in steady - code if above < v <= _LARGEST and v not in base)[:_ATTRIBUTES]
-    beside = {x for v in (*code, *new) for x in (v, v + 1)}
-    return sorted(beside | {x for c in code for x in (3 * c, 5 * c + 1)})
+    return sorted({x for v in (*code, *new) for x in (v, v + 1)})
 
 
 def _steady(attributes: Iterable[tuple[Any, str, Any]]) -> set[int]:

@@ -7,12 +7,13 @@ there and alive (not zero for every function). Arithmetic is in fractions, so no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from fractions import Fraction
+from math import lcm
 from typing import Generic, TypeVar
 
 from assay.cost.axis import Axis
-from assay.cost.polynomial import Monomial, Polynomial, Terms
+from assay.cost.polynomial import Monomial, Polynomial
 
 Index = tuple[int, ...]
 Point = tuple[int, ...]
@@ -26,6 +27,9 @@ class Interpolant(Generic[K]):
         measure: `measure(point) -> {key: integer}`; a missing key is 0.
         axes: The sizes, in the order of the coordinates of a point.
         grow: Whether to measure right away.
+
+    Attributes:
+        points: Where was measured.
     """
 
     def __init__(
@@ -36,6 +40,7 @@ class Interpolant(Generic[K]):
         grow: bool = True,
     ) -> None:
         self._measure, self.axes = measure, tuple(axes)
+        self.points: set[Point] = set()
         self.coefficients: dict[Index, dict[K, int | Fraction]] = {}
         if grow:
             self._grow({(0,) * len(self.axes)})
@@ -47,17 +52,25 @@ class Interpolant(Generic[K]):
             The values, by key; a function that is zero there may be missing.
         """
         total: dict[K, int | Fraction] = {}
+        for factor, values in self._weighted(point):
+            for key, value in values.items():
+                total[key] = total.get(key, 0) + factor * value
+        return total
+
+    def one(self, key: K, point: Point) -> int | Fraction:
+        """One function at a point."""
+        return sum(factor * values.get(key, 0) for factor, values in self._weighted(point))
+
+    def _weighted(
+        self, point: Point
+    ) -> Iterator[tuple[int | Fraction, Mapping[K, int | Fraction]]]:
         for index, values in self.coefficients.items():
             weight = Fraction(1)
             for axis, order, x in zip(self.axes, index, point, strict=True):
                 if order:
                     weight *= axis.weight(order, x)
-            if not weight:
-                continue
-            factor = _whole(weight)
-            for key, value in values.items():
-                total[key] = total.get(key, 0) + factor * value
-        return total
+            if weight:
+                yield _whole(weight), values
 
     def widen(self) -> bool:
         """Add every next power, alive or not: for functions whose low differences vanish.
@@ -101,6 +114,7 @@ class Interpolant(Generic[K]):
             An interpolant that no longer grows.
         """
         other: Interpolant[K] = Interpolant(self._measure, self.axes, grow=False)
+        other.points = self.points
         other.coefficients = {
             index: {key: value for key, value in values.items() if key in keys}
             for index, values in self.coefficients.items()
@@ -112,14 +126,6 @@ class Interpolant(Generic[K]):
         """The functions that are not zero everywhere."""
         return {key for values in self.coefficients.values() for key in values}
 
-    @property
-    def points(self) -> set[Point]:
-        """Where was measured."""
-        return {
-            tuple(axis.nodes[order] for axis, order in zip(self.axes, index, strict=True))
-            for index in self.coefficients
-        }
-
     def polynomials(self, fixed: Mapping[int, int]) -> dict[K, Polynomial]:
         """The functions as polynomials in sizes and floors.
 
@@ -129,14 +135,20 @@ class Interpolant(Generic[K]):
         Returns:
             One polynomial for each key that is not zero everywhere.
         """
-        sums: dict[K, Terms] = {}
+        # sums of integers over one denominator: sums of fractions take several times as long
+        products = {index: self._product(index, fixed) for index in self.coefficients}
+        common = lcm(*(c.denominator for terms in products.values() for c in terms.values()))
+        sums: dict[K, dict[Monomial, int | Fraction]] = {}
         for index, values in self.coefficients.items():
-            product = self._product(index, fixed)
+            product = [(m, _whole(c * common)) for m, c in products[index].items()]
             for key, value in values.items():
                 terms = sums.setdefault(key, {})
-                for monomial, coefficient in product.items():
-                    terms[monomial] = terms.get(monomial, Fraction(0)) + value * coefficient
-        found = {key: {m: c for m, c in terms.items() if c} for key, terms in sums.items()}
+                for monomial, coefficient in product:
+                    terms[monomial] = terms.get(monomial, 0) + value * coefficient
+        found = {
+            key: {m: Fraction(c) / common for m, c in terms.items() if c}
+            for key, terms in sums.items()
+        }
         return {key: Polynomial(terms) for key, terms in found.items() if terms}
 
     def _product(self, index: Index, fixed: Mapping[int, int]) -> Mapping[Monomial, Fraction]:
@@ -182,6 +194,7 @@ class Interpolant(Generic[K]):
         """Measure at the node of `index` and keep what the indices below do not explain."""
         node = tuple(axis.nodes[order] for axis, order in zip(self.axes, index, strict=True))
         measured, explained = self._measure(node), self.at(node)
+        self.points.add(node)
         self.coefficients[index] = {
             key: _whole(difference)
             for key in {**measured, **explained}

@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from assay.cost.convention import Rule
-from assay.cost.values import DYNAMIC, Spelled, computed, follow, value_of, without_data
+from assay.cost.values import Spelled, computed, follow, value_of, without_data
 from assay.where import Location, here
 
 LOAD = "load"  # the size of a builder that says how many entries a mask selects
@@ -21,14 +21,6 @@ _aten = torch.ops.aten
 _NONZERO, _SELECT = _aten.nonzero.default, _aten.masked_select.default
 _SCALAR = _aten._local_scalar_dense.default
 _MASKS = {_NONZERO, _SELECT}
-_INDEXED = {
-    _aten.index.Tensor,
-    _aten.index_put.default,
-    _aten.index_put_.default,
-    _aten._unsafe_index.Tensor,
-    _aten._unsafe_index_put.default,
-    _aten._index_put_impl_.default,
-}
 _UNIFORM = (
     "_assay_uniform"  # the attribute of a tensor of which every entry is True, or every one False
 )
@@ -54,21 +46,17 @@ class Known:
         self.assumed: dict[str, Location | None] = {}
         self.backward = False
 
-    def depends(self, func: Any) -> bool:
-        """Whether an outcome depends on more than shapes, and must not be remembered by them."""
-        return func in DYNAMIC
-
     def indexed(self, func: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Arguments in which masks became as many indices as they select.
 
         Args:
-            func: The operator.
+            func: The operator, one that takes indices.
             args: Its arguments.
 
         Returns:
             The arguments, or those that were given.
         """
-        if func not in _INDEXED or not any(_is_mask(i) for i in args[1] or ()):
+        if not any(_is_mask(i) for i in args[1] or ()):
             return args
         indices: list[Any] = []
         for index in args[1]:
@@ -83,10 +71,13 @@ class Known:
                 return args
         return args[0], indices, *args[2:]
 
-    def run(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def run(
+        self, rule: Rule, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
         """The outcome of an operator, as far as it can be known.
 
         Args:
+            rule: What is known of the operator.
             func: The operator.
             args: Its arguments.
             kwargs: Its keyword arguments.
@@ -98,7 +89,7 @@ class Known:
             DynamicOutputShapeException: Where a shape depends on data that are not known.
             DataDependentOutputException: Where a number does.
         """
-        if self.depends(func):
+        if rule.dynamic:
             if func is _SCALAR and (answer := getattr(args[0], _UNIFORM, None)) is not None:
                 return answer
             out = computed(func, args, kwargs)
@@ -142,9 +133,9 @@ class Known:
 class _Following(TorchDispatchMode):
     """Follows what is known while a model is built."""
 
-    def __init__(self, known: Known, rules: dict[Any, Rule]) -> None:
+    def __init__(self, known: Known, rules: dict[Any, Rule], drawn: set[Any]) -> None:
         super().__init__()
-        self._known, self._rules = known, rules
+        self._known, self._rules, self._drawn = known, rules, drawn
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -153,24 +144,32 @@ class _Following(TorchDispatchMode):
         rule = self._rules.get(func)
         if rule is None:
             rule = self._rules[func] = Rule(func)
-        args = self._known.indexed(func, args)
-        out = self._known.run(func, args, kwargs)
+        if rule.in_place and torch.Tag.nondeterministic_seeded in func.tags and args[0].is_meta:
+            # initialisers draw for every weight, of which there is nothing but the shape
+            key = func, args[0].dtype, args[1:], tuple(kwargs.items())
+            if key in self._drawn:
+                return args[0]
+            self._drawn.add(key)
+        if rule.indexed:
+            args = self._known.indexed(func, args)
+        out = self._known.run(rule, func, args, kwargs)
         self._known.note(rule, func, args, kwargs, out)
         return out
 
 
 @contextmanager
-def followed(load: int | None, rules: dict[Any, Rule]) -> Iterator[None]:
+def followed(load: int | None, rules: dict[Any, Rule], drawn: set[Any]) -> Iterator[None]:
     """Follow what is known on the meta device, while a model and its inputs are built.
 
     Args:
         load: How many entries a mask selects; None where the builder has no such size.
         rules: What is known of operators; filled in.
+        drawn: Calls of initialisers that ran before, and need not again; filled in.
 
     Yields:
         Nothing.
     """
-    with Spelled(), _Following(Known(load), rules):
+    with Spelled(), _Following(Known(load), rules, drawn):
         yield
 
 

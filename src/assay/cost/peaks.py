@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from fractions import Fraction
 from random import Random
 
 from assay.cost.count import FORWARD, Key, Tally
@@ -82,7 +81,7 @@ def _grown(box: Box, samples: Samples, times: Callable[[], int]) -> Point:
 
 
 def _look(point: Point, box: Box, samples: Samples) -> None:
-    few = box.found.at(point).get(Key(STEPS, FORWARD), 0) <= _STEPS
+    few = box.found.one(Key(STEPS, FORWARD), point) <= _STEPS
     if few and all(x in span for x, span in zip(point, box.spans.values(), strict=False)):
         samples.runs(point)
 
@@ -105,12 +104,11 @@ def _honest(box: Box, peaks: Interpolant[Key], samples: Samples) -> Interpolant[
     nodes = [tally for point, tally in known if point in peaks.points]
     keys = {k for k in peaks.keys if all(k in tally.counts for tally in nodes)}
     claims = [(peaks.at(point), tally) for point, tally in known]
-    exact = {k for k in keys if all(_is(claimed, tally, k) for claimed, tally in claims)}
-    modest = {
-        k
-        for k in keys
-        if all(claimed.get(k, 0) <= (1 + CLOSE) * tally.peak for claimed, tally in claims)
-    }
+    exact = modest = keys
+    for claimed, tally in claims:
+        counts, most = tally.counts, int((1 + CLOSE) * tally.peak)
+        exact = {k for k in exact if k not in counts or claimed.get(k, 0) == counts[k]}
+        modest = {k for k in modest if claimed.get(k, 0) <= most}
     for chosen in (exact & modest, modest):
         if all(
             any(claimed.get(k, 0) >= (1 - CLOSE) * tally.peak for k in chosen)
@@ -119,7 +117,3 @@ def _honest(box: Box, peaks: Interpolant[Key], samples: Samples) -> Interpolant[
             return peaks.only(chosen)
     return None
 
-
-def _is(claimed: Mapping[Key, int | Fraction], tally: Tally, key: Key) -> bool:
-    """Whether a claim is what was counted, or nothing was counted."""
-    return key not in tally.counts or claimed.get(key, 0) == tally.counts[key]

@@ -204,7 +204,7 @@ class Probe:
     def _prepared(self, sizes: Mapping[str, int], depths: Mapping[str, int]) -> Iterator[Subject]:
         if self.way in ("meta", "traced"):
             with torch.device("meta"), _tracing(self.way == "traced"):
-                with followed(sizes.get(LOAD), self._memory.rules):
+                with followed(sizes.get(LOAD), self._memory.rules, self._memory.drawn):
                     subject = self._built(sizes, depths)
                 if not all(t.is_meta for t in _held(subject)):  # made by numpy, or kept from before
                     subject = _without_data(subject)

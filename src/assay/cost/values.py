@@ -18,31 +18,10 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from assay.cost.compared import noting
 from assay.cost.convention import Rule
-from assay.cost.fake import MAKERS, remembering
+from assay.cost.fake import remembering
 
 _VALUE = "_assay_value"  # the attribute of a tensor on the meta device whose values are known
 _MOST = 1 << 22  # elements of a tensor whose values may be asked for
-_aten = torch.ops.aten
-_MAKERS = {
-    *MAKERS,
-    _aten.eye.default,
-    _aten.eye.m,
-    _aten.linspace.default,
-    _aten.scalar_tensor.default,
-    _aten.tril_indices.default,
-    _aten.triu_indices.default,
-}
-DYNAMIC = {  # what they return depends on values
-    _aten.nonzero.default,
-    _aten.masked_select.default,
-    _aten._local_scalar_dense.default,
-    _aten.equal.default,
-    _aten.bincount.default,
-    _aten.repeat_interleave.Tensor,
-    _aten._unique2.default,
-    _aten.unique_dim.default,
-    _aten.unique_consecutive.default,
-}
 
 
 class _Value:
@@ -99,12 +78,12 @@ def follow(rule: Rule, func: Any, args: Any, kwargs: Mapping[str, Any], out: Any
         out: What it returned.
     """
     first = args[0] if args else None
-    if isinstance(first, list | tuple) and first:
+    if type(first) in (list, tuple) and first:
         first = first[0]
     if isinstance(first, Tensor):
         if getattr(first, _VALUE, None) is None:
             return  # as nearly always
-    elif func not in _MAKERS:
+    elif not rule.maker:
         return
     if rule.in_place:
         _follow_in_place(func, args, kwargs, out)

@@ -158,7 +158,7 @@ def example_inputs(model: Any, config: Any, at: Sizes) -> dict[str, Any]:
     if "input_ids" in found:
         found["input_ids"], kinds = _with_markers(given, found)
         if "mm_token_type_ids" in takes and "pixel_values" in found:
-            found["mm_token_type_ids"] = kinds
+            found["mm_token_type_ids"] = torch.tensor([kinds]).repeat(at.b, 1)
     return found
 
 
@@ -189,12 +189,12 @@ def _perceives(config: Any) -> bool:
     return inside or hasattr(config, "image_size") or hasattr(config, "max_img_size")
 
 
-def _with_markers(given: Given, found: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+def _with_markers(given: Given, found: Mapping[str, Any]) -> tuple[Tensor, list[int]]:
     """Tokens, with a marker for everything that comes from an image or a sound.
 
     Returns:
-        The tokens, and 1 where one marks a part of an image: spelled out, since models ask for them as a
-        list, also where tensors have no data.
+        The tokens, and of a row 1 where one marks a part of an image: spelled out, since models ask for
+        them as a list, also where tensors have no data.
     """
     ids: Tensor = found["input_ids"]
     kinds = [0] * ids.shape[1]
@@ -211,7 +211,7 @@ def _with_markers(given: Given, found: Mapping[str, Any]) -> tuple[Tensor, Tenso
     if "image_embeds_position_mask" in found:
         length = found["image_embeds_position_mask"].shape[1]
         ids = text.tokens(given.text, given.at.b, length)
-    return ids, torch.tensor([kinds] * given.at.b)
+    return ids, kinds
 
 
 def _maker(given: Given, ask: str) -> Any:
