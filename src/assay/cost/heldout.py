@@ -166,7 +166,8 @@ def _deep(
     """Where the code may branch, once more with all layers: which of them run may depend on a size."""
     depths, count = samples.base[laws.sizes :], laws.sizes
     each = found.one(Key(STEPS, FORWARD), (*laws.low[:count], *depths))
-    room = max(int(_DEEP / max(each, 1)), _LEAST)
+    # where comparisons are noted, those of all layers are known from the base
+    room = 1 if samples.probe.notes else max(int(_DEEP / max(each, 1)), _LEAST)
     # the largest first: most branches stay as they are beyond
     values = sorted({*marks, _FAR[1]}, reverse=True)
     for x in values[:: -(-len(values) // room)]:
@@ -204,4 +205,6 @@ def _pointed_at(found: Interpolant[Key], laws: Laws, samples: Samples) -> list[i
     top = max((axis.nodes[-1] for axis in found.axes[: laws.sizes]), default=0)
     model = samples.probe.model
     assert model is not None
-    return thresholds(samples.probe.constants, model, min(top, _FIRST), samples.base)
+    # where comparisons are noted, it is counters of loops that are left, and lengths of lists
+    holders = () if samples.probe.notes else model.modules()
+    return thresholds(samples.probe.constants, holders, min(top, _FIRST), samples.base)

@@ -108,13 +108,13 @@ def _is_library(filename: str) -> bool:
 
 
 def thresholds(
-    found: set[int], model: nn.Module, above: int, base: Container[int] = ()
+    found: set[int], holders: Iterable[nn.Module], above: int, base: Container[int] = ()
 ) -> list[int]:
     """Sizes at which a cost may turn, smallest first: where to look twice.
 
     Args:
         found: What `constants` found.
-        model: The model; integer attributes of modules of the user's own classes count too.
+        holders: Modules; integer attributes of those of the user's own classes count too.
         above: Only integers above this are looked at.
         base: Values of the sizes in use: an attribute of one of these is likely that size.
 
@@ -124,7 +124,7 @@ def thresholds(
     code = {c for c in found if above < c <= _LARGEST}
     steady = _steady(
         (module, name, value)
-        for module in model.modules()
+        for module in holders
         if not type(module).__module__.startswith("torch.")
         for name, value in vars(module).items()
         if _is_integer(value) and not name.startswith("_")
