@@ -88,3 +88,32 @@ def test_without_a_size_there_is_nothing_to_vary(capsys):
     words = ["-a", "d=4", "-a", "b=2", "--time", "--budget", "0.3"]
     assert run("cost", f"{TINY}:plain", *words) == 3
     assert "at least one size to vary" in capsys.readouterr().err
+
+
+BRANCHES = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.other = nn.Linear(4, 4), nn.Linear(4, 8)
+
+    def forward(self, x):
+        return self.one(x) if len(x) == 1 else self.other(x)
+
+def build(b: int = 3, n: int = 5):
+    return Net(), torch.randn(b, n, 4)
+"""
+
+
+def test_a_size_that_is_asked_for_at_1_has_a_law_of_its_own_there(tmp_path, capsys):
+    (tmp_path / "net.py").write_text(BRANCHES)
+    words = ("cost", f"{tmp_path}/net.py:build", "--format", "json")
+
+    def flops(*more):
+        assert run(*words, *more) == 0
+        return json.loads(capsys.readouterr().out)["sections"][0]["result"]["asked"][0]["values"]
+
+    assert flops("--at", "b=1,n=10")["flops, forward"] == 2 * 4 * 4 * 10
+    assert flops("--at", "b=2,n=10")["flops, forward"] == 2 * 4 * 8 * 20

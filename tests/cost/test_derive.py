@@ -43,6 +43,23 @@ def test_where_a_model_does_not_run_there_is_no_answer():
     assert "n ≤ 90" in str(cost)
 
 
+def test_one_image_has_a_formula_though_statistics_of_one_pixel_fail():
+    def build(b: int = 2, h: int = 32):
+        net = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU())
+        return nn.Sequential(net, nn.Conv2d(4, 4, 3, 2, 1), nn.BatchNorm2d(4)), torch.randn(
+            b, 3, h, h
+        )
+
+    cost = derive_cost(build)
+    grid = [{"b": 1, "h": h} for h in (5, 32, 101)] + [{"b": b, "h": 1} for b in (2, 5)]
+    assert all(formula.holds(**at) for at in grid for formula in cost.formulas().values())
+    assert not wrong_answers(cost, build, grid)
+    bare = derive_cost(
+        lambda b=4, d=8: (nn.Sequential(nn.Linear(d, d), nn.BatchNorm1d(d)), torch.randn(b, d))
+    )
+    assert answers(bare, b=1, d=8) is None, "it never runs there"
+
+
 @pytest.mark.parametrize("function", REFUSED, ids=lambda f: f.__name__)
 def test_what_has_no_polynomial_is_refused_with_its_reason(function):
     build = program(function)

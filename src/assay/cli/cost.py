@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from assay.builder import Builder
     from assay.cost.asked import Asked
     from assay.cost.cost import Cost
+    from assay.progress import Progress
     from assay.reporting.report import Report
 
 _BUDGET = 60.0  # seconds
@@ -113,7 +115,7 @@ def cost(
     from assay.reporting.report import of_result
 
     with options.bar() as progress:
-        result = replace(cost_of(build, progress, fused=fused), by=by or "")
+        result = replace(_derived(build, point, progress, fused=fused), by=by or "")
         other = (
             cost_of(options.builder(compare, (), ()), progress, fused=fused) if compare else None
         )
@@ -131,6 +133,19 @@ def cost(
     if failure is not None:
         raise failure
     return code
+
+
+def _derived(build: Builder, point: Mapping[str, int], progress: Progress, *, fused: bool) -> Cost:
+    """The formulas; a size that is asked for at 1, where other operators may run, is 1 in use."""
+    from assay.cost.cost import cost_of
+
+    ones = {name: 1 for name, value in point.items() if value == 1 != build.sizes[name]}
+    if ones:
+        with suppress(AssayError):  # it may not run there with the other sizes as they are
+            found = cost_of(build.with_(sizes=ones), progress, fused=fused)
+            if found.flops.forward.holds(**found.base):
+                return found
+    return cost_of(build, progress, fused=fused)
 
 
 def _check_held(result: Cost, point: Mapping[str, int], solve: str | None) -> None:

@@ -11,6 +11,7 @@ from assay.view.blocks import Column, Formulas, Paragraph, Table
 
 if TYPE_CHECKING:
     from assay.cost.cost import Cost
+    from assay.cost.tables import End
 
 _ADAM = "Adam, AdamW"
 
@@ -51,6 +52,7 @@ class Largest:
         budget: Bytes or flops.
         of: What the budget is of.
         at: The other sizes.
+        end: Where a table of embeddings ends before the budget does.
     """
 
     size: str
@@ -58,6 +60,7 @@ class Largest:
     budget: int
     of: str
     at: Mapping[str, int]
+    end: End | None = None
 
     def blocks(self) -> tuple[Paragraph, ...]:
         """As a sentence.
@@ -66,11 +69,13 @@ class Largest:
             The sentence.
         """
         at = say(self.at) or "no other sizes"
-        return (
-            Paragraph(
-                f"The largest {self.size} within {self.budget:,} {self.of}, at {at}: {self.value:,}"
-            ),
+        within = (
+            f"The largest {self.size} within {self.budget:,} {self.of}, at {at}: {self.value:,}"
         )
+        if self.end is None:
+            return (Paragraph(within),)
+        rows = f"the table of {self.end.table} has {self.end.rows:,} rows"
+        return (Paragraph(f"{within}. The model ends at {self.end.value:,}: {rows}."),)
 
 
 @dataclass(frozen=True)
@@ -144,7 +149,8 @@ def largest(cost: Cost, size: str, kind: str, budget: int, at: Mapping[str, int]
     if kind == "memory":
         formula = cost.peak_bytes + cost.optimizer_bytes[_ADAM]
         of = "bytes (the peak of a training step, and the state of Adam)"
-    return Largest(size, solve(formula, size, budget, others), budget, of, others)
+    value, end = solve(formula, size, budget, others), cost.ends.get(size)
+    return Largest(size, value, budget, of, others, end if end and end.value < value else None)
 
 
 def compared(one: Cost, other: Cost, at: Mapping[str, int]) -> Compared:

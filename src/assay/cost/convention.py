@@ -147,6 +147,7 @@ class Rule:
         qualified = func._schema.name
         self._func, self.name = func, qualified.partition("::")[2]
         self.maker, self.dynamic, self.indexed = func in MAKERS, func in DYNAMIC, func in INDEXED
+        self.lookup = qualified == "aten::embedding"
         name = self.name
         self.label = name if qualified.startswith("aten::") else qualified
         self.flops: Callable[..., int] | None = None

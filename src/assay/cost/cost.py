@@ -27,6 +27,7 @@ from assay.cost.fit import Fit
 from assay.cost.formula import Formula
 from assay.cost.parts import LABELS, Parts, Recording, Share
 from assay.cost.phases import Phases
+from assay.cost.tables import End, ends
 from assay.cost.with_data import with_data
 from assay.errors import UsageError
 from assay.finding import Result, plain
@@ -66,6 +67,9 @@ class Cost(Result):
         parts: What was counted, for `breakdown`.
         by: What the view is broken down by, as for `breakdown`; "" for classes and modules, in short.
         fused: Whether attention and dropout are the single kernels that a GPU runs.
+        attends: Whether it calls attention, which a GPU runs as one kernel.
+        ends: The last value of a size for which tables of embeddings have rows; not of the formulas, which
+            go on.
         asked: Answers to what else was asked: numbers at sizes, the largest that fits, another model.
     """
 
@@ -92,6 +96,8 @@ class Cost(Result):
     parts: Parts | None = field(default=None, repr=False, compare=False)
     by: str = ""
     fused: bool = False
+    attends: bool = False
+    ends: Mapping[str, End] = field(default_factory=dict)
     asked: tuple[Asked, ...] = ()
 
     def by_module(self) -> Mapping[str, Phases]:
@@ -356,6 +362,8 @@ def _cost(builder: Builder, found: Fit, probe: Recording) -> Cost:
             masks=dict(probe.assumed),
             blamed=found.blamed,
             fused=probe.fused and probe.way != "real",
+            attends=probe.attends,
+            ends=ends(probe.reached),
             parts=Parts(found, builder.sizes, probe.parts, {s.path: s.depth for s in probe.stacks}),
         )
     )

@@ -23,6 +23,7 @@ from assay.cost.higher import unrolled
 from assay.cost.known import Known
 from assay.cost.live import Live, tensors_of
 from assay.cost.places import NOWHERE, Modules, Place
+from assay.cost.tables import Reach, reach
 from assay.cost.values import call
 from assay.subject import Subject, tensors
 from assay.where import Location, here
@@ -85,6 +86,8 @@ class Tally(NamedTuple):
         steps: Number of operators that ran.
         parts: The sums once more, as finely as they were counted.
         compared: What sizes were compared with: by how much the two sides differed.
+        tables: How far lookups went into tables of embeddings, by module, where that is known.
+        attends: Whether it called attention, which a GPU runs as one kernel.
         unseen: Whether a transform of `torch.func` kept what it saves for the backward pass to itself.
     """
 
@@ -95,6 +98,8 @@ class Tally(NamedTuple):
     steps: int
     parts: dict[Part, Amount]
     compared: dict[Comparison, float]
+    tables: dict[str, Reach]
+    attends: bool
     unseen: bool = False
 
 
@@ -150,6 +155,7 @@ class _Watch(TorchDispatchMode):
         self.phase = FORWARD
         self.shapes: list[int] = []
         self.steps = 0
+        self.tables: dict[str, Reach] = {}
         self._done: dict[tuple[str, bool, Place, Rule], list[int]] = {}
         self._modules, self._live, self._weights = modules, live, weights
         self._known = known
@@ -197,6 +203,9 @@ class _Watch(TorchDispatchMode):
             self._weight = next(
                 (w for t in tensors_of(args) if (w := self._owner(t))), self._weight
             )
+        if rule.lookup and (there := reach(args)):
+            before = self.tables.get(place.module, there)
+            self.tables[place.module] = max(before, there)
         self._add(rule, seen, place, out)
         return out
 
@@ -360,17 +369,24 @@ def _remade(recipe: Any, mode: FakeTensorMode | None) -> Any:
 
 
 class _Causal(TorchFunctionMode):
-    """Products of causal attention that a kernel may leave out: pairs of a query and a later key."""
+    """Products of causal attention that a kernel may leave out: pairs of a query and a later key.
+
+    Attributes:
+        attends: Whether attention was called, causal or not.
+    """
 
     def __init__(self, watch: _Watch, modules: Modules, *, fused: bool) -> None:
         super().__init__()
         self._watch, self._modules, self._fused = watch, modules, fused
+        self.attends = False
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func is nn.functional.scaled_dot_product_attention and _is_causal(args, kwargs):
+        attends = func is nn.functional.scaled_dot_product_attention
+        self.attends = self.attends or attends
+        if attends and _is_causal(args, kwargs):
             named = dict(zip(("query", "key", "value"), args, strict=False)) | kwargs
             query, value = named["query"], named["value"]
             queries, keys = query.shape[-2], value.shape[-2]
@@ -425,7 +441,8 @@ def count(
     kept, live = Live(), Live(tensors_of(given))
     modules, known = Modules(names), known or Known()
     watch = _Watch(modules, live, own, memory, known)
-    with modules, watch, _Causal(watch, modules, fused=fused):
+    causal = _Causal(watch, modules, fused=fused)
+    with modules, watch, causal:
 
         def keep(tensor: Tensor) -> Tensor:
             for part in tensors_of(tensor):
@@ -454,7 +471,18 @@ def count(
         found |= {key._replace(kind=f"{key.kind} {order}"): now for order, now in alive.items()}
     found |= _parameters(model, names)
     shapes = tuple(watch.shapes)
-    return Tally(found, watch.peak, watch.uncounted, shapes, watch.steps, parts, {}, bool(inside))
+    return Tally(
+        found,
+        watch.peak,
+        watch.uncounted,
+        shapes,
+        watch.steps,
+        parts,
+        {},
+        watch.tables,
+        causal.attends,
+        bool(inside),
+    )
 
 
 @contextmanager

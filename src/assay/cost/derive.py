@@ -493,10 +493,11 @@ class _Search:
             points.append(large if few else middling)
         for i in ones:
             points = [put(point, i, 1) for point in points]
+        # one row of one pixel may be too few for a statistic
+        if alone and not any(map(samples.runs, points)):
+            return {key.quantity for key in box.polynomials} | {PEAK}
         wrong: set[str] = set()
-        for point in chain(points, self._turns_at_ones(box, ones)):
-            if not samples.runs(point):
-                return {key.quantity for key in box.polynomials} | {PEAK}
+        for point in filter(samples.runs, chain(points, self._turns_at_ones(box, ones))):
             wrong |= differing(box.found.at(point), samples.counts(point))
             peak = samples.tally(point).peak
             claimed = max(map(float, box.peaks.at(point).values()), default=0.0)

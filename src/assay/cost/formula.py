@@ -93,11 +93,19 @@ class Formula:
                 return piece(sizes)
         holds = "; or ".join(piece.condition or "all sizes" for piece in self.pieces)
         at = ", ".join(f"{name}={value}" for name, value in sizes.items())
+        remedy = (
+            "At other sizes the model does not run, or costs something else that was not derived."
+        )
+        if self.holds(**{name: max(value, 2) for name, value in sizes.items()}):
+            ones = " and ".join(f"{name}=1" for name, value in sizes.items() if value == 1)
+            remedy = (
+                f"At 1 other operators run. Derive it with {ones} in use to have a law of its own."
+            )
         raise CannotMeasure(
             "formula",
             verbatim(f"{self} at {at}"),
             f"sizes for which it was derived: {holds}",
-            "At other sizes the model does not run, or costs something else that was not derived.",
+            remedy,
         )
 
     def solve(self, size: str, /, *, below: int, **at: int) -> int:

@@ -71,9 +71,7 @@ class Known:
                 return args
         return args[0], indices, *args[2:]
 
-    def run(
-        self, rule: Rule, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> Any:
+    def run(self, rule: Rule, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """The outcome of an operator, as far as it can be known.
 
         Args:

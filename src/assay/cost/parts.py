@@ -17,6 +17,7 @@ from assay.cost.formula import Formula
 from assay.cost.interpolate import Interpolant, Point
 from assay.cost.phases import Phases
 from assay.cost.probe import Probe
+from assay.cost.tables import Reach
 
 CALLS = "calls"
 _QUANTITIES = (FLOPS, OPERATIONS, BYTES, CALLS)
@@ -33,11 +34,12 @@ LABELS: Mapping[str, Label] = {
 
 
 class Recording(Probe):
-    """A probe that keeps, for each point, who did what."""
+    """A probe that keeps, for each point, who did what, and how far it went into tables."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.parts: dict[At, Mapping[Part, Amount]] = {}
+        self.reached: list[tuple[Mapping[str, int], Mapping[str, Reach]]] = []
         self._named_together = self.together
 
     def __call__(
@@ -55,6 +57,7 @@ class Recording(Probe):
         full = {stack.path: stack.depth for stack in self.stacks}
         cut = {path: depth for path, depth in (depths or {}).items() if depth != full.get(path)}
         self.parts[tuple(sizes.values()), frozenset(cut.items())] = tally.parts
+        self.reached.append((sizes, tally.tables))
         return tally
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
-from assay.cost.count import FORWARD, Key, Tally
+from assay.cost.count import FORWARD, Key
 from assay.cost.fit import Box
 from assay.cost.interpolate import Interpolant, Point
 from assay.cost.law import Law
@@ -116,4 +116,3 @@ def _honest(box: Box, peaks: Interpolant[Key], samples: Samples) -> Interpolant[
         ):
             return peaks.only(chosen)
     return None
-

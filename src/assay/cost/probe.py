@@ -74,7 +74,7 @@ class Probe:
         self.uncounted: dict[str, Location | None] = {}
         self.looks_at_values: tuple[str, Location | None] | None = None
         self.assumed: dict[str, Location | None] = {}
-        self.draws = self.unseen = False
+        self.draws = self.unseen = self.attends = False
         self.together = False
         self.notes = False  # what sizes are compared with
         self._memory = Memory()
@@ -172,6 +172,7 @@ class Probe:
             self.draws = self.draws or before != _host_state(self.way)
         self.uncounted = {**tally.uncounted, **self.uncounted}
         self.unseen = self.unseen or tally.unseen
+        self.attends = self.attends or tally.attends
         return tally._replace(compared=compared)
 
     def run(self, sizes: Mapping[str, int]) -> None:

@@ -201,7 +201,12 @@ def _notes(cost: Cost) -> tuple[str, ...]:
     if any(conditions):
         holds = "; or ".join(c for c in conditions if c)
         notes.append(f"Valid for {holds}; elsewhere the formula refuses to answer.")
-    notes.append(_FUSED if cost.fused else _UNFUSED)
+    notes += [
+        f"With data it runs up to {name} = {end.value:,}: the table of {end.table} has {end.rows:,} rows."
+        for name, end in cost.ends.items()
+    ]
+    if cost.fused or cost.attends:
+        notes.append(_FUSED if cost.fused else _UNFUSED)
     notes.append(
         "Bytes are what operators read and write, unfused. Saved bytes are what autograd keeps for the "
         "backward pass, parameters left out. The peak is of tensors alive, without an allocator's slack."

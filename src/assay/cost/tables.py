@@ -1,0 +1,84 @@
+"""Where a table of embeddings ends: positions beyond it fail with data, and nobody notices without."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from assay.cost.values import value_of
+
+Sizes = Mapping[str, int]
+_MOST = 1 << 16  # indices of which the largest is looked for
+
+
+class Reach(NamedTuple):
+    """How far into a table a pass went.
+
+    Args:
+        rows: Rows of the table.
+        highest: The largest index.
+    """
+
+    rows: int
+    highest: int
+
+
+@dataclass(frozen=True, order=True)
+class End:
+    """The last value of a size for which a table has rows.
+
+    Args:
+        value: That value.
+        table: The module that holds the table.
+        rows: Its rows.
+    """
+
+    value: int
+    table: str
+    rows: int
+
+
+def reach(args: tuple[Any, ...]) -> Reach | None:
+    """How far a lookup goes into its table.
+
+    Args:
+        args: Of `aten.embedding`: the table and the indices.
+
+    Returns:
+        How far; None where nobody knows the indices, as those of tokens.
+    """
+    table, indices = args[:2]
+    if not 0 < indices.numel() <= _MOST:
+        return None
+    known = value_of(indices)
+    if known is None or not isinstance(table, Tensor):
+        return None
+    with torch._C._DisableTorchDispatch():
+        return Reach(int(table.shape[0]), int(known.max()))
+
+
+def ends(seen: list[tuple[Sizes, Mapping[str, Reach]]]) -> dict[str, End]:
+    """Where tables end, along each size.
+
+    Args:
+        seen: Sizes of passes, and how far each went into which tables.
+
+    Returns:
+        By size, the first end; only where rows stay as they are and indices grow by as much as the size.
+    """
+    found: dict[str, End] = {}
+    for table in {table for _, reached in seen for table in reached}:
+        at = [(sizes, reached[table]) for sizes, reached in seen if table in reached]
+        if len({there.rows for _, there in at}) > 1:
+            continue
+        rows = at[0][1].rows
+        for name in at[0][0]:
+            ahead = {there.highest - sizes[name] for sizes, there in at}
+            if len(ahead) == 1 and len({sizes[name] for sizes, _ in at}) > 2:
+                end = End(rows - 1 - ahead.pop(), table, rows)
+                found[name] = min(end, found.get(name, end))
+    return found

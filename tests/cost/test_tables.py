@@ -1,0 +1,101 @@
+"""Where a table of embeddings ends is told, and is where a run with data fails."""
+
+import pytest
+import torch
+from torch import nn
+
+from assay import derive_cost
+from assay.cli import main
+
+ROWS = 24
+
+
+class Positions(nn.Module):
+    """A linear layer over what is looked up at positions."""
+
+    def __init__(self, rows, positions):
+        super().__init__()
+        self.table, self.linear = nn.Embedding(rows, 4), nn.Linear(4, 4)
+        self.positions = positions
+
+    def forward(self, x):
+        return self.linear(x + self.table(self.positions(x)))
+
+
+def counted(x):
+    return torch.arange(x.shape[1])
+
+
+def offset(x):
+    return torch.arange(x.shape[1]) + 2
+
+
+def by_ones(x):
+    return torch.ones(x.shape[:2], dtype=torch.long).cumsum(1)
+
+
+def clamped(x):
+    return torch.arange(x.shape[1]).clamp(max=ROWS - 1)
+
+
+def folded(x):
+    return torch.arange(x.shape[1]) % ROWS
+
+
+def drawn(x):
+    return torch.randint(0, ROWS, (x.shape[1],))
+
+
+def builder(positions, rows=ROWS):
+    def build(b: int = 2, n: int = 8):
+        return Positions(rows or n, positions), torch.randn(b, n, 4)
+
+    return build
+
+
+@pytest.mark.parametrize("positions", [counted, offset, by_ones])
+def test_an_end_is_where_a_run_with_data_fails(positions):
+    build = builder(positions)
+    (name, end), *others = derive_cost(build).ends.items()
+    assert (name, end.table, end.rows, others) == ("n", "table", ROWS, [])
+    for n, runs in ((end.value, True), (end.value + 1, False)):
+        model, x = build(n=n)
+        if runs:
+            model(x)
+        else:
+            with pytest.raises(IndexError):
+                model(x)
+
+
+@pytest.mark.parametrize("positions", [clamped, folded, drawn])
+def test_a_lookup_that_stays_in_its_table_has_no_end(positions):
+    assert not derive_cost(builder(positions)).ends
+
+
+def test_a_table_that_grows_with_the_size_has_no_end():
+    assert not derive_cost(builder(counted, rows=0)).ends
+
+
+def test_the_formula_goes_on_beyond_the_end():
+    cost = derive_cost(builder(counted))
+    assert cost.flops.forward(b=3, n=1000) == 2 * 3 * 1000 * 4 * 4
+
+
+def test_the_command_says_where_the_model_ends(tmp_path, capsys):
+    target = tmp_path / "net.py"
+    target.write_text(
+        "import torch\n"
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.places, self.linear = nn.Embedding(24, 4), nn.Linear(4, 4)\n"
+        "    def forward(self, x):\n"
+        "        return self.linear(x + self.places(torch.arange(x.shape[1])))\n"
+        "def build(b: int = 2, n: int = 8):\n"
+        "    return Net(), torch.randn(b, n, 4)\n"
+    )
+    assert main(["cost", f"{target}:build", "--solve", "n", "--fit-memory", "1MB"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "The model ends at 24: the table of places has 24 rows." in text
+    assert "With data it runs up to n = 24: the table of places has 24 rows." in text
