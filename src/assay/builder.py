@@ -118,7 +118,7 @@ class Builder:
         Raises:
             UsageError: If a size is unknown, not an integer, below 1, or missing.
             UserCodeError: If the user's function raises; the cause is their exception.
-            CannotMeasure: If it returns nothing measurable.
+            CannotMeasure: If it returns nothing measurable, or parameters that have no values yet.
             AssayError: If the builder itself raises one; it is passed on as it is.
         """
         checked = {name: self._checked_size(name, value) for name, value in sizes.items()}
@@ -155,11 +155,15 @@ class Builder:
             return Subject(made, _own_inputs(made))
         if isinstance(made, tuple) and len(made) in (2, 3) and isinstance(made[0], nn.Module):
             return Subject(made[0], made[1], loss=made[2] if len(made) == 3 else None)
+        what, remedy = type(made).__name__, "Return the module first."
+        if isinstance(made, tuple) and made and isinstance(made[0], nn.Module):
+            what = f"a tuple of {len(made)}"
+            remedy = "Bind the targets: return (model, inputs, lambda output: criterion(output, targets))."
         raise CannotMeasure(
             "builder",
-            verbatim(f"{self.name} returned {type(made).__name__}"),
+            verbatim(f"{self.name} returned {what}"),
             "a Subject, a module, (model, inputs) or (model, inputs, loss)",
-            "Return the module first.",
+            remedy,
         )
 
     def _check_name(self, name: str, kind: str) -> None:

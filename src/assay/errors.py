@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import reprlib
 import traceback
+from collections.abc import Mapping
 
 # What the user's own code may raise that is an answer. `sys.exit()` in a script is one: its code must not
 # become assay's own. Ctrl-C is none.
@@ -51,6 +52,18 @@ def verbatim(text: str) -> str:
         The same text, of a type that `AssayError` does not quote.
     """
     return _Verbatim(text)
+
+
+def say(sizes: Mapping[str, object]) -> str:
+    """Sizes in words.
+
+    Args:
+        sizes: Their values, by name.
+
+    Returns:
+        As in "b=2, n=128".
+    """
+    return ", ".join(f"{name}={value}" for name, value in sizes.items())
 
 
 def said(error: BaseException) -> str:

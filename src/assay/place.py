@@ -114,5 +114,19 @@ def _import_file(path: Path, target: str) -> ModuleType:
         spec.loader.exec_module(module)
     except RAISED as error:
         del sys.modules[name]
+        if isinstance(error, ImportError) and "no known parent package" in str(error):
+            return _import_with_package(resolved, path)
         raise UserCodeError("file", str(path), error) from error
     return module
+
+
+def _import_with_package(file: Path, path: Path) -> ModuleType:
+    """The module of a file that imports its neighbours relatively, as `from .layers import Layer`."""
+    top = file.parent
+    while (top.parent / "__init__.py").is_file():
+        top = top.parent
+    sys.path.insert(0, str(top.parent))
+    try:
+        return importlib.import_module(".".join(file.relative_to(top.parent).with_suffix("").parts))
+    except RAISED as error:
+        raise UserCodeError("file", str(path), error) from error

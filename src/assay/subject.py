@@ -54,6 +54,8 @@ class Examples:
         given: Any = self.inputs  # a single tensor is allowed for convenience
         inputs = (given,) if isinstance(given, Tensor) else tuple(given)
         object.__setattr__(self, "inputs", inputs)
+        if self.holdout is not None:  # a pair of tensors will do, as for `Examples.of`
+            object.__setattr__(self, "holdout", Examples.of(self.holdout))
         lengths = {len(t) for t in (*inputs, self.targets)}
         if not inputs or lengths == {0}:
             raise UsageError(
@@ -173,7 +175,19 @@ class Subject:
         for name in ("loss", "fit", "optimizer"):
             value = getattr(self, name)
             if value is not None and not callable(value):
-                raise UsageError(name, value, "a function", f"Give {name}=a function, or None.")
+                raise UsageError(
+                    name,
+                    verbatim(f"of type {type(value).__name__}"),
+                    "a function",
+                    f"Give {name}=a function, or None.",
+                )
+        if isinstance(self.loss, nn.modules.loss._Loss):
+            raise UsageError(
+                "loss",
+                verbatim(f"{type(self.loss).__name__}()"),
+                "a function of the output alone",
+                "Bind the targets: `lambda output: criterion(output, targets)`.",
+            )
         inputs: Any = self.inputs  # one tensor or a dict is allowed for convenience
         kwargs = dict(self.kwargs or {})
         if isinstance(inputs, Mapping):

@@ -21,6 +21,7 @@ from assay.cli.certify import certify
 from assay.cli.cost import cost
 from assay.cli.highway import highway
 from assay.cli.ls import ls
+from assay.cli.options import give_back
 from assay.cli.report import report
 from assay.cli.scale import scale
 from assay.cli.steps import steps
@@ -120,6 +121,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BaseException as error:
         # nothing of assay's exits, and the user's sys.exit(0) is no pass
         return _blame(UserCodeError("code", "what was run", error))
+    finally:
+        give_back()
 
 
 def _admit(error: Exception) -> int:

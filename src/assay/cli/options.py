@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from assay.finding import Result
     from assay.reporting.report import Report
 
+_results: list[TextIO] = []  # standard output, while the user's code prints to standard error
 FORMATS = ("text", "json", "html", "sarif")
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -177,7 +179,9 @@ def bar() -> Iterator[Progress]:
 
 
 def check(path: str | None, form: str | None) -> None:
-    """Refuse an unwritable output before any work is done.
+    """Refuse an unwritable output before any work is done, and keep standard output for the result.
+
+    What a user's own code prints goes to standard error where a program will read the result.
 
     Args:
         path: The `--output`, or None.
@@ -187,6 +191,15 @@ def check(path: str | None, form: str | None) -> None:
         from assay.reporting.files import check_writable
 
         check_writable(path, form)
+    elif form not in (None, "text"):
+        _results.append(sys.stdout)
+        sys.stdout = sys.stderr
+
+
+def give_back() -> None:
+    """Let standard output be what it was before `check`."""
+    while _results:
+        sys.stdout = _results.pop()
 
 
 def show(result: Result) -> None:
@@ -215,6 +228,7 @@ def leave(report: Report, path: str | None, form: str | None) -> int:
     Returns:
         The exit code.
     """
+    give_back()
     if path is not None:
         report.save(path, form)
         form = "text"  # what goes to the terminal beside a file is for people

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from assay.cost.formula import Formula
+from assay.errors import say
 from assay.view.blocks import Column, Formulas, Paragraph, Table
 
 if TYPE_CHECKING:
@@ -181,8 +182,3 @@ def compared(one: Cost, other: Cost, at: Mapping[str, int]) -> Compared:
         if (value := crossover(more[0], less[0], size, sizes)) is not None
     ]
     return Compared(one.name, other.name, differences, tuple(found))
-
-
-def say(sizes: Mapping[str, int]) -> str:
-    """Sizes in words."""
-    return ", ".join(f"{name}={value}" for name, value in sizes.items())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from assay.errors import CannotMeasure, UsageError, verbatim
+from assay.errors import CannotMeasure, UsageError, say, verbatim
 
 if TYPE_CHECKING:
     from assay.cost.formula import Formula
@@ -73,7 +73,7 @@ def solve(formula: Formula, size: str, below: int, at: Mapping[str, int]) -> int
     if spans and not held:
         raise CannotMeasure(
             f"solve {size}",
-            verbatim(", ".join(f"{name}={value}" for name, value in others.items())),
+            verbatim(say(others)),
             f"sizes at which there is a formula for every {size}",
             "See the ranges beside the formula, and give other sizes with --at.",
         )

@@ -368,6 +368,12 @@ def _remade(recipe: Any, mode: FakeTensorMode | None) -> Any:
     return remade(shape, stride, dtype, device, mode)
 
 
+_ATTENTION = (
+    nn.functional.scaled_dot_product_attention,
+    nn.functional.multi_head_attention_forward,
+)
+
+
 class _Causal(TorchFunctionMode):
     """Products of causal attention that a kernel may leave out: pairs of a query and a later key.
 
@@ -384,9 +390,8 @@ class _Causal(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        attends = func is nn.functional.scaled_dot_product_attention
-        self.attends = self.attends or attends
-        if attends and _is_causal(args, kwargs):
+        self.attends = self.attends or func in _ATTENTION
+        if func is _ATTENTION[0] and _is_causal(args, kwargs):
             named = dict(zip(("query", "key", "value"), args, strict=False)) | kwargs
             query, value = named["query"], named["value"]
             queries, keys = query.shape[-2], value.shape[-2]

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from assay.cost.piece import Piece, Range
 from assay.cost.polynomial import Monomial, Polynomial, add
-from assay.errors import CannotMeasure, UsageError, verbatim
+from assay.errors import CannotMeasure, UsageError, say, verbatim
 
 Status = Literal["exact", "exact on residues", "piecewise", "refused"]
 
@@ -92,7 +92,6 @@ class Formula:
             if piece.covers(sizes):
                 return piece(sizes)
         holds = "; or ".join(piece.condition or "all sizes" for piece in self.pieces)
-        at = ", ".join(f"{name}={value}" for name, value in sizes.items())
         remedy = (
             "At other sizes the model does not run, or costs something else that was not derived."
         )
@@ -103,7 +102,7 @@ class Formula:
             )
         raise CannotMeasure(
             "formula",
-            verbatim(f"{self} at {at}"),
+            verbatim(f"{self} at {say(sizes)}"),
             f"sizes for which it was derived: {holds}",
             remedy,
         )

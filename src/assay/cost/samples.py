@@ -10,7 +10,7 @@ from assay.cost.count import FORWARD, PEAK, Key, Tally
 from assay.cost.foretold import foretold
 from assay.cost.interpolate import Point
 from assay.cost.probe import ModulesChanged, Probe
-from assay.errors import AssayError, CannotMeasure, verbatim
+from assay.errors import AssayError, CannotMeasure, say, verbatim
 from assay.memory import available_memory
 from assay.progress import Progress
 
@@ -70,7 +70,7 @@ class Samples:
 
     def say(self, point: Point) -> str:
         """The sizes of a point, in words."""
-        return ", ".join(f"{name}={value}" for name, value in self.sizes(point).items())
+        return say(self.sizes(point))
 
     def runs(self, point: Point) -> bool:
         """Whether the model runs there."""

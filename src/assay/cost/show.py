@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from assay.cost.asked import say
 from assay.cost.growth import at_sizes, growth
+from assay.errors import say
 from assay.view.blocks import Column, Formulas, Paragraph, Table, View
 from assay.where import location
 

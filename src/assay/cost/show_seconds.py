@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from assay.errors import say
 from assay.view.blocks import Column, Lines, Series, Table, View
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def _points(found: Seconds) -> Table:
     )
     rows = tuple(
         (
-            ", ".join(f"{name}={value}" for name, value in timing.sizes.items()),
+            say(timing.sizes),
             f"{1e3 * timing.forward:.4g}",
             f"{1e3 * timing.backward:.4g}" if timing.backward is not None else _NONE,
             str(timing.repeats),

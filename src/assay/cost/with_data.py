@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from assay.builder import Builder
 from assay.cost.count import BACKWARD, FLOPS, FORWARD
 from assay.cost.probe import Probe
-from assay.errors import AssayError, UserCodeError, said
+from assay.errors import AssayError, UserCodeError, said, say
 from assay.finding import Finding, Number
 from assay.where import raised_at
 
@@ -68,10 +68,9 @@ def _finding(
     measured: str,
     error: BaseException | None,
 ) -> Finding:
-    sizes = ", ".join(f"{name}={value}" for name, value in at.items())
     return Finding(
         f"cost.{kind}",
-        f"The formulas are those of passes without data. With data, at {sizes}, the model {told}.",
+        f"The formulas are those of passes without data. With data, at {say(at)}, the model {told}.",
         Number(expected, "", "formula"),
         Number(measured, "", "measured"),
         "warning",

@@ -14,7 +14,7 @@ import torch
 
 from assay._version import __version__
 from assay.builder import as_builder
-from assay.errors import UsageError
+from assay.errors import UsageError, say
 from assay.finding import Result, plain, ranked
 from assay.progress import Progress, silent
 from assay.reporting.files import check_writable, format_of, write_atomically
@@ -88,10 +88,9 @@ class Report(Result):
         Returns:
             A view; the sections have their own.
         """
-        sizes = ", ".join(f"{name}={value}" for name, value in self.sizes.items())
         rows = tuple((state_of(s)[0], s.view.answer) for s in self.sections)
         return View(
-            title=f"{self.target}  {sizes}".strip(),
+            title=f"{self.target}  {say(self.sizes)}".strip(),
             question="",
             answer=self.verdict,
             blocks=(Table((Column("section"), Column("answer")), rows, shown=len(rows)),),

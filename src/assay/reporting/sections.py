@@ -314,6 +314,7 @@ def run_step(step: Step, job: Job) -> Section:
 
     Raises:
         UsageError: If the builder cannot be called as the user asked: then no section can say anything.
+        CannotMeasure: If it returns nothing that can be measured.
     """
     start = time.perf_counter()
     result, reason, text = None, "", ""
@@ -329,8 +330,9 @@ def run_step(step: Step, job: Job) -> Section:
             view = replace(view, notes=(*view.notes, note))
     except NotApplicable as error:
         status, reason = "not applicable", str(error)
-    except UsageError as error:
-        if error is job._error:
+    except (UsageError, CannotMeasure) as error:
+        returned = error.argument == "builder" and not isinstance(error, UserCodeError)
+        if error is job._error and (returned or isinstance(error, UsageError)):
             raise
         failure = error
     except RAISED as error:
