@@ -60,6 +60,51 @@ def test_one_image_has_a_formula_though_statistics_of_one_pixel_fail():
     assert answers(bare, b=1, d=8) is None, "it never runs there"
 
 
+class Supervised(nn.Module):
+    """A head behind every layer."""
+
+    def __init__(self, d, depth):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(d, d) for _ in range(depth))
+        self.heads = nn.ModuleList(nn.Linear(d, 2) for _ in range(depth))
+
+    def forward(self, x):
+        out = []
+        for layer, head in zip(self.layers, self.heads, strict=True):
+            x = layer(x)
+            out.append(head(x))
+        return out
+
+
+def test_a_small_size_that_is_an_exception_is_no_floor():
+    def build(b: int = 2, d: int = 8, depth: int = 6):
+        def last_three(out):
+            return sum(y.mean() for y in out[-3:])
+
+        return Supervised(d, depth), torch.randn(b, d), last_three
+
+    cost = derive_cost(build)
+    assert str(cost.flops.backward) == "2*b*d*(d*(2*depth - 1) + 12)"
+    assert not wrong_answers(cost, build, [{"b": 2, "d": 8, "depth": k} for k in (2, 3, 4, 9, 41)])
+
+
+def test_pieces_of_which_some_are_missing_at_small_sizes():
+    class Pieces(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+
+        def forward(self, x):
+            return torch.cat([self.linear(piece) for piece in x.chunk(4, 1)], 1)
+
+    def build(b: int = 2, n: int = 32):
+        return Pieces(), torch.randn(b, n, 4)
+
+    cost = derive_cost(build)
+    assert answers(cost, b=2, n=32) == (2 * 16 * 64, 2 * 16 * 64)
+    assert not wrong_answers(cost, build, [{"b": b, "n": n} for b in (2, 3) for n in range(2, 60)])
+
+
 @pytest.mark.parametrize("function", REFUSED, ids=lambda f: f.__name__)
 def test_what_has_no_polynomial_is_refused_with_its_reason(function):
     build = program(function)

@@ -165,3 +165,15 @@ def test_a_difference_that_is_zero_at_some_values_only_does_not_vanish():
     last = Polynomial.of("n", 0, 5)  # zero up to 4
     assert last.vanishes("n", range(1, 5))
     assert not last.vanishes("n", range(1, 6))
+
+
+def test_where_floors_cancel_only_their_own_size_loses_a_degree():
+    b, d, n, half = (
+        Polynomial.of("b"),
+        Polynomial.of("d"),
+        Polynomial.of("n"),
+        Polynomial.of("n", 0, 2),
+    )
+    parity = b * d * (n * n - half * half * 4)  # 2n - 1 where n is odd, else 0
+    assert parity.leading() == [{"b": 1, "d": 1, "n": 1}]
+    assert parity.leading(["n"]) == [{"n": 1}]

@@ -75,7 +75,8 @@ def floors_in_shapes(
     for _ in range(_ROUNDS):
         xs = sorted(known)
         columns = set(zip(*(known[x] for x in xs), strict=True))
-        curved = [c for c in columns if not _affine(xs, xs, c) and len(set(c)) > 1]
+        # of counts one step alone is an exception, and no floor
+        curved = [c for c in columns if not _affine(xs, xs, c) and len(set(c)) > 1 + (not every)]
         candidates, explained = [], []
         for column in curved:
             root = column

@@ -454,7 +454,7 @@ def count(
                 if id(part.untyped_storage()) not in own and kept.see(part):
                     key = Key(SAVED, FORWARD, modules.current().module)
                     watch.counts[key] += part.untyped_storage().nbytes()
-            return tensor
+            return _without_graph(tensor)
 
         hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
         with hooks, _without_hooks_inside(hooks) as inside:
@@ -488,6 +488,20 @@ def count(
         causal.attends,
         bool(inside),
     )
+
+
+def _without_graph(tensor: Tensor) -> Tensor:
+    """A tensor to be kept in place of one.
+
+    An output that its own node kept would keep the node too, and both would live on after their graph.
+
+    Returns:
+        One that looks into the same storage.
+    """
+    if type(tensor) is not Tensor or tensor.grad_fn is None:
+        return tensor
+    with torch._C._DisableTorchDispatch():
+        return tensor.detach()
 
 
 @contextmanager

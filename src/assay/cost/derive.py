@@ -22,7 +22,7 @@ from assay.cost.heldout import far, near
 from assay.cost.interpolate import Interpolant, Point
 from assay.cost.known import LOAD, selects
 from assay.cost.law import Law, Laws
-from assay.cost.peaks import CLOSE, with_peaks
+from assay.cost.peaks import peak_is_off, with_peaks
 from assay.cost.piece import Range
 from assay.cost.probe import ModulesChanged, Probe
 from assay.cost.reach import reach
@@ -34,6 +34,7 @@ from assay.progress import Progress, silent
 _BOXES = 8  # more laws than this are no formula that a reader could use
 _LARGE, _MIDDLING = 72, 20  # another size, where one is 1
 _LATER = (1, 2)  # of the least values, so many may be left out
+_FURTHER = (4, 8, 16)  # and so many where there is no formula else
 _STEPS = 4000  # more operators than this make a size large enough
 # that may run in search of a law: about a minute, or so many passes at the base
 _OPERATORS, _PASSES = 700_000, 400
@@ -133,19 +134,30 @@ class _Search:
             boxes = self._boxes(laws)
         except _Refused:
             self._guess = True
-            boxes = self._boxes(laws)
+            try:
+                boxes = self._boxes(laws)
+            except _Refused as refusal:
+                further = self._further(refusal.size, laws)
+                if further is None:
+                    raise
+                boxes = self._boxes(further)
         if not any(self._has_base(box) for box in boxes):
             raise _Refused(f"the model runs at {samples.say(samples.base)}, but hardly at others")
+        boxes, peaks = self._peaked(boxes)
         one = self._from_one(boxes)
-        boxes += self._ones(laws, boxes, one)
+        more, others = self._peaked(self._ones(laws, boxes, one))
+        boxes += more
         refused = dict.fromkeys(samples.dropped, "its counts are no polynomial in the sizes")
-        peaked = [with_peaks(box, samples) for box in boxes]
         if samples.probe.unseen:
             refused[SAVED] = "transforms of torch.func let nobody see what they keep"
-        if None in peaked:
+        if not (peaks and others):
             refused[PEAK] = "no maximum of polynomials is within 1 % of what was alive"
-        boxes = [peak or box for peak, box in zip(peaked, boxes, strict=True)]
         return Fit(samples.names, tuple(boxes), tuple(self._checked), refused, one)
+
+    def _peaked(self, boxes: list[Box]) -> tuple[list[Box], bool]:
+        """The boxes with peaks that nothing contradicts, and whether all have them."""
+        peaked = [with_peaks(box, self._samples) for box in boxes]
+        return [new or old for new, old in zip(peaked, boxes, strict=True)], None not in peaked
 
     def _has_base(self, box: Box) -> bool:
         """Whether a formula holds where the sizes are in use; a size of 1 is looked at later."""
@@ -192,7 +204,19 @@ class _Search:
                     laws = laws.having(i, self._later(i, laws))
         return laws
 
-    def _later(self, i: int, laws: Laws) -> Law:
+    def _further(self, size: str, laws: Laws) -> Laws | None:
+        """The laws without some of the least values of a size: pieces of four rows, of which some are none.
+
+        Returns:
+            The laws; None where that does not help either.
+        """
+        if size not in self._samples.names:
+            return None
+        i = self._samples.names.index(size)
+        later = self._later(i, laws, _FURTHER)
+        return None if later is laws.all[i] else laws.having(i, later)
+
+    def _later(self, i: int, laws: Laws, skips: tuple[int, ...] = _LATER) -> Law:
         """The law without the least values of a size, where they alone take a path of their own.
 
         A width of 4 for four heads is one number a head. Who asks for such a size?
@@ -201,7 +225,7 @@ class _Search:
             The law, or the one that there was.
         """
         law = laws.all[i]
-        for skipped in _LATER:
+        for skipped in skips:
             later = replace(law, span=replace(law.span, low=law.value(skipped)))
             if self._samples.base[i] >= later.span.low and self._straight(i, later, laws):
                 return later
@@ -438,13 +462,12 @@ class _Search:
 
     def _ones(self, laws: Laws, boxes: list[Box], one: Mapping[str, frozenset[str]]) -> list[Box]:
         """Boxes of their own for sizes that are 1 in use, where 1 takes another path than 2."""
-        names, quantities = self._samples.names, {k.quantity for b in boxes for k in b.polynomials}
+        names, base = self._samples.names, self._samples.base
+        quantities = {k.quantity for b in boxes for k in b.polynomials} | {PEAK}
         odd = [
             i
             for i, name in enumerate(names)
-            if self._samples.base[i] == 1
-            and laws.all[i].span.low == 2
-            and not quantities <= one[name]
+            if base[i] == 1 and laws.all[i].span.low == 2 and not quantities <= one[name]
         ]
         found: list[Box] = []
         for chosen in (c for size in range(1, len(odd) + 1) for c in combinations(odd, size)):
@@ -482,6 +505,7 @@ class _Search:
     def _wrong_at_ones(self, box: Box, ones: list[int], *, alone: bool) -> set[str]:
         """The quantities that a box has wrong where some sizes are 1."""
         samples, nodes = self._samples, [axis.nodes for axis in box.found.axes]
+        base = (*samples.base[: len(box.spans)], *(at[0] for at in nodes[len(box.spans) :]))
         points = [tuple(at[0] for at in nodes)]
         if alone:
             points.append(tuple(at[:2][-1] for at in nodes))
@@ -491,6 +515,11 @@ class _Search:
             )
             few = box.found.one(Key(STEPS, FORWARD), large) <= _STEPS
             points.append(large if few else middling)
+            in_use = tuple(
+                x if x in span else span.low for x, span in zip(base, spans, strict=True)
+            )
+            if box.found.one(Key(STEPS, FORWARD), in_use) <= _STEPS:
+                points.append(in_use)
         for i in ones:
             points = [put(point, i, 1) for point in points]
         # one row of one pixel may be too few for a statistic
@@ -499,10 +528,10 @@ class _Search:
         wrong: set[str] = set()
         for point in filter(samples.runs, chain(points, self._turns_at_ones(box, ones))):
             wrong |= differing(box.found.at(point), samples.counts(point))
-            peak = samples.tally(point).peak
-            claimed = max(map(float, box.peaks.at(point).values()), default=0.0)
-            if abs(claimed - peak) > CLOSE * peak:
-                wrong.add(PEAK)
+            held = enumerate((box.peak_spans or box.spans).values())
+            if all(i in ones or point[i] in span for i, span in held):
+                off = peak_is_off(box.peaks.at(point), samples.tally(point))
+                wrong |= {PEAK} if off else set()
         return wrong
 
     def _turns_at_ones(self, box: Box, ones: list[int]) -> Iterator[Point]:

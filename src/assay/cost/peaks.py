@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from fractions import Fraction
 from random import Random
 
-from assay.cost.count import FORWARD, Key
+from assay.cost.count import FORWARD, Key, Tally
 from assay.cost.fit import Box
 from assay.cost.interpolate import Interpolant, Point
 from assay.cost.law import Law
 from assay.cost.samples import STEPS, Samples, put
 
-CLOSE = 0.01  # what the peak may be off by
+_CLOSE = 0.01  # what the peak may be off by
+_RIVAL = 0.5  # of the peak: a line after which so much is alive may have it at other sizes
 _FURTHER = 4  # steps up from the low corner, where the smallest sizes hide which tensors weigh most
 _BESIDE = 5  # times its value in use: a size that is large beside the others
 _AT_RANDOM = 4  # points where several sizes are larger than in use
@@ -55,6 +57,22 @@ def with_peaks(box: Box, samples: Samples) -> Box | None:
                 spans = lower
                 break
     return replace(box, peaks=honest, peak_spans=spans)
+
+
+def peak_is_off(claims: Mapping[Key, int | Fraction], tally: Tally) -> bool:
+    """Whether claims are off where they were not fitted: in the peak, or a line that may have it elsewhere.
+
+    Args:
+        claims: What is said to be alive after each line.
+        tally: What was counted.
+
+    Returns:
+        Whether by more than 1 %.
+    """
+    pairs = [(claimed, tally.counts.get(key, 0)) for key, claimed in claims.items()]
+    pairs = [(claimed, counted) for claimed, counted in pairs if counted >= _RIVAL * tally.peak]
+    pairs.append((max(claims.values(), default=0), tally.peak))
+    return any(abs(float(claimed) - counted) > _CLOSE * counted for claimed, counted in pairs)
 
 
 def _look_around(box: Box, samples: Samples) -> None:
@@ -106,12 +124,12 @@ def _honest(box: Box, peaks: Interpolant[Key], samples: Samples) -> Interpolant[
     claims = [(peaks.at(point), tally) for point, tally in known]
     exact = modest = keys
     for claimed, tally in claims:
-        counts, most = tally.counts, int((1 + CLOSE) * tally.peak)
+        counts, most = tally.counts, int((1 + _CLOSE) * tally.peak)
         exact = {k for k in exact if k not in counts or claimed.get(k, 0) == counts[k]}
         modest = {k for k in modest if claimed.get(k, 0) <= most}
     for chosen in (exact & modest, modest):
         if all(
-            any(claimed.get(k, 0) >= (1 - CLOSE) * tally.peak for k in chosen)
+            any(claimed.get(k, 0) >= (1 - _CLOSE) * tally.peak for k in chosen)
             for claimed, tally in claims
         ):
             return peaks.only(chosen)

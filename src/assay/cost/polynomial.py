@@ -169,23 +169,26 @@ class Polynomial:
         """
         kept = self.names if names is None else set(names)
         sums: dict[tuple[tuple[str, int], ...], Fraction] = {}
+        floored = {a.size for m in self.terms for a, _ in m if (a.period, a.offset) != (1, 0)}
         for monomial, coefficient in self.terms.items():
             powers: dict[str, int] = {}
             for atom, power in monomial:
                 coefficient = coefficient / atom.period**power
                 powers[atom.size] = powers.get(atom.size, 0) + power
-            key = tuple(sorted((n, p) for n, p in powers.items() if n in kept))
-            # with some sizes held, equal powers may come with unlike signs; no cancelling is assumed
-            weight = coefficient if set(powers) <= kept else abs(coefficient)
-            sums[key] = sums.get(key, Fraction(0)) + weight
+            key = tuple(sorted(powers.items()))
+            sums[key] = sums.get(key, Fraction(0)) + coefficient
         found: list[dict[str, int]] = []
         for key, total in sums.items():
             if total:
                 found.append(dict(key))
-            else:  # floors cancel in the leading term: what is left is of one degree less
+            else:  # floors cancel in the leading term: what is left is of one degree less in their size
                 found += [
-                    {n: p - (n == less) for n, p in key if p > (n == less)} for less, _ in key
+                    {n: p - (n == less) for n, p in key if p > (n == less)}
+                    for less, _ in key
+                    if less in floored
                 ]
+        # with some sizes held, equal powers may come with unlike signs; no cancelling is assumed
+        found = [{n: p for n, p in f.items() if n in kept} for f in found]
         found = [f for f in found if not any(f != g and _dominates(g, f) for g in found)]
         unique = {tuple(sorted(f.items())): f for f in found}
         return sorted(unique.values(), key=lambda f: (-sum(f.values()), sorted(f.items())))
