@@ -234,6 +234,17 @@ def _units(job: Job) -> Result:
         raise
 
 
+def _whose_units(job: Job) -> tuple[str, ...]:
+    """Notes on what the card is of."""
+    name = job.optimizer_in_use()[1]
+    own = (
+        "The card is of the optimizer, on a small reference network. What the units of your own model and "
+        f"data do: `assay units OPTIMIZER --on {job.build.name}`."
+    )
+    unnamed = "No optimizer was named, so this is the card of `torch.optim.SGD`; name yours."
+    return (own,) if name else (own, unnamed)
+
+
 def _require_trained(job: Job, why: str) -> None:
     """A model without trainable parameters is no failure: these questions do not arise."""
     weights = list(job.subject.model.parameters())
@@ -325,9 +336,8 @@ def run_step(step: Step, job: Job) -> Section:
         with preserved_random_state(job.seed):  # what a section says does not depend on the others
             result = step.run(job)
             view = result.view()
-        if step.name == "units" and job.optimizer_in_use()[1] == "":
-            note = "No optimizer was named, so this is the card of `torch.optim.SGD`; name yours."
-            view = replace(view, notes=(*view.notes, note))
+        if step.name == "units":
+            view = replace(view, notes=(*view.notes, *_whose_units(job)))
     except NotApplicable as error:
         status, reason = "not applicable", str(error)
     except (UsageError, CannotMeasure) as error:

@@ -9,6 +9,8 @@ from assay.finding import Finding, Number
 from assay.scale.nonfinite import Origin
 from assay.scale.rows import Row
 
+_TOLD = 4  # names of parameters in a sentence
+
 
 def non_finite(broken: Sequence[Row], origin: Origin | None) -> Finding:
     """Where NaN or infinity came from.
@@ -91,3 +93,58 @@ def no_gradient(cut_off: int) -> Iterator[Finding]:
             theory="S4",
             weight=math.inf,
         )
+
+
+def without_gradient(rows: Sequence[Row], names: Sequence[str]) -> Iterator[Finding]:
+    """Trainable parameters that the backward pass does not reach, though it reaches others.
+
+    Args:
+        rows: What was measured.
+        names: The parameters.
+
+    Yields:
+        A warning on operators that ran with such parameters alone: something cuts them off. A note on
+        parameters that no operator used: layers that were not called, experts that got no token.
+    """
+    left = set(names)
+    severed = [row for row in rows if row.parameters and left.issuperset(row.parameters)]
+    used = {name for row in severed for name in row.parameters}
+    if severed:
+        first = severed[0]
+        yield Finding(
+            rule="scale.severed",
+            message=f"{_count(used)} no gradient, although {'they are' if len(used) > 1 else 'it is'} used: "
+            f"{_some(used)}. Nothing that is trained through the output reaches "
+            f"{'them' if len(used) > 1 else 'it'}.",
+            expected=Number(len(used), "parameters with a gradient", "formula"),
+            measured=Number(0, "parameters", "measured"),
+            severity="warning",
+            repair="look for .detach(), torch.no_grad(), argmax or rounding after this line; freeze what is "
+            "not to be trained with requires_grad_(False)",
+            where=first.where,
+            module=first.module,
+            theory="S4",
+            weight=1e6,
+        )
+    unused = left - used
+    if unused:
+        yield Finding(
+            rule="scale.unused",
+            message=f"{_count(unused)} no gradient in this pass, and no operator with weights used "
+            f"{'them' if len(unused) > 1 else 'it'}: {_some(unused)}.",
+            expected=Number(len(unused), "parameters with a gradient", "formula"),
+            measured=Number(0, "parameters", "measured"),
+            severity="note",
+            repair="call the layer or delete it; where it waits for other inputs (an expert without tokens, "
+            "a branch), nothing is wrong",
+            theory="S4",
+        )
+
+
+def _count(names: set[str]) -> str:
+    return f"{len(names)} trainable parameter{'s get' if len(names) > 1 else ' gets'}"
+
+
+def _some(names: set[str]) -> str:
+    told = sorted(names)[:_TOLD]
+    return ", ".join(told) + (f" and {len(names) - _TOLD} more" if len(names) > _TOLD else "")

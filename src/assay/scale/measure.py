@@ -88,20 +88,22 @@ def measure_scale(subject: Any, *, progress: Progress = silent) -> Scale:
     recorder = Recorder(model, (subject.inputs, subject.kwargs))
     try:
         with preserved(model), _gradients_put_back(subject), unfused():
-            objective, finite = _run(subject, recorder, progress)
+            objective, finite, whole = _run(subject, recorder, progress)
+            trainable = {n: p for n, p in model.named_parameters() if p.requires_grad}
+            left_out = [name for name, p in trainable.items() if p.grad is None]
     finally:
         recorder.release()
     rows = to_rows(recorder.records)
     finite = finite and all(row.finite for row in rows)
     origin = None if finite else _first_non_finite(subject)
-    trainable = sum(p.requires_grad for p in model.parameters())
+    cut_off = len(trainable) if objective == "none" else 0
     return Scale(
         name=subject.name,
         rows=rows,
         training=model.training,
         objective=objective,
         unmeasured=tuple(sorted(recorder.unmeasured)),
-        findings=find(rows, origin, trainable if objective == "none" else 0),
+        findings=find(rows, origin, cut_off, left_out if whole and not cut_off else ()),
     )
 
 
@@ -123,8 +125,15 @@ def _require_values(model: nn.Module) -> None:
         )
 
 
-def _run(subject: Subject, recorder: Recorder, progress: Progress) -> tuple[Objective, bool]:
-    """Forward and backward; says what the backward pass started from, and whether it began finite."""
+def _run(subject: Subject, recorder: Recorder, progress: Progress) -> tuple[Objective, bool, bool]:
+    """Forward and backward.
+
+    Returns:
+        What the backward pass started from, whether it began finite, and whether from all outputs.
+
+    Raises:
+        CannotMeasure: If the output has no elements.
+    """
     with torch.inference_mode(False), torch.enable_grad():
         with recorder.watching():
             output = subject.forward()
@@ -143,10 +152,12 @@ def _run(subject: Subject, recorder: Recorder, progress: Progress) -> tuple[Obje
             value = _random_signs(first_floating(output))
         finite = all(bool(torch.isfinite(x).all()) for x in (*found, value))
         if not value.requires_grad:
-            return "none", finite
+            return "none", finite, False
         subject.differentiate(value)
     progress("scale", 2, 2)
-    return "loss" if subject.loss is not None else "random signs", finite
+    if subject.loss is not None:
+        return "loss", finite, True
+    return "random signs", finite, sum(x.requires_grad for x in found) < 2
 
 
 def _random_signs(output: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from assay.finding import Finding, Number, Severity
-from assay.scale.broken import no_gradient, non_finite
+from assay.scale.broken import no_gradient, non_finite, without_gradient
 from assay.scale.nonfinite import Origin
 from assay.scale.repairs import centre, expression, price, repair_all, repair_one
 from assay.scale.rows import Row
@@ -17,13 +17,16 @@ MEAN_NOTE, MEAN_WARNING = 1.0, 3.0  # |mean| of a unit in its standard deviation
 ENOUGH = 32  # samples: fewer leave a ReLU dark by chance, 2⁻³² is no chance
 
 
-def find(rows: Sequence[Row], origin: Origin | None, cut_off: int = 0) -> tuple[Finding, ...]:
+def find(
+    rows: Sequence[Row], origin: Origin | None, cut_off: int = 0, left_out: Sequence[str] = ()
+) -> tuple[Finding, ...]:
     """All findings about these rows.
 
     Args:
         rows: What was measured.
         origin: Where values stopped being finite, if they did.
         cut_off: Number of trainable parameters, where the objective depends on none of them.
+        left_out: Names of trainable parameters that got no gradient, where others got one.
 
     Returns:
         The findings, unranked.
@@ -33,6 +36,7 @@ def find(rows: Sequence[Row], origin: Origin | None, cut_off: int = 0) -> tuple[
         return (non_finite(broken, origin),)  # every other number is about NaN then
     return (
         *no_gradient(cut_off),
+        *without_gradient(rows, left_out),
         *_forward_variance(rows),
         *_forward_mean(rows),
         *_backward_variance(rows),

@@ -96,5 +96,5 @@ def audit_units(
         ready.base.losses,
         replace(problem, steps=ready.lab.setting.problem.steps),
         ready.remarks,
-        findings=findings_of(label, verdicts),
+        findings=findings_of(label, verdicts, reference=True),
     )

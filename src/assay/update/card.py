@@ -48,7 +48,11 @@ _THEORY = {
 
 
 def findings_of(
-    label: str, verdicts: Mapping[str, Verdict], features: tuple[Feature, ...] = ()
+    label: str,
+    verdicts: Mapping[str, Verdict],
+    features: tuple[Feature, ...] = (),
+    *,
+    reference: bool = False,
 ) -> tuple[Finding, ...]:
     """A note for every change of units on which the optimizer depends by more than a small ε.
 
@@ -59,11 +63,13 @@ def findings_of(
         label: The optimizer.
         verdicts: The card.
         features: Of the user's own inputs.
+        reference: Whether it was the reference network that was trained, and no model of the user's.
 
     Returns:
         The notes, the largest deviation first in weight.
     """
     found = []
+    where = ", on the reference network" if reference else ""
     for row, verdict in verdicts.items():
         if verdict.verdict != "not invariant" or row not in _REPAIRS:
             continue
@@ -77,7 +83,8 @@ def findings_of(
                 f"units.{row.replace(' ', '_')}",
                 f"What {label} learns depends on {_PHRASES.get(row, f'the {row}')}: the same function in "
                 "other units drifts apart by "
-                f"{share(verdict.deviation)}{than(verdict.deviation)} how far training moves the outputs.",
+                f"{share(verdict.deviation)}{than(verdict.deviation)} how far training moves the "
+                f"outputs{where}.",
                 Number(0.0, "1", "formula", "RMS difference of outputs over RMS movement"),
                 Number(verdict.deviation, "1", "measured", "mildest change tried"),
                 "note",
@@ -129,7 +136,10 @@ def view_of(card: UnitsCard) -> View:
     question = f"Which units does training with {name} depend on?"
     if isinstance(card.problem, OwnPlan):
         question = f"Which of its units does training {card.problem.named} with {name} depend on?"
-    answer = " ".join(filter(None, (_answer(name, verdicts, card.lr_unit), worst(card.features))))
+    own = isinstance(card.problem, OwnPlan)
+    answer = " ".join(
+        filter(None, (_answer(name, verdicts, card.lr_unit, own=own), worst(card.features)))
+    )
     notes = (_setup(card.problem), UNIT_OF_RATE, *card.remarks)
     return View("Units", question, answer, blocks, notes)
 
@@ -147,7 +157,7 @@ def _setup(problem: Problem | OwnPlan) -> str:
     )
 
 
-def _answer(name: str, verdicts: Mapping[str, Verdict], lr_unit: str) -> str:
+def _answer(name: str, verdicts: Mapping[str, Verdict], lr_unit: str, *, own: bool) -> str:
     kept, lost, open_ = [], [], []
     for row, v in verdicts.items():
         if v.verdict == "invariant":
@@ -157,9 +167,10 @@ def _answer(name: str, verdicts: Mapping[str, Verdict], lr_unit: str) -> str:
         else:
             open_.append(row)
     parts = []
+    what = "the same function" if own else "one function of a small reference network"
     if lost:
         parts.append(
-            f"With {name}, training the same function in other units goes elsewhere when one changes "
+            f"With {name}, training {what} in other units goes elsewhere when one changes "
             f"{_listed(lost)}; the share is of how far training moved the outputs."
         )
     if kept:
