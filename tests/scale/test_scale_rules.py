@@ -284,3 +284,28 @@ def test_the_report_reads_expected_beside_measured():
     row = scale.rows[0]
     assert (row.expected_mean, row.expected_variance) == (0.0, 1.0)
     assert json.loads(json.dumps(scale.to_dict()))["rows"][0]["fan_in"] == 64
+
+
+def test_growth_until_it_overflows_is_told_with_its_repair():
+    torch.manual_seed(0)
+    layers = [nn.Linear(100, 100) for _ in range(50)]
+    for layer in layers:
+        nn.init.normal_(layer.weight, std=1.0)
+    net = nn.Sequential(*(m for layer in layers for m in (layer, nn.ReLU())))
+    findings = {f.rule: f for f in measure_scale((net, torch.randn(64, 100))).findings}
+    assert findings.keys() == {"scale.non-finite", "scale.forward-variance"}
+    assert findings["scale.forward-variance"].module == "0"
+    assert "grows" in findings["scale.forward-variance"].message
+    assert findings["scale.forward-variance"].repair in findings["scale.non-finite"].repair
+
+
+def test_a_root_of_a_negative_number_is_no_growth():
+    class Root(nn.Module):
+        def forward(self, x):
+            return x.sqrt()
+
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(32, 32), Root(), nn.Linear(32, 4))
+    (finding,) = measure_scale((net, torch.randn(64, 32))).findings
+    assert finding.rule == "scale.non-finite"
+    assert "clamp it" in finding.repair

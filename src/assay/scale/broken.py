@@ -12,12 +12,13 @@ from assay.scale.rows import Row
 _TOLD = 4  # names of parameters in a sentence
 
 
-def non_finite(broken: Sequence[Row], origin: Origin | None) -> Finding:
+def non_finite(broken: Sequence[Row], origin: Origin | None, growth: str = "") -> Finding:
     """Where NaN or infinity came from.
 
     Args:
         broken: Rows with a value or a gradient that is not finite.
         origin: The first operator that made one out of finite numbers, where it was found.
+        growth: What keeps the signal from growing until there; "" where it does not grow.
 
     Returns:
         An error.
@@ -32,7 +33,9 @@ def non_finite(broken: Sequence[Row], origin: Origin | None) -> Finding:
             expected=finite,
             measured=Number(origin.count, "values", "measured"),
             severity="error",
-            repair=f"guard the argument of `{origin.operator}`: clamp it, add an ε inside roots, "
+            repair=f"the signal grows until it overflows: {growth}"
+            if growth
+            else f"guard the argument of `{origin.operator}`: clamp it, add an ε inside roots, "
             "logarithms and denominators, or lower the scale of the layers before it",
             where=origin.where,
             module=origin.module,

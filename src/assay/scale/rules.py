@@ -32,8 +32,11 @@ def find(
         The findings, unranked.
     """
     broken = [row for row in rows if not row.finite]
-    if origin or broken:
-        return (non_finite(broken, origin),)  # every other number is about NaN then
+    if origin or broken:  # numbers from there on are about NaN
+        dark = [row.index for row in broken if not math.isfinite(row.second_moment)]
+        before = [row for row in rows if row.index < min(dark, default=0)]
+        grown = [f for f in _forward_variance(before) if f.fails and float(f.measured.value) > 1]
+        return (non_finite(broken, origin, grown[0].repair if grown else ""), *grown)
     return (
         *no_gradient(cut_off),
         *without_gradient(rows, left_out),
@@ -191,12 +194,14 @@ def _backward_variance(rows: Sequence[Row]) -> Iterator[Finding]:
         if not outside(factor) or any(_loops(row) and row.index in between for row in rows):
             continue
         depth = sum(1 for row, _ in chain if row.index > worst.index)
+        times = ", times what it is of," if worst.normalised else ""
+        what = f"ratio of gradient energies{' times mean squares' if worst.normalised else ''}"
         yield Finding(
             rule="scale.backward-variance",
-            message=f"The gradient {'grows' if factor > 1 else 'shrinks'} by {factor:.3g} (in the square) "
-            f"from {end.name} back to {worst.name}, {_count(depth, 'operator')} earlier.",
-            expected=Number(1.0, "1", "formula", "ratio of gradient energies"),
-            measured=Number(factor, "1", "measured", "ratio of gradient energies"),
+            message=f"The gradient{times} {'grows' if factor > 1 else 'shrinks'} by {factor:.3g} (in the "
+            f"square) from {end.name} back to {worst.name}, {_count(depth, 'operator')} earlier.",
+            expected=Number(1.0, "1", "formula", what),
+            measured=Number(factor, "1", "measured", what),
             severity=severity(factor),
             repair=_backward_repair(
                 [row for row, _ in chain], worst, factor, depth, any(i in between for i in skips)

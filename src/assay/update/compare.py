@@ -320,6 +320,7 @@ def _measure(
         resolution,
         remarks,
         tuple((one.name, one.traceback) for one in failed if one.traceback),
+        objective="loss" if leader.subject.loss is not None else "sum of the outputs",
         findings=findings_of(rows, failed, kind, resolution),
     )
 

@@ -82,6 +82,7 @@ class Steps(Result):
         remarks: What a reader should know about this measurement.
         units: The same steps in other units of the inputs, where these have any.
         tracebacks: Of optimizers in `failed` whose own code raised, by name.
+        objective: What falls: the loss, or where there is none the sum of the outputs.
     """
 
     model: str
@@ -98,6 +99,7 @@ class Steps(Result):
     remarks: tuple[str, ...] = ()
     tracebacks: tuple[tuple[str, str], ...] = ()
     units: tuple[InUnits, ...] = ()
+    objective: str = "loss"
     findings: tuple[Finding, ...] = field(default=(), kw_only=True)
 
     def __getitem__(self, name: str) -> Step:

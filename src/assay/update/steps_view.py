@@ -62,7 +62,9 @@ def _answer(steps: Steps) -> str:
         f"{row.name} {_fall(row)} (predicted {row.predicted:.3g})" for row in steps.rows
     )
     if falls:
-        said.append(f"At equal {_EQUAL[steps.norm]} the loss of {steps.loss:.4g} falls by {falls}.")
+        said.append(
+            f"At equal {_EQUAL[steps.norm]} the {steps.objective} of {steps.loss:.4g} falls by {falls}."
+        )
     said.extend(_across_units(steps))
     if steps.failed:
         said.append("Not compared: " + "; ".join(f"{n} ({why})" for n, why in steps.failed) + ".")
@@ -85,7 +87,9 @@ def _across_units(steps: Steps) -> list[str]:
 
 
 def _fall(row: Step) -> str:
-    return f"{row.decrease:.3g}" if math.isfinite(row.decrease) else "no finite number"
+    if not math.isfinite(row.decrease):
+        return "no finite number"
+    return f"{row.decrease:.3g}{', so it rises' if row.decrease < 0 else ''}"
 
 
 def _table(steps: Steps) -> Table:
