@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from itertools import pairwise
+from statistics import median
 
 from assay.scale.gain import Gain
 from assay.scale.rows import Row
 
 BUDGET = 10.0  # by how much unit variance forward may let the gradient's square grow
+_MORE = 2.5  # times: a sum over many; dropout with p = 1/2 has 2
+_KEPT = 1.6  # times, between most layers: dropout
 
 
 def expression(parameter: str) -> str:
@@ -43,20 +48,24 @@ def repair_one(row: Row) -> str:
     return f"{_normal(row, f'{c:.4g}/({row.fan_in}*{size:.3g})')}{rest}; its input has mean square {size:.3g}"
 
 
-def repair_all(rows: Sequence[Row]) -> str:
+def repair_all(chain: Sequence[Row], rows: Sequence[Row] = ()) -> str:
     """The widths that give a chain of operators unit variance, by the first one.
 
     Where that costs the gradient more than `BUDGET` going backward, the widths that keep the mean square.
 
     Args:
-        rows: The chain: products in order.
+        chain: Products in order.
+        rows: All rows: what lies between the products.
 
     Returns:
         Python to write, and what it costs going backward.
     """
-    wanted = [row for row in rows if row.fan_in and row.kind == "product"]
+    wanted = [row for row in chain if row.fan_in and row.kind == "product"]
     if len(wanted) < 2:
-        return repair_one((wanted or list(rows))[0])
+        return repair_one((wanted or list(chain))[0])
+    between = _between(wanted, rows) if rows else None
+    if between is not None:
+        return between
     row, depth = wanted[0], len(wanted) - 1
     c, rest = _constants(row)
     cost = price(row, depth)
@@ -72,6 +81,42 @@ def repair_all(rows: Sequence[Row]) -> str:
     too_much = ": too much without skip connections" if cost > BUDGET else ""
     return (
         f"{text}. Its price backward is χ^{depth} = {cost:.3g}{too_much}" if cost > 1.001 else text
+    )
+
+
+def _between(chain: Sequence[Row], rows: Sequence[Row]) -> str | None:
+    """The repair where something beside weights and activations changes the mean square on the way.
+
+    Sums over many, dropout, concatenations: widths from fan-in and activation alone would let the signal
+    grow by what these add, layer after layer.
+
+    Returns:
+        What to do, or None where there is no such thing.
+    """
+    gains: list[float] = []
+    for before, row in pairwise(chain):
+        inside = [r for r in rows if before.index < r.index < row.index and r.kind == "activation"]
+        source = (inside[-1] if inside else before).second_moment
+        gains.append((row.input_second_moment or 0.0) / (source or math.inf))
+    if median(gains) <= _KEPT and max(gains) <= _MORE:
+        return None
+    first, weight = chain[0], expression(chain[0].parameters[0])
+    if max(gains) <= _MORE:
+        whole = median(
+            (row.input_second_moment or 0.0) / (before.second_moment or math.inf)
+            for before, row in pairwise(chain)
+        )
+        return (
+            f"{_normal(first, f'{1 / whole:.3g}/{first.fan_in}')}; the same, each with its own fan-in, for "
+            f"{len(gains)} more: from one to the next the mean square goes times {whole:.3g} (median), more "
+            "than the activation leaves, as with dropout"
+        )
+    most = max(range(len(gains)), key=lambda k: gains[k])
+    return (
+        f"one after the other, in the order of the forward pass: nn.init.normal_({weight}, "
+        "std=1/math.sqrt(fan_in * x.square().mean())) with the input x that it then has, and so on. Fan-in "
+        f"and activation alone would not do: from {chain[most].name} to {chain[most + 1].name} the mean "
+        f"square goes times {gains[most]:.3g} by what is between them (a sum over many, a concatenation)"
     )
 
 

@@ -105,7 +105,7 @@ def _forward_variance(rows: Sequence[Row]) -> Iterator[Finding]:
             expected=Number(1.0, "1", "formula", "mean over units of their variance"),
             measured=Number(worst.level, "1", "measured", "mean over units of their variance"),
             severity=level,
-            repair=repair_all(chain) if len(off) > 1 else repair_one(off[0]),
+            repair=repair_all(chain, rows) if len(off) > 1 else repair_one(off[0]),
             where=off[0].where,
             module=off[0].module,
             theory="S1, S2",
@@ -204,7 +204,12 @@ def _backward_variance(rows: Sequence[Row]) -> Iterator[Finding]:
             measured=Number(factor, "1", "measured", what),
             severity=severity(factor),
             repair=_backward_repair(
-                [row for row, _ in chain], worst, factor, depth, any(i in between for i in skips)
+                [row for row, _ in chain],
+                worst,
+                factor,
+                depth,
+                any(i in between for i in skips),
+                rows,
             ),
             where=worst.where,
             module=worst.module,
@@ -214,7 +219,12 @@ def _backward_variance(rows: Sequence[Row]) -> Iterator[Finding]:
 
 
 def _backward_repair(
-    chain: Sequence[Row], worst: Row, factor: float, depth: int, skips: bool
+    chain: Sequence[Row],
+    worst: Row,
+    factor: float,
+    depth: int,
+    skips: bool,
+    rows: Sequence[Row],
 ) -> str:
     if worst.normalised and skips and factor > 1:
         return (
@@ -232,7 +242,7 @@ def _backward_repair(
             "connections, take an activation with a smaller χ (assay.init.gain('elu').chi = 1.079), or keep "
             "the square instead (nn.init.kaiming_normal_)"
         )
-    return repair_all(chain)
+    return repair_all(chain, rows)
 
 
 def _loops(row: Row) -> bool:

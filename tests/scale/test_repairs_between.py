@@ -1,0 +1,74 @@
+"""A repair does what it says also where something else than weights changes the signal: dropout, sums."""
+
+import math
+
+import torch
+from torch import nn
+
+from assay import measure_scale
+
+
+class Summed(nn.Module):
+    """Layers between which every row is the sum of many, as messages of neighbours are."""
+
+    def __init__(self, depth, width):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x).relu()
+            x = torch.stack([x.roll(k, 0) for k in range(12)]).sum(0)
+        return x
+
+
+def levels(model, x):
+    return [row.level for row in measure_scale((model, x)).rows if row.kind == "product"]
+
+
+def found(model, x):
+    findings = measure_scale((model, x)).findings
+    return next(f for f in findings if f.rule == "scale.forward-variance")
+
+
+def test_dropout_is_in_the_width():
+    torch.manual_seed(0)
+    layers = [m for _ in range(8) for m in (nn.Linear(128, 128), nn.ReLU(), nn.Dropout(0.5))]
+    model, x = nn.Sequential(*layers), torch.randn(256, 128)
+    repair = found(model, x).repair
+    width = float(repair.partition("math.sqrt(")[2].partition("/128")[0])
+    assert 0.8 < width < 1.25  # and not 2, of which dropout makes 4 a layer
+    for layer in model:
+        if isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, std=math.sqrt(width / 128))
+    assert all(0.1 < level < 10 for level in levels(model, x))
+
+
+def test_where_sums_grow_the_signal_each_layer_gets_the_width_for_its_input():
+    torch.manual_seed(0)
+    model, x = Summed(5, 64), torch.randn(200, 64)
+    for layer in model.layers:
+        nn.init.normal_(layer.weight, std=0.3)
+    repair = found(model, x).repair
+    assert "one after the other" in repair
+    assert "std=1/math.sqrt(fan_in * x.square().mean())" in repair
+
+    def by_its_input(layer, given):
+        std = 1 / math.sqrt(layer.in_features * given[0].square().mean())
+        nn.init.normal_(layer.weight, std=std)
+
+    hooks = [layer.register_forward_pre_hook(by_its_input) for layer in model.layers]
+    with torch.no_grad():
+        model(x)
+    for hook in hooks:
+        hook.remove()
+    rows = [row for row in measure_scale((model, x)).rows if row.kind == "product"]
+    assert all(
+        0.1 < row.second_moment < 10 for row in rows
+    )  # sums of many have means, and little variance
+
+
+def test_a_plain_network_has_the_widths_of_its_activation():
+    torch.manual_seed(0)
+    layers = [m for _ in range(8) for m in (nn.Linear(128, 128), nn.ReLU())]
+    assert "math.sqrt(2/128)" in found(nn.Sequential(*layers), torch.randn(256, 128)).repair
