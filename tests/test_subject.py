@@ -200,3 +200,17 @@ def test_a_loss_that_is_a_number_is_told_to_stay_a_tensor():
     subject = Subject(nn.Linear(3, 2), torch.ones(4, 3), loss=lambda y: y.sum().item())
     with pytest.raises(CannotMeasure, match=r"without `.item\(\)`"):
         subject.objective(subject.forward())
+
+
+def test_a_held_out_pair_will_do():
+    x, y = torch.zeros(4, 3), torch.zeros(4, dtype=torch.long)
+    held = Examples(x, y, holdout=(x[:2], y[:2])).holdout
+    assert isinstance(held, Examples)
+    assert len(held) == 2
+    with pytest.raises(UsageError, match="examples"):
+        Examples(x, y, holdout=3)
+
+
+def test_a_loss_that_also_wants_targets_is_told_how_to_get_them():
+    with pytest.raises(UsageError, match="lambda output: criterion"):
+        Subject(nn.Linear(3, 2), torch.zeros(4, 3), loss=nn.CrossEntropyLoss())

@@ -129,3 +129,21 @@ def test_an_exit_while_importing_is_the_users(tmp_path, monkeypatch):
     for target in (f"{tmp_path}/leaves.py:f", "leaves:f"):
         with pytest.raises(UserCodeError, match="SystemExit: 0"):
             load(target)
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_file_that_imports_its_neighbours_relatively(tmp_path, marked, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    package = tmp_path / f"package_{marked}"
+    package.mkdir()
+    (package / "layers.py").write_text("from torch.nn import Linear as Layer\n")
+    (package / "net.py").write_text(
+        "import torch\nfrom .layers import Layer\ndef build(b: int = 2):\n"
+        "    return Layer(3, 4), torch.zeros(b, 3)\n"
+    )
+    if marked:
+        (package / "__init__.py").write_text("")
+    assert load(f"{package}/net.py:build")(b=5).forward().shape == (5, 4)
+    (package / "broken.py").write_text("from .missing import Layer\ndef build(): ...\n")
+    with pytest.raises(UserCodeError, match="missing"):
+        load(f"{package}/broken.py:build")

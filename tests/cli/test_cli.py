@@ -350,3 +350,26 @@ def test_a_full_standard_output_is_one_sentence():
     assert done.returncode == 2
     assert "No space left on device" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_what_the_users_code_prints_stays_out_of_data(tmp_path, capsys):
+    (tmp_path / "net.py").write_text(
+        "import torch\nfrom torch import nn\ndef build(b: int = 2):\n    print('building')\n"
+        "    return nn.Linear(3, 3), torch.randn(b, 3)\n"
+    )
+    assert main(["scale", f"{tmp_path}/net.py:build", "--format", "json"]) in (0, 1)
+    out, err = capsys.readouterr()
+    assert json.loads(out)["sections"]
+    assert "building" in err
+    assert sys.stdout is not sys.stderr
+
+
+def test_a_tuple_of_four_is_told_once(tmp_path, capsys):
+    (tmp_path / "net.py").write_text(
+        "import torch\nfrom torch import nn\ndef build(b: int = 2):\n"
+        "    return nn.Linear(3, 3), torch.randn(b, 3), None, nn.MSELoss()\n"
+    )
+    assert main(["report", f"{tmp_path}/net.py:build"]) == 3
+    out, err = capsys.readouterr()
+    assert not out
+    assert err.count("returned a tuple of 4") == 1
