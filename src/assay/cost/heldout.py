@@ -166,10 +166,11 @@ def _deep(
     """Where the code may branch, once more with all layers: which of them run may depend on a size."""
     depths, count = samples.base[laws.sizes :], laws.sizes
     each = found.one(Key(STEPS, FORWARD), (*laws.low[:count], *depths))
-    # where comparisons are noted, those of all layers are known from the base
-    room = 1 if samples.probe.notes else max(int(_DEEP / max(each, 1)), _LEAST)
+    room = max(int(_DEEP / max(each, 1)), _LEAST)
     # the largest first: most branches stay as they are beyond
     values = sorted({*marks, _FAR[1]}, reverse=True)
+    if samples.probe.notes:  # those of all layers are known from the base
+        values = [_FAR[1]]
     for x in values[:: -(-len(values) // room)]:
         point = laws.inside((*(x for _ in range(count)), *depths))
         if affordable(point):
