@@ -144,3 +144,21 @@ def test_a_bag_of_embeddings_reads_its_rows_and_no_table():
     assert rows + where + answers <= forward.moved < rows + where + answers + 10 * 3 * 4 * 4
     assert not told.uncounted
     assert sum(a.operations for p, a in told.parts.items() if "_bag" in p.operator) == 2 * 4 * 6 * 3
+
+
+def test_a_ctc_loss_counts_for_each_time_and_state():
+    def build(b: int = 2, n: int = 12, m: int = 4, c: int = 5):
+        targets = torch.zeros(b, m, dtype=torch.long)
+
+        def loss(y):
+            scores = y.log_softmax(-1).transpose(0, 1)
+            return nn.functional.ctc_loss(scores, targets, (n,) * b, (m,) * b, blank=c - 1)
+
+        return nn.Identity(), torch.randn(b, n, c, requires_grad=True), loss
+
+    cost = derive_cost(build)
+    assert cost.uncounted == ()
+    share = cost.breakdown("operator")["_ctc_loss"]
+    assert share.operations.forward(b=3, n=40, m=7, c=9) == 10 * 3 * 40 * (2 * 7 + 1)
+    back = cost.breakdown("operator")["_ctc_loss_backward"]
+    assert back.operations.backward(b=3, n=40, m=7, c=9) == 3 * 40 * (12 * (2 * 7 + 1) + 3 * 9)

@@ -99,6 +99,16 @@ def _grid_backward(gradient: Tensor, size: Sequence[int], *_: Any, **__: Any) ->
     return 2 * gradient.numel() * (int(gradient.shape[-1]) + 1)
 
 
+def _alignments(*_: Any, out: tuple[Tensor, Tensor], **__: Any) -> int:
+    """CTC: for each time and state the log of a sum of three exponentials, and a sum."""
+    return 10 * out[1].numel()
+
+
+def _alignments_backward(*given: Any, out: Tensor, **__: Any) -> int:
+    """The same from the end, and both added up by letter; three for each number of the gradient."""
+    return 12 * int(given[6].numel()) + 3 * out.numel()
+
+
 PRODUCTS: Mapping[str, Count] = {
     "aten::convolution_backward": _convolution_backward,
     "aten::mv": _matrix_vector,
@@ -114,6 +124,8 @@ SUMS: Mapping[str, Count] = {
     "aten::_cdist_forward": _distances,
     "aten::_cdist_backward": _distances_backward,
     "aten::_euclidean_dist": _distances,
+    "aten::_ctc_loss": _alignments,
+    "aten::_ctc_loss_backward": _alignments_backward,
     "aten::_embedding_bag": _bags,
     "aten::_embedding_bag_forward_only": _bags,
     "aten::_embedding_bag_backward": _bags_backward,
