@@ -17,7 +17,16 @@ from assay.progress import Progress, silent
 from assay.state import preserved
 from assay.subject import Subject, first_floating, tensors
 from assay.update.contender import Contender, enter, is_plain_sgd, require_trainable
-from assay.update.direction import Direction, closed_form_degrees, degrees, dot, length, rms
+from assay.update.direction import (
+    Direction,
+    closed_form_degrees,
+    degrees,
+    dot,
+    is_finite,
+    is_zero,
+    length,
+    rms,
+)
 from assay.update.failure import Failure
 from assay.update.optimizer import Make, needs_closure
 from assay.update.probe import Probe, scale_to_function_norm
@@ -187,7 +196,8 @@ def _walk(
             if t < warmup and one is not alive[0] and needs_closure(one.optimizer):
                 continue  # its memory is about its own path and would be false along another's
             one.adopt(start)
-            before = [p.detach().clone() for p in one.weights.values()]
+            last = t == warmup
+            before = [p.detach().clone() for p in one.weights.values()] if last else []
             try:
                 one.step(t)
             except AssayError:
@@ -197,12 +207,14 @@ def _walk(
                 failed.append(Failure.of(one.name, UserCodeError("optimizer", one.name, error)))
                 continue
             _require_gradient(one.gradient, t)
+            if not last:
+                continue
             taken = [p.detach() - old for p, old in zip(one.weights.values(), before, strict=True)]
-            why = _why_unusable(taken) if t == warmup else None
+            why = _why_unusable(taken)
             if why:
                 alive.remove(one)
                 failed.append(Failure(one.name, why))
-            elif t == warmup:
+            else:
                 steps[one.name] = taken
     return steps, start
 
@@ -210,7 +222,7 @@ def _walk(
 def _require_gradient(gradient: Direction, step: int) -> None:
     """Refuse gradients that are not finite or all zero: no optimizer is to blame for these."""
     when = f"after {step} warm-up steps" if step else "at the given weights"
-    if not all(bool(torch.isfinite(g).all()) for g in gradient):
+    if not is_finite(gradient):
         raise CannotMeasure(
             "backward",
             verbatim(f"a gradient that is not finite {when}"),
@@ -219,7 +231,7 @@ def _require_gradient(gradient: Direction, step: int) -> None:
             if step
             else "`assay scale` names the first operator.",
         )
-    if length(gradient) == 0:
+    if is_zero(gradient):
         raise CannotMeasure(
             "backward",
             verbatim(f"a gradient of zero {when}"),
@@ -231,9 +243,9 @@ def _require_gradient(gradient: Direction, step: int) -> None:
 
 
 def _why_unusable(step: Direction) -> str | None:
-    if not all(bool(torch.isfinite(d).all()) for d in step):
+    if not is_finite(step):
         return "its step is not finite"
-    return "its step is zero" if length(step) == 0 else None
+    return "its step is zero" if is_zero(step) else None
 
 
 def _measure(

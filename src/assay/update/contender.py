@@ -68,10 +68,9 @@ class Contender:
         if not is_plain_rmsprop(self):
             return
         alpha = self.optimizer.param_groups[0]["alpha"]
-        old = self.squares or [torch.zeros_like(g) for g in self.gradient]
-        self.squares = [
-            alpha * s + (1 - alpha) * g.square() for s, g in zip(old, self.gradient, strict=True)
-        ]
+        self.squares = self.squares or [torch.zeros_like(g) for g in self.gradient]
+        for s, g in zip(self.squares, self.gradient, strict=True):
+            s.mul_(alpha).addcmul_(g, g, value=1 - alpha)
 
     def adopt(self, state: dict[str, Tensor]) -> None:
         """Take over weights and buffers of another copy, keeping the optimizer's state."""

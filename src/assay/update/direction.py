@@ -3,17 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
+_PIECE = 1 << 16  # numbers that stay in a cache, in float64
 Direction = Sequence[Tensor]  # one tensor a trainable parameter, in the order of `named_parameters`
 
 
 def dot(a: Direction, b: Direction) -> float:
     """Inner product over all parameters, summed in float64."""
-    pairs = zip(a, b, strict=True)
-    return sum(float((x.detach().double() * y.detach().double()).sum()) for x, y in pairs)
+    return sum(float(x @ y) for x, y in _pieces(a, b))
+
+
+def is_zero(a: Direction) -> bool:
+    """Whether every entry is zero."""
+    return not any(bool(x.any()) for x in a)
+
+
+def is_finite(a: Direction) -> bool:
+    """Whether every entry is a finite number."""
+    # a finite sum has finite terms, and is found without a tensor of as many answers
+    return all(bool(x.sum().isfinite()) or bool(x.isfinite().all()) for x in a)
+
+
+def _pieces(a: Direction, b: Direction) -> Iterator[tuple[Tensor, Tensor]]:
+    """Both in float64, a piece at a time: copies of whole embeddings take longer than the sums."""
+    for x, y in zip(a, b, strict=True):
+        parts = zip(
+            x.detach().flatten().split(_PIECE), y.detach().flatten().split(_PIECE), strict=True
+        )
+        for one, other in parts:
+            wide = one.double()
+            yield wide, wide if x is y else other.double()
 
 
 def length(a: Direction) -> float:
@@ -35,9 +57,11 @@ def degrees(a: Direction, b: Direction) -> float | None:
     m, n = length(a), length(b)
     if m == 0 or n == 0:
         return None
-    minus = [x.double() / m - y.double() / n for x, y in zip(a, b, strict=True)]
-    plus = [x.double() / m + y.double() / n for x, y in zip(a, b, strict=True)]
-    return math.degrees(2 * math.atan2(length(minus), length(plus)))
+    minus = plus = 0.0
+    for x, y in _pieces(a, b):
+        minus += float((x / m - y / n).square().sum())
+        plus += float((x / m + y / n).square().sum())
+    return math.degrees(2 * math.atan2(math.sqrt(minus), math.sqrt(plus)))
 
 
 def rms(x: Tensor) -> float:
