@@ -140,3 +140,10 @@ def test_what_has_classes_or_tokens_starts_at_the_loss_of_a_guess(kind, argument
     assert 0 <= objective < 2 * math.log(classes)
     constant = type(output)(logits=torch.zeros_like(output.logits))
     assert float(subject.objective(constant)) == pytest.approx(math.log(classes), rel=1e-5)
+
+
+def test_a_classifier_whose_output_has_no_logits_has_a_loss_all_the_same():
+    pytest.importorskip("transformers.models.pp_lcnet")
+    build = assay.load("hf:pp_lcnet", arguments={"depths": [1, 1, 1, 1, 1]})
+    subject = build(b=2, h=64)
+    assert subject.objective(subject.forward()).shape == ()

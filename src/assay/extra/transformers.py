@@ -312,7 +312,8 @@ def _has_classes(model: Any, kwargs: Mapping[str, Any]) -> bool:
 
 def _cross_entropy(output: Any) -> torch.Tensor:
     """Against uniformly drawn tokens or classes: the loss at the start of training, `ln classes`."""
-    logits = output.logits
+    # some classifiers say nothing of it, and have theirs where others have the last hidden state
+    logits = output.logits if hasattr(output, "logits") else output.last_hidden_state
     labels = torch.arange(logits.shape[-2], device=logits.device) * 31 % logits.shape[-1]
     return torch.nn.functional.cross_entropy(
         logits.flatten(0, -2), labels.expand(logits.shape[:-1]).flatten()
