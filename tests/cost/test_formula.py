@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from assay import derive_cost
+from assay.cost.fit import _merged
 from assay.cost.formula import Formula, Piece, Range, total
 from assay.cost.polynomial import Polynomial
 from assay.errors import CannotMeasure, UsageError
@@ -227,3 +228,15 @@ def test_plain_data_tell_all(steps):
     assert data["text"] == str(f)
     assert [p["condition"] for p in data["pieces"]] == [p.condition for p in f.pieces]
     assert data["sizes"] == ["n"]
+
+
+def test_pieces_of_one_law_are_one_in_whichever_order_they_come():
+    b, n = Polynomial.of("b"), Polynomial.of("n")
+    many = Piece((("b", Range(2)), ("n", Range(2))), b * n * 8)
+    one = Piece((("b", Range(1, 1)), ("n", Range(2))), n * 8)
+    other = Piece((("b", Range(1, 1)), ("n", Range(2))), n * 7)
+    for pieces in ([many, one], [one, many]):
+        (joined,) = _merged(pieces)
+        assert joined.where == (("b", Range(1)), ("n", Range(2)))
+        assert joined.polynomial == b * n * 8
+    assert len(_merged([many, other])) == 2

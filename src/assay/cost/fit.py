@@ -143,7 +143,7 @@ def _merged(pieces: list[Piece]) -> tuple[Piece, ...]:
             merged.append(piece)
     for i, piece in enumerate(merged):
         for j in range(i + 1, len(merged)):
-            joined = piece.joined(merged[j])
+            joined = piece.joined(merged[j]) or merged[j].joined(piece)
             if joined is not None:
                 return _merged([*merged[:i], joined, *merged[i + 1 : j], *merged[j + 1 :]])
     return tuple(merged)
