@@ -21,6 +21,7 @@ from zoo_images import resnet50
 
 import assay
 from assay.builder import Builder
+from assay.errors import say
 
 
 def mlp(b: int = 64, d: int = 1024) -> tuple[nn.Module, torch.Tensor]:
@@ -97,9 +98,8 @@ def main(names: list[str]) -> None:
         fused, plain = assay.derive_fused_cost(build), assay.derive_cost(build)
         at = {**fused.base, **at}
         peak = min(measured(build, at) for _ in range(2))  # the first run loads kernels
-        sizes = ", ".join(f"{k}={v}" for k, v in at.items())
         cells = " | ".join(_ratio(cost, at, peak) for cost in (fused, plain))
-        print(f"| {name} | {sizes} | {peak:,} | {cells} |", flush=True)
+        print(f"| {name} | {say(at)} | {peak:,} | {cells} |", flush=True)
 
 
 def _ratio(cost: assay.Cost, at: Mapping[str, int], measured: int) -> str:

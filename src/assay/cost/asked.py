@@ -75,8 +75,7 @@ class Largest:
         )
         if self.end is None:
             return (Paragraph(within),)
-        rows = f"the table of {self.end.table} has {self.end.rows:,} rows"
-        return (Paragraph(f"{within}. The model ends at {self.end.value:,}: {rows}."),)
+        return (Paragraph(f"{within}. The model ends at {self.end.value:,}: {self.end.why}."),)
 
 
 @dataclass(frozen=True)

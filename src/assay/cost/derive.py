@@ -14,7 +14,7 @@ from dataclasses import replace
 from itertools import chain, combinations
 
 from assay.cost.axis import HIGHEST, Axis
-from assay.cost.count import BYTES, FORWARD, PEAK, SAVED, Key, Tally
+from assay.cost.count import BYTES, PEAK, SAVED, Key, Tally
 from assay.cost.culprit import culprit
 from assay.cost.fit import Box, Fit, Sizes
 from assay.cost.floors import unexplained, with_floors
@@ -26,7 +26,7 @@ from assay.cost.peaks import peak_is_off, with_peaks
 from assay.cost.piece import Range
 from assay.cost.probe import ModulesChanged, Probe
 from assay.cost.reach import reach
-from assay.cost.samples import STEPS, Fails, Samples, TooMany, differing, equal, put
+from assay.cost.samples import Fails, Samples, TooMany, differing, equal, put, steps_at
 from assay.cost.turns import turns
 from assay.errors import AssayError
 from assay.progress import Progress, silent
@@ -513,12 +513,12 @@ class _Search:
             large, middling = (
                 tuple(Law(span).nearest(size) for span in spans) for size in (_LARGE, _MIDDLING)
             )
-            few = box.found.one(Key(STEPS, FORWARD), large) <= _STEPS
+            few = steps_at(box.found, large) <= _STEPS
             points.append(large if few else middling)
             in_use = tuple(
                 x if x in span else span.low for x, span in zip(base, spans, strict=True)
             )
-            if box.found.one(Key(STEPS, FORWARD), in_use) <= _STEPS:
+            if steps_at(box.found, in_use) <= _STEPS:
                 points.append(in_use)
         for i in ones:
             points = [put(point, i, 1) for point in points]
@@ -541,7 +541,7 @@ class _Search:
         laws = Laws(tuple(Law(span) for span in (*spans, *depths)), len(spans))
 
         def affordable(point: Point) -> bool:
-            return box.found.one(Key(STEPS, FORWARD), point) <= _STEPS
+            return steps_at(box.found, point) <= _STEPS
 
         return turns(laws, self._samples, affordable)
 

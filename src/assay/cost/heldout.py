@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable, Iterator
 from random import Random
 
-from assay.cost.count import BYTES, FORWARD, OPERATIONS, WEIGHTS, Key
+from assay.cost.count import BYTES, OPERATIONS, WEIGHTS, Key
 from assay.cost.hints import thresholds
 from assay.cost.interpolate import Interpolant, Point
 from assay.cost.law import Laws
-from assay.cost.samples import STEPS, Samples, put
+from assay.cost.samples import Samples, put, steps_at
 from assay.cost.turns import turns
 
 _FAR = (70, 1000)  # values up from the low corner: beyond `if n > 64`, and beyond what costs little
@@ -86,7 +86,7 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
             if work > _WORKED:
                 alone = sum(x > least for x, least in zip(point, low, strict=True)) <= 1
                 return alone and max(point) <= _REAL
-        steps = found.one(Key(STEPS, FORWARD), point)
+        steps = steps_at(found, point)
         return steps <= factor * _AFFORDABLE and (largest is None or max(point) <= largest)
 
     ladder = [law.value(17 + 6 * i) if i < count else 3 for i, law in enumerate(laws.all)]
@@ -165,13 +165,14 @@ def _deep(
 ) -> Iterator[Point]:
     """Where the code may branch, once more with all layers: which of them run may depend on a size."""
     depths, count = samples.base[laws.sizes :], laws.sizes
-    each = found.one(Key(STEPS, FORWARD), (*laws.low[:count], *depths))
-    room = max(int(_DEEP / max(each, 1)), _LEAST)
-    # the largest first: most branches stay as they are beyond
-    values = sorted({*marks, _FAR[1]}, reverse=True)
-    if samples.probe.notes:  # those of all layers are known from the base
+    if samples.probe.notes:  # comparisons of all layers are known from the base
         values = [_FAR[1]]
-    for x in values[:: -(-len(values) // room)]:
+    else:
+        room = max(int(_DEEP / max(steps_at(found, (*laws.low[:count], *depths)), 1)), _LEAST)
+        # the largest first: most branches stay as they are beyond
+        values = sorted({*marks, _FAR[1]}, reverse=True)
+        values = values[:: -(-len(values) // room)]
+    for x in values:
         point = laws.inside((*(x for _ in range(count)), *depths))
         if affordable(point):
             yield from _apart(point, laws, samples)

@@ -7,11 +7,11 @@ from dataclasses import replace
 from fractions import Fraction
 from random import Random
 
-from assay.cost.count import FORWARD, Key, Tally
+from assay.cost.count import Key, Tally
 from assay.cost.fit import Box
 from assay.cost.interpolate import Interpolant, Point
 from assay.cost.law import Law
-from assay.cost.samples import STEPS, Samples, put
+from assay.cost.samples import Samples, put, steps_at
 
 _CLOSE = 0.01  # what the peak may be off by
 _RIVAL = 0.5  # of the peak: a line after which so much is alive may have it at other sizes
@@ -99,7 +99,7 @@ def _grown(box: Box, samples: Samples, times: Callable[[], int]) -> Point:
 
 
 def _look(point: Point, box: Box, samples: Samples) -> None:
-    few = box.found.one(Key(STEPS, FORWARD), point) <= _STEPS
+    few = steps_at(box.found, point) <= _STEPS
     if few and all(x in span for x, span in zip(point, box.spans.values(), strict=False)):
         samples.runs(point)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from fractions import Fraction
 from time import process_time
 
 from assay.cost.count import FORWARD, PEAK, Key, Tally
 from assay.cost.foretold import foretold
-from assay.cost.interpolate import Point
+from assay.cost.interpolate import Interpolant, Point
 from assay.cost.probe import ModulesChanged, Probe
 from assay.errors import AssayError, CannotMeasure, say, verbatim
 from assay.memory import available_memory
@@ -210,6 +211,11 @@ def _without_frames(error: AssayError) -> AssayError:
 def _bytes_for_data() -> float | None:
     free = available_memory()
     return None if free is None else free / 2
+
+
+def steps_at(found: Interpolant[Key], point: Point) -> int | Fraction:
+    """How many operators a run at a point will take, by what was fitted."""
+    return found.one(Key(STEPS, FORWARD), point)
 
 
 def differing(explained: Mapping[Key, object], counted: Mapping[Key, int]) -> set[str]:

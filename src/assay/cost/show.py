@@ -202,7 +202,7 @@ def _notes(cost: Cost) -> tuple[str, ...]:
         holds = "; or ".join(c for c in conditions if c)
         notes.append(f"Valid for {holds}; elsewhere the formula refuses to answer.")
     notes += [
-        f"With data it runs up to {name} = {end.value:,}: the table of {end.table} has {end.rows:,} rows."
+        f"With data it runs up to {name} = {end.value:,}: {end.why}."
         for name, end in cost.ends.items()
     ]
     if cost.fused or cost.attends:

@@ -41,6 +41,11 @@ class End:
     table: str
     rows: int
 
+    @property
+    def why(self) -> str:
+        """What ends there, in words."""
+        return f"the table of {self.table} has {self.rows:,} rows"
+
 
 def reach(args: tuple[Any, ...]) -> Reach | None:
     """How far a lookup goes into its table.

@@ -85,12 +85,11 @@ def no_gradient(cut_off: int) -> Iterator[Finding]:
     """
     if cut_off:
         yield Finding(
-            rule="scale.no-gradient",
-            message=f"None of the {cut_off} trainable parameter{'s' * (cut_off > 1)} gets a gradient: "
+            "scale.no-gradient",
+            f"None of the {cut_off} trainable parameter{'s' * (cut_off > 1)} gets a gradient: "
             "the output does not depend on them in a way that can be differentiated.",
-            expected=Number(cut_off, "parameters with a gradient", "formula"),
-            measured=Number(0, "parameters", "measured"),
-            severity="warning",
+            *_none_of(cut_off),
+            "warning",
             repair="look for .detach(), torch.no_grad(), argmax or rounding between the parameters and the "
             "output; freeze what is not to be trained with requires_grad_(False)",
             theory="S4",
@@ -115,13 +114,12 @@ def without_gradient(rows: Sequence[Row], names: Sequence[str]) -> Iterator[Find
     if severed:
         first = severed[0]
         yield Finding(
-            rule="scale.severed",
-            message=f"{_count(used)} no gradient, although {'they are' if len(used) > 1 else 'it is'} used: "
+            "scale.severed",
+            f"{_count(used)} no gradient, although {'they are' if len(used) > 1 else 'it is'} used: "
             f"{_some(used)}. Nothing that is trained through the output reaches "
             f"{'them' if len(used) > 1 else 'it'}.",
-            expected=Number(len(used), "parameters with a gradient", "formula"),
-            measured=Number(0, "parameters", "measured"),
-            severity="warning",
+            *_none_of(len(used)),
+            "warning",
             repair="look for .detach(), torch.no_grad(), argmax or rounding after this line; freeze what is "
             "not to be trained with requires_grad_(False)",
             where=first.where,
@@ -132,16 +130,23 @@ def without_gradient(rows: Sequence[Row], names: Sequence[str]) -> Iterator[Find
     unused = left - used
     if unused:
         yield Finding(
-            rule="scale.unused",
-            message=f"{_count(unused)} no gradient in this pass, and no operator with weights used "
+            "scale.unused",
+            f"{_count(unused)} no gradient in this pass, and no operator with weights used "
             f"{'them' if len(unused) > 1 else 'it'}: {_some(unused)}.",
-            expected=Number(len(unused), "parameters with a gradient", "formula"),
-            measured=Number(0, "parameters", "measured"),
-            severity="note",
+            *_none_of(len(unused)),
+            "note",
             repair="call the layer or delete it; where it waits for other inputs (an expert without tokens, "
             "a branch), nothing is wrong",
             theory="S4",
         )
+
+
+def _none_of(count: int) -> tuple[Number, Number]:
+    """What was expected of so many parameters, and measured."""
+    return (
+        Number(count, "parameters with a gradient", "formula"),
+        Number(0, "parameters", "measured"),
+    )
 
 
 def _count(names: set[str]) -> str:

@@ -103,7 +103,7 @@ def measure_scale(subject: Any, *, progress: Progress = silent) -> Scale:
         training=model.training,
         objective=objective,
         unmeasured=tuple(sorted(recorder.unmeasured)),
-        findings=find(rows, origin, cut_off, left_out if whole and not cut_off else ()),
+        findings=find(rows, origin, cut_off, left_out if whole else ()),
     )
 
 

@@ -97,15 +97,12 @@ def _between(chain: Sequence[Row], rows: Sequence[Row]) -> str | None:
     for before, row in pairwise(chain):
         inside = [r for r in rows if before.index < r.index < row.index and r.kind == "activation"]
         source = (inside[-1] if inside else before).second_moment
-        gains.append((row.input_second_moment or 0.0) / (source or math.inf))
+        gains.append(_passed_on(source, row))
     if median(gains) <= _KEPT and max(gains) <= _MORE:
         return None
     first, weight = chain[0], expression(chain[0].parameters[0])
     if max(gains) <= _MORE:
-        whole = median(
-            (row.input_second_moment or 0.0) / (before.second_moment or math.inf)
-            for before, row in pairwise(chain)
-        )
+        whole = median(_passed_on(before.second_moment, row) for before, row in pairwise(chain))
         return (
             f"{_normal(first, f'{1 / whole:.3g}/{first.fan_in}')}; the same, each with its own fan-in, for "
             f"{len(gains)} more: from one to the next the mean square goes times {whole:.3g} (median), more "
@@ -118,6 +115,11 @@ def _between(chain: Sequence[Row], rows: Sequence[Row]) -> str | None:
         f"and activation alone would not do: from {chain[most].name} to {chain[most + 1].name} the mean "
         f"square goes times {gains[most]:.3g} by what is between them (a sum over many, a concatenation)"
     )
+
+
+def _passed_on(source: float, row: Row) -> float:
+    """The mean square that a product reads, as a multiple of one before it."""
+    return (row.input_second_moment or 0.0) / (source or math.inf)
 
 
 def price(row: Row, depth: int) -> float:

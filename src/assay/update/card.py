@@ -129,14 +129,14 @@ def view_of(card: UnitsCard) -> View:
         "share of how far training moved the outputs. Round-off: the same for first weights jittered by "
         "round-off.",
     )
-    said = OWN_ROWS if isinstance(card.problem, OwnPlan) else ROWS
+    own = isinstance(card.problem, OwnPlan)
+    said = OWN_ROWS if own else ROWS
     changes = Formulas(tuple((row, said[row]) for row in verdicts), "The changes of units")
     overlay = _overlay(name, verdicts, card.losses)
     blocks: tuple[Block, ...] = (table, *feature_blocks(card.features), *overlay, changes)
     question = f"Which units does training with {name} depend on?"
     if isinstance(card.problem, OwnPlan):
         question = f"Which of its units does training {card.problem.named} with {name} depend on?"
-    own = isinstance(card.problem, OwnPlan)
     answer = " ".join(
         filter(None, (_answer(name, verdicts, card.lr_unit, own=own), worst(card.features)))
     )
