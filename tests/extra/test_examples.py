@@ -53,6 +53,10 @@ CASES = [
                                 "decoder": {"model_type": "bert", **TEXT, "is_decoder": True,
                                             "add_cross_attention": True}}, {"n": 800, "m": 4},
      {"input_values": (2, 800), "decoder_input_ids": (2, 4)}),
+    ("minicpm_ocr", {"text_config": {**TEXT, "head_dim": 8, "num_key_value_heads": 1,
+                                     "linear_num_key_heads": 1, "linear_num_value_heads": 2},
+                     "vision_config": {**WIDTHS, "num_hidden_layers": 2}}, {"h": 64, "n": 5},
+     {"pixel_values": (1, 3, 16, 2 * 4 * 4 * 16), "target_sizes": (2, 2), "input_ids": (2, 5 + 4)}),
     ("fastspeech2_conformer", {}, {"n": 5}, {"input_ids": (2, 5), "spectrogram_labels": (2, 5, 80)}),
 ]  # fmt: skip
 

@@ -70,12 +70,15 @@ def image(given: Given) -> Tensor:
     """One image for each row, in the layout that the model reads.
 
     Returns:
-        `[b, channels, h, h]`; with `grid_thw` the patches of all rows one after the other; with
-        `spatial_shapes` the patches of each row.
+        `[b, channels, h, h]`; with `grid_thw` the patches of all rows one after the other, with
+        `target_sizes` side by side; with `spatial_shapes` the patches of each row.
     """
     if given.takes("image_grid_thw", "grid_thw"):
         return patches(given)
     height, width = _side(given)
+    if given.takes("target_sizes"):  # the patches of all images in one long row
+        rows, columns, patch = _grid(given)
+        return torch.randn(1, _channels(given), patch, given.at.b * rows * columns * patch)
     if given.takes("spatial_shapes") or given.kind in _FLAT:
         rows, columns, size = _shape(given)
         return torch.randn(given.at.b, rows * columns, size)
@@ -139,6 +142,12 @@ def grids(given: Given) -> Tensor:
     """Frames, rows and columns of patches of each image `[b, 3]`."""
     rows, columns, _ = _grid(given)
     return torch.tensor([[1, rows, columns]] * given.at.b)
+
+
+def packed_sizes(given: Given) -> Tensor:
+    """Rows and columns of patches of each image `[b, 2]`, where they are packed into one row."""
+    rows, columns, _ = _grid(given)
+    return torch.tensor([[rows, columns]] * given.at.b)
 
 
 def merges(given: Given) -> Tensor:
@@ -212,6 +221,7 @@ def _grid(given: Given) -> tuple[int, int, int]:
     patch = given.of(("patch_size", "spatial_patch_size"), 14, SEEING)
     merge = given.of(("spatial_merge_size", "merge_size"), 2, SEEING)
     merge = merge if isinstance(merge, int) else merge[0]
+    merge *= given.of(("window_kernel_size",), (1, 1), SEEING)[0]  # merged twice, in two places
     count = max(1, (given.at.h or 8 * patch) // (patch * merge)) * merge
     return count, count, patch
 
