@@ -124,6 +124,7 @@ TESTS = {
     "rounded up": lambda n: math.ceil(n / 64) == 6,
     "numpy": lambda n: n == np.int64(384),
     "environment": lambda n: n == int(os.environ.get("ASSAY_TEST_WINDOW", "384")),
+    "truth": lambda n: not n // 7 // 55,
     "keys": lambda n: n in TABLE,
     "value of a key": lambda n: {384: True, 512: True}.get(n, False),
     "local": local,

@@ -10,7 +10,8 @@ from torch.utils.flop_counter import flop_registry
 
 from assay import derive_cost
 from assay.cost.convention import CLASSES, Rule, weights
-from assay.cost.count import FORWARD, count
+from assay.cost.count import count
+from assay.cost.tally import FORWARD
 from assay.subject import Subject
 
 PAGE = Path(__file__).parents[2] / "docs" / "cost.md"

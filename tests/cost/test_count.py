@@ -10,18 +10,10 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
-from assay.cost.count import (
-    BACKWARD,
-    CAUSAL,
-    FLOPS,
-    FORWARD,
-    PEAK,
-    SAVED,
-    Memory,
-    _from_the_end,
-    count,
-)
+from assay.cost.again import Memory
+from assay.cost.count import _from_the_end, count
 from assay.cost.fake import fake_tensors
+from assay.cost.tally import BACKWARD, CAUSAL, FLOPS, FORWARD, PEAK, SAVED
 from assay.state import preserved_random_state, unfused
 from assay.subject import Subject
 

@@ -12,7 +12,8 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 from assay import derive_cost
 from assay.cost.convention import Rule
-from assay.cost.count import BACKWARD, FLOPS, FORWARD, count
+from assay.cost.count import count
+from assay.cost.tally import BACKWARD, FLOPS, FORWARD
 from assay.state import unfused
 from assay.subject import Subject
 

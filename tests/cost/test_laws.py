@@ -75,8 +75,8 @@ def test_the_formula_is_right_on_both_sides(name):
 
 
 REFUSED = {
-    "b > n": (again_where(lambda b, n: b > n), "takes another path"),
-    "a loop that halves": (halving, "a loop halves"),
+    "b > n": (again_where(lambda b, n: b > n), "the comparison at"),
+    "a loop that halves": (halving, "one that halves"),
     "a coin": (again_where(lambda b, n: random.random() < 0.3), "draws random numbers"),
 }
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 Comparison = tuple[CodeType, int, Any]  # the code, where in it, and which time or with which key
 _TIMES = 16  # that a comparison is told apart in one run: once for each layer
-_LAST = "last"  # in place of which time: the last one of a loop
+LAST = "last"  # in place of which time: the last one of a loop
 PERIOD = "period"  # in place of which time: a division by a number
 _LISTED = 16  # keys of a dictionary that are looked at; a longer one is data
 _PERIOD = 64  # what a size is divided by is looked at from here on: less is a stride, or heads
@@ -52,7 +52,7 @@ def _note(difference: float, frame: FrameType, which: Any = None) -> None:
         return
     place = frame.f_code, frame.f_lasti
     if which is None:
-        _noted[(*place, _LAST)] = difference
+        _noted[(*place, LAST)] = difference
         which = _times[place] = _times.get(place, -1) + 1
         if which >= _TIMES:
             return
@@ -81,6 +81,11 @@ class Size(int):
         if _noted is not None:
             _looked_up(self, sys._getframe(1))
         return int.__hash__(self)
+
+    def __bool__(self) -> bool:
+        if _noted is not None:  # `if n // 384:`
+            _note(self.smooth - 1, sys._getframe(1))
+        return int.__bool__(self)
 
     def bit_length(self) -> int:
         """As of any integer; its smooth companion is the logarithm."""

@@ -10,7 +10,13 @@ from typing import Any
 from assay.builder import Builder, as_builder
 from assay.cost.asked import Asked
 from assay.cost.convention import CLASSES, CONVOLUTION, PRODUCT
-from assay.cost.count import (
+from assay.cost.derive import derive
+from assay.cost.fit import Fit
+from assay.cost.formula import Formula
+from assay.cost.parts import LABELS, Parts, Recording, Share
+from assay.cost.phases import Phases
+from assay.cost.tables import End, ends
+from assay.cost.tally import (
     BACKWARD,
     BYTES,
     CAUSAL,
@@ -22,12 +28,6 @@ from assay.cost.count import (
     TRAINABLE,
     WEIGHTS,
 )
-from assay.cost.derive import derive
-from assay.cost.fit import Fit
-from assay.cost.formula import Formula
-from assay.cost.parts import LABELS, Parts, Recording, Share
-from assay.cost.phases import Phases
-from assay.cost.tables import End, ends
 from assay.cost.with_data import with_data
 from assay.errors import UsageError
 from assay.finding import Result, plain

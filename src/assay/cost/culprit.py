@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from assay.cost.count import BYTES, CAUSAL, FLOPS, FORWARD, OPERATIONS, SAVED, Key, Part, Tally
+from assay.cost.tally import BYTES, CAUSAL, FLOPS, FORWARD, OPERATIONS, SAVED, Key, Part, Tally
 from assay.where import location
 
 _ORDER = (FLOPS, OPERATIONS, CAUSAL, BYTES, SAVED)  # what is asked about first

@@ -12,11 +12,11 @@ from random import Random
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.cost.count import PEAK, Key
 from assay.cost.formula import Formula
 from assay.cost.interpolate import Interpolant
 from assay.cost.piece import Piece, Range
 from assay.cost.polynomial import Monomial, Polynomial, add
+from assay.cost.tally import PEAK, Key
 
 Sizes = dict[str, int]
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 from assay.cost.atoms import floors_in_shapes, guessed_floors
 from assay.cost.axis import Axis
-from assay.cost.count import FORWARD, Key, Tally
 from assay.cost.hints import periods
 from assay.cost.interpolate import Interpolant
 from assay.cost.law import Law, Laws
 from assay.cost.polynomial import Mark
 from assay.cost.samples import Fails, Samples, equal, put
+from assay.cost.tally import FORWARD, Key, Tally
 
 _SKIPPED = (0, 1, 4, 16, 64, 330)  # the smallest sizes may take a path of their own
 # degrees of floors, and whether to have products of two: windows, strides of an image, rows of a sequence

@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable, Iterator
 from random import Random
 
-from assay.cost.count import BYTES, OPERATIONS, WEIGHTS, Key
 from assay.cost.hints import thresholds
 from assay.cost.interpolate import Interpolant, Point
 from assay.cost.law import Laws
 from assay.cost.samples import Samples, put, steps_at
+from assay.cost.tally import BYTES, OPERATIONS, WEIGHTS, Key
 from assay.cost.turns import turns
 
 _FAR = (70, 1000)  # values up from the low corner: beyond `if n > 64`, and beyond what costs little

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from assay.cost.convention import CONVOLUTION, PRODUCT
-from assay.cost.count import BACKWARD, FORWARD, Amount, Part
 from assay.cost.growth import at_sizes
+from assay.cost.tally import BACKWARD, FORWARD, Amount, Part
 from assay.finding import Finding, Number
 from assay.where import location
 

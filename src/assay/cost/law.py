@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -77,6 +78,10 @@ class Laws(NamedTuple):
     def low(self) -> Point:
         """The corner of the least sizes."""
         return tuple(law.span.low for law in self.all)
+
+    def axes(self, names: Sequence[str]) -> list[Axis]:
+        """Nodes and functions for interpolation along every size and stack, by their names."""
+        return [law.axis(name) for law, name in zip(self.all, names, strict=True)]
 
     def having(self, i: int, law: Law) -> Laws:
         """The same with another law for one size."""

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from assay.cost.count import BACKWARD, BYTES, FLOPS, FORWARD, OPERATIONS, Amount, Key, Part, Tally
 from assay.cost.fit import Box, Fit
 from assay.cost.formula import Formula
 from assay.cost.interpolate import Interpolant, Point
 from assay.cost.phases import Phases
 from assay.cost.probe import Probe
 from assay.cost.tables import Reach
+from assay.cost.tally import BACKWARD, BYTES, FLOPS, FORWARD, OPERATIONS, Amount, Key, Part, Tally
 
 CALLS = "calls"
 _QUANTITIES = (FLOPS, OPERATIONS, BYTES, CALLS)

@@ -7,11 +7,11 @@ from dataclasses import replace
 from fractions import Fraction
 from random import Random
 
-from assay.cost.count import Key, Tally
 from assay.cost.fit import Box
 from assay.cost.interpolate import Interpolant, Point
 from assay.cost.law import Law
 from assay.cost.samples import Samples, put, steps_at
+from assay.cost.tally import Key, Tally
 
 _CLOSE = 0.01  # what the peak may be off by
 _RIVAL = 0.5  # of the peak: a line after which so much is alive may have it at other sizes

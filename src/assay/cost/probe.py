@@ -23,15 +23,17 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._pytree import tree_map
 
 from assay.builder import Builder
+from assay.cost.again import Memory
 from assay.cost.caches import fresh_caches
 from assay.cost.compared import Comparison, Size, comparisons
-from assay.cost.count import Memory, Tally, count
+from assay.cost.count import count
 from assay.cost.fake import fake_tensors
 from assay.cost.fused import fused_kernels
 from assay.cost.hints import constants
 from assay.cost.known import LOAD, Known, followed
 from assay.cost.repeats import Stack, find_stacks
 from assay.cost.skeleton import Skeletons
+from assay.cost.tally import Tally
 from assay.errors import AssayError, CannotMeasure, UsageError, verbatim
 from assay.state import preserved, preserved_random_state, unfused, unlogged
 from assay.subject import Subject, tensors

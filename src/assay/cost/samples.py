@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from fractions import Fraction
 from time import process_time
 
-from assay.cost.count import FORWARD, PEAK, Key, Tally
 from assay.cost.foretold import foretold
 from assay.cost.interpolate import Interpolant, Point
+from assay.cost.law import Laws
 from assay.cost.probe import ModulesChanged, Probe
+from assay.cost.tally import FORWARD, PEAK, Key, Tally
 from assay.errors import AssayError, CannotMeasure, say, verbatim
 from assay.memory import available_memory
 from assay.progress import Progress
@@ -99,6 +100,10 @@ class Samples:
         left_out = {PEAK, *self.dropped}
         sums = {k: v for k, v in tally.counts.items() if k.quantity not in left_out}
         return {**sums, Key(STEPS, FORWARD): tally.steps}
+
+    def interpolant(self, laws: Laws) -> Interpolant[Key]:
+        """What laws make of the counts at their low corner."""
+        return Interpolant(self.counts, laws.axes((*self.names, *self.stacks)))
 
     def peaks(self, point: Point) -> dict[Key, int]:
         """What was alive after the operators of each line."""

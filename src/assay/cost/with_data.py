@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from assay.builder import Builder
-from assay.cost.count import BACKWARD, FLOPS, FORWARD
 from assay.cost.probe import Probe
+from assay.cost.tally import BACKWARD, FLOPS, FORWARD
 from assay.errors import AssayError, UserCodeError, said, say
 from assay.finding import Finding, Number
 from assay.where import raised_at

@@ -1,0 +1,95 @@
+"""Where to look: the range of each size, and what its own line tells of its law."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from assay.cost.floors import unexplained, with_floors
+from assay.cost.law import Law, Laws
+from assay.cost.piece import Range
+from assay.cost.reach import reach
+from assay.cost.samples import Fails, Samples, put
+
+_LATER = (1, 2)  # of the least values, so many may be left out
+_FURTHER = (4, 8, 16)  # and so many where there is no formula else
+
+
+def ranges(samples: Samples, grids: Mapping[str, int]) -> Laws:
+    """Where the model runs, along each size."""
+    count = len(samples.names)
+    depths = tuple(Law(Range(2, depth)) for depth in samples.depths)
+    asked = [grids.get(name) for name in samples.names]
+    free = Laws((*(Law(Range(step or 2, None, step or 1)) for step in asked), *depths), count)
+    if all(
+        samples.runs(put(free.low, i, free.all[i].value(k)))
+        for i in range(count)
+        for k in (0, 1, 3)
+    ):
+        return free
+    base = (*samples.base[:count], *(2 for _ in depths))
+
+    def along(i: int) -> Range:
+        if asked[i]:
+            return free.all[i].span
+        return reach(base[i], lambda x: samples.runs(put(base, i, x)))
+
+    laws = Laws((*(Law(along(i)) for i in range(count)), *depths), count)
+    if not samples.runs(laws.low):  # each can be small alone, but not all together
+        for i in range(count):
+            laws = laws.having(i, Law(replace(laws.all[i].span, low=base[i])))
+    return laws
+
+
+def begun(laws: Laws, samples: Samples) -> Laws:
+    """Floors of a size, and where its law begins, as far as its own line tells: that costs least.
+
+    Returns:
+        The laws, some of them with floors or from a little further up.
+    """
+    for i in range(laws.sizes):
+        if laws.all[i].span.high is None and not _straight(i, laws.all[i], laws, samples):
+            better = with_floors(i, laws, samples, guess=False)
+            if better is not None and better.span.low == laws.all[i].span.low:
+                laws = laws.having(i, better)
+            else:
+                laws = laws.having(i, _later(i, laws, samples))
+    return laws
+
+
+def further(size: str, laws: Laws, samples: Samples) -> Laws | None:
+    """The laws without some of the least values of a size: pieces of four rows, of which some are none.
+
+    Returns:
+        The laws; None where that does not help either.
+    """
+    if size not in samples.names:
+        return None
+    i = samples.names.index(size)
+    later = _later(i, laws, samples, _FURTHER)
+    return None if later is laws.all[i] else laws.having(i, later)
+
+
+def _later(i: int, laws: Laws, samples: Samples, skips: tuple[int, ...] = _LATER) -> Law:
+    """The law without the least values of a size, where they alone take a path of their own.
+
+    A width of 4 for four heads is one number a head. Who asks for such a size?
+
+    Returns:
+        The law, or the one that there was.
+    """
+    law = laws.all[i]
+    for skipped in skips:
+        later = replace(law, span=replace(law.span, low=law.value(skipped)))
+        if samples.base[i] >= later.span.low and _straight(i, later, laws, samples):
+            return later
+    return law
+
+
+def _straight(i: int, law: Law, laws: Laws, samples: Samples) -> bool:
+    """Whether a law of powers explains the counts along one size near its least values."""
+    axis, tried = law.axis(samples.names[i]), [law.value(k) for k in (5, 9)]
+    try:
+        return not unexplained(i, axis, tried, laws, samples)
+    except Fails:
+        return False

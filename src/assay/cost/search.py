@@ -1,0 +1,240 @@
+"""The search for boxes in which one law holds for each count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from itertools import combinations
+
+from assay.cost.axis import HIGHEST
+from assay.cost.begin import begun, further, ranges
+from assay.cost.ends import explained, last_explained, last_that_runs, returns, turn
+from assay.cost.fit import Box, Fit, Sizes
+from assay.cost.floors import with_floors
+from assay.cost.heldout import far, near
+from assay.cost.interpolate import Interpolant, Point
+from assay.cost.law import Law, Laws
+from assay.cost.ones import from_one, odd_ones
+from assay.cost.peaks import with_peaks
+from assay.cost.piece import Range
+from assay.cost.refusal import Refused, Unexplained, no_law, of_values
+from assay.cost.samples import Fails, Samples, TooMany, equal, put
+from assay.cost.tally import PEAK, SAVED, Key
+
+_BOXES = 8  # more laws than this are no formula that a reader could use
+
+
+class Search:
+    """A search for the laws of a model at the sizes of some samples.
+
+    Args:
+        samples: The counts.
+        grids: Sizes of which only multiples of a value are asked for, with that value.
+    """
+
+    def __init__(self, samples: Samples, grids: Mapping[str, int]) -> None:
+        self._samples, self._grids = samples, grids
+        self._checked: list[Sizes] = []
+        self._guess = False
+
+    def run(self) -> Fit:
+        """Search.
+
+        Returns:
+            The boxes.
+
+        Raises:
+            Refused: If there are none.
+            Fails: If the model does not run where it should.
+        """
+        samples = self._samples
+        laws = ranges(samples, self._grids)
+        if not samples.repeats(laws.low):
+            raise Refused(
+                f"two runs at the same sizes ({samples.say(laws.low)}) cost different amounts: the model "
+                f"draws random numbers, or remembers earlier runs{of_values(samples)}"
+            )
+        laws = begun(laws, samples)
+        try:
+            boxes = self._boxes(laws)
+        except Refused:
+            self._guess = True
+            try:
+                boxes = self._boxes(laws)
+            except Refused as refusal:
+                later = further(refusal.size, laws, samples)
+                if later is None:
+                    raise
+                boxes = self._boxes(later)
+        if not any(self._has_base(box) for box in boxes):
+            raise Refused(f"the model runs at {samples.say(samples.base)}, but hardly at others")
+        boxes, peaks = self._peaked(boxes)
+        one = from_one(boxes, samples)
+        more, others = self._peaked(self._ones(laws, boxes, one))
+        boxes += more
+        refused = dict.fromkeys(samples.dropped, "its counts are no polynomial in the sizes")
+        if samples.probe.unseen:
+            refused[SAVED] = "transforms of torch.func let nobody see what they keep"
+        if not (peaks and others):
+            refused[PEAK] = "no maximum of polynomials is within 1 % of what was alive"
+        return Fit(samples.names, tuple(boxes), tuple(self._checked), refused, one)
+
+    def _peaked(self, boxes: list[Box]) -> tuple[list[Box], bool]:
+        """The boxes with peaks that nothing contradicts, and whether all have them."""
+        peaked = [with_peaks(box, self._samples) for box in boxes]
+        return [new or old for new, old in zip(peaked, boxes, strict=True)], None not in peaked
+
+    def _has_base(self, box: Box) -> bool:
+        """Whether a formula holds where the sizes are in use; a size of 1 is looked at later."""
+        pairs = zip(self._samples.base, box.spans.values(), strict=False)
+        return all(x in span or x == 1 for x, span in pairs)
+
+    def _ones(self, laws: Laws, boxes: list[Box], one: Mapping[str, frozenset[str]]) -> list[Box]:
+        """Boxes of their own for sizes that are 1 in use, where 1 takes another path than 2."""
+        odd = odd_ones(laws, boxes, one, self._samples)
+        found: list[Box] = []
+        for chosen in (c for size in range(1, len(odd) + 1) for c in combinations(odd, size)):
+            here = laws
+            for i in chosen:
+                here = here.having(i, Law(Range(1, 1)))
+            if self._samples.runs(here.low):
+                found += self._boxes(here)
+        return found
+
+    def _boxes(self, laws: Laws, left: int = _BOXES) -> list[Box]:
+        """One box where one law holds, more where it changes along a size."""
+        samples = self._samples
+        try:
+            return [self._fitted(laws)]
+        except Fails as failure:
+            i = self._blame(failure.point, laws, samples.runs)
+            span = last_that_runs(i, failure.point[i], laws, samples)
+            lost = (
+                span is not None
+                and samples.base[i] in laws.all[i].span
+                and samples.base[i] not in span
+            )
+            if span is None or i >= laws.sizes or lost:
+                where = samples.say(failure.point)
+                blamed = samples.names[i] if i < laws.sizes else ""
+                raise Refused(
+                    f"the model does not run at {where}: {failure.error}", blamed
+                ) from failure
+            return self._boxes(laws.having(i, replace(laws.all[i], span=span)), left - 1)
+        except Unexplained as unexplained:
+            point = unexplained.point
+        i = self._blame(point, laws, lambda p: explained(p, laws, samples))
+        end = None
+        if i < laws.sizes and samples.base[i] in laws.all[i].span:
+            end = last_explained(i, samples.base[i], point[i], laws, samples)
+        if end is None:
+            return self._turned(i, point, laws, left)
+        try:
+            with samples.sparing():
+                return self._turned(i, point, laws, left)
+        except TooMany:  # too dear beyond the sizes in use: the formula ends before
+            law = laws.all[i]
+            return self._boxes(laws.having(i, replace(law, span=replace(law.span, high=end))), left)
+
+    def _turned(self, i: int, point: Point, laws: Laws, left: int) -> list[Box]:
+        """Boxes where the law does not explain a point that differs along one size."""
+        samples = self._samples
+        law, span, step = laws.all[i], laws.all[i].span, laws.all[i].span.step
+        better = with_floors(i, laws, samples, guess=self._guess)
+        if better is not None:
+            above = laws.having(i, better)
+            if better.span.low == span.low:
+                return self._boxes(above, left)
+            below = replace(law, span=replace(span, high=better.span.low - step))
+            try:
+                lower = self._boxes(laws.having(i, below), 2)
+            except Refused:  # the smallest sizes may go without
+                if samples.base[i] in below.span:
+                    raise
+                lower = []
+            return [*lower, *self._boxes(above, left - 1)]
+        turned = turn(i, point[i], laws, samples)
+        # a stack has one law, up to its full depth
+        if left <= 1 or turned is None or i >= laws.sizes:
+            raise no_law(point, laws, samples, i)
+        beyond = put(laws.low, i, turned)
+        if not samples.runs(beyond):
+            reason = f"the model runs below and above, but not at {samples.say(beyond)}"
+            raise Refused(reason, samples.names[i], of_bytes=False)
+        ends = [turned, turned + step] if returns(i, turned, laws, samples) else [turned]
+        highs = [*(end - step for end in ends), span.high]
+        found: list[Box] = []
+        for low, high in zip([span.low, *ends], highs, strict=True):
+            part = replace(law, span=replace(span, low=low, high=high))
+            here = laws.having(i, part), max(left - len(found) - 1, 1)
+            if samples.base[i] in part.span:
+                found += self._boxes(*here)
+                continue
+            try:
+                with samples.sparing():
+                    found += self._boxes(*here)
+            except TooMany:  # too dear where nobody asked for it: the formula ends before
+                if not found:
+                    raise
+        return found
+
+    def _blame(self, point: Point, laws: Laws, fine: Callable[[Point], bool]) -> int:
+        """The size along which alone something is wrong."""
+        low = laws.low
+        for i, (x, least) in enumerate(zip(point, low, strict=True)):
+            if x != least and not fine(put(low, i, x)):
+                return i
+        # several at once: one of those without which it would be right, rather one with floors
+        at_fault = [
+            i for i in range(laws.sizes) if point[i] != low[i] and fine(put(point, i, low[i]))
+        ]
+        floored = [i for i in at_fault or range(laws.sizes) if laws.all[i].atoms]
+        blamed = floored if len(floored) == 1 else at_fault
+        raise no_law(point, laws, self._samples, blamed[-1] if blamed else None)
+
+    def _fitted(self, laws: Laws) -> Box:
+        samples = self._samples
+        found = samples.interpolant(laws)
+        self._held_out(found, laws)
+        checked: list[Point] = []
+
+        def check(point: Point) -> None:
+            if not laws.hold(point) or point in found.points or not samples.bearable(point):
+                return
+            if not equal(found.at(point), samples.counts(point)):
+                raise Unexplained(point)
+            checked.append(point)
+
+        try:
+            for point in near(found, laws):
+                check(point)
+        except Unexplained:
+            if not found.widen():  # low differences may vanish where high ones do not
+                raise
+            for point in near(found, laws):
+                check(point)
+        for point in far(found, laws, samples):
+            check(point)
+        for point, _ in samples.known:  # whatever was run in search of a law must agree with it too
+            check(point)
+        self._checked += [samples.sizes(point) for point in dict.fromkeys(checked)]
+        spans = {name: law.span for name, law in zip(samples.names, laws.all, strict=False)}
+        return Box(spans, found, found.replayed(samples.peaks), samples.depths)
+
+    def _held_out(self, found: Interpolant[Key], laws: Laws) -> None:
+        """Refuse a quartic through as many values as there are: anything is one, as powers of 2 are."""
+        for i, law in enumerate(laws.all[: laws.sizes]):
+            span, degree = law.span, max(index[i] for index in found.coefficients)
+            if span.high is None or law.atoms or degree < HIGHEST:
+                continue
+            if (span.high - span.low) // span.step <= degree:
+                beyond = put(laws.low, i, span.high + span.step)
+                if self._samples.runs(beyond):
+                    raise no_law(beyond, laws, self._samples, i)
+                name = self._samples.names[i]
+                raise Refused(
+                    f"from {name}={span.low} to {span.high} there are as many values as a polynomial of "
+                    f"degree {HIGHEST} takes: none is left to hold it against",
+                    name,
+                    of_bytes=False,
+                )

@@ -1,0 +1,83 @@
+"""What one pass amounts to: counts by quantity, phase, module and class, and who did what."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from assay.cost.compared import Comparison
+from assay.cost.tables import Reach
+from assay.where import Location
+
+FORWARD, BACKWARD = "forward", "backward"
+FLOPS, CAUSAL, OPERATIONS, BYTES = "flops", "masked flops", "operations", "bytes"
+SAVED, PEAK, PARAMETERS, WEIGHTS = "saved bytes", "peak bytes", "parameters", "parameter bytes"
+TRAINABLE = "trainable bytes"
+
+
+class Key(NamedTuple):
+    """What a count is of. `module` and `kind` are "" for quantities that have none.
+
+    Of a peak, `kind` is the operator after which so much was alive.
+    """
+
+    quantity: str
+    phase: str
+    module: str = ""
+    kind: str = ""
+
+
+class Part(NamedTuple):
+    """Who did something: `Key` knows the module and the class, this the operator and the line too.
+
+    Args:
+        phase: "forward" or "backward".
+        module: The innermost module's dotted path.
+        line: "file:line" of the user's code; in the backward pass that of the forward operator.
+        operator: Its name in torch, as in "addmm".
+        kind: Its class.
+        again: Whether the backward pass ran a piece of the forward pass again, as checkpointing does.
+    """
+
+    phase: str
+    module: str
+    line: str
+    operator: str
+    kind: str
+    again: bool
+
+
+class Amount(NamedTuple):
+    """What was done: flops, operations, bytes moved, and how many times an operator was called."""
+
+    flops: int
+    operations: int
+    moved: int
+    calls: int
+
+
+class Tally(NamedTuple):
+    """What one pass amounts to.
+
+    Args:
+        counts: Every quantity that is a sum, and what was alive after the operators of each line.
+        peak: The most bytes that were alive.
+        uncounted: Operators that no table knows, with where they first ran.
+        shapes: The dimensions of all forward outputs, in order: where a size is rounded, it shows here.
+        steps: Number of operators that ran.
+        parts: The sums once more, as finely as they were counted.
+        compared: What sizes were compared with: by how much the two sides differed.
+        tables: How far lookups went into tables of embeddings, by module, where that is known.
+        attends: Whether it called attention, which a GPU runs as one kernel.
+        unseen: Whether a transform of `torch.func` kept what it saves for the backward pass to itself.
+    """
+
+    counts: dict[Key, int]
+    peak: int
+    uncounted: dict[str, Location | None]
+    shapes: tuple[int, ...]
+    steps: int
+    parts: dict[Part, Amount]
+    compared: dict[Comparison, float]
+    tables: dict[str, Reach]
+    attends: bool
+    unseen: bool = False
