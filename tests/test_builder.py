@@ -69,6 +69,16 @@ def test_missing_size_is_named():
     assert isinstance(Builder(Net, sizes={"width": 3})().model, Net)
 
 
+def test_truth_is_spelled_as_in_python():
+    def build(b: int = 2, *, bias: bool = True, padding: int = 1):
+        return nn.Linear(b, b, bias=bias), torch.ones(1, b)
+
+    for name, text, remedy in (("bias", "false", "Write False"), ("b", "true", "Give a number")):
+        with pytest.raises(UsageError, match=f"argument {name} = '{text}'.*{remedy}"):
+            Builder(build, arguments={name: text})
+    assert Builder(build, arguments={"bias": False, "padding": "same"})().model.bias is None
+
+
 MODEL = nn.Linear(3, 3)
 
 

@@ -84,6 +84,7 @@ class Builder:
             self.sizes[size] = self._checked_size(size, value)
         for argument, given in (arguments or {}).items():
             self._check_name(argument, "argument")
+            self._check_truth(argument, given)
             self.arguments[argument] = given
             self.sizes.pop(argument, None)
 
@@ -171,6 +172,16 @@ class Builder:
             known = ", ".join(self._parameters) or "none"
             raise UsageError(
                 kind, name, f"a parameter of {self.name} ({known})", "Check the spelling."
+            )
+
+    def _check_truth(self, name: str, value: Any) -> None:
+        """`true` and `false` are text in Python, and text is true."""
+        default = self._parameters[name].default if name in self._parameters else None
+        text = str(value).capitalize()
+        if isinstance(value, str) and isinstance(default, int) and text in ("True", "False"):
+            remedy = f"Write {text}." if isinstance(default, bool) else "Give a number."
+            raise UsageError(
+                f"argument {name}", value, f"a value like its default, {default}", remedy
             )
 
     def _checked_size(self, name: str, value: Any) -> int:
