@@ -79,5 +79,5 @@ def derive(
                 if blamed and not refusal.of_bytes and (not kept or first.steps > _STEPS):
                     return Fit(tuple(base), refused={"": reason}, blamed=blamed)
             except Fails as failure:  # as with fewer layers than something counts on
-                reason = f"the model does not run at some of the sizes looked at: {failure.error}"
+                reason = f"the model does not run at some of the sizes looked at: {failure.said}"
     return Fit(tuple(base), refused={"": reason}, blamed=blamed)

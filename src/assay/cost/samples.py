@@ -12,7 +12,7 @@ from assay.cost.interpolate import Interpolant, Point
 from assay.cost.law import Laws
 from assay.cost.probe import ModulesChanged, Probe
 from assay.cost.tally import FORWARD, PEAK, Key, Tally
-from assay.errors import AssayError, CannotMeasure, say, verbatim
+from assay.errors import AssayError, CannotMeasure, UserCodeError, said, say, verbatim
 from assay.memory import available_memory
 from assay.progress import Progress
 
@@ -25,6 +25,12 @@ class Fails(Exception):
 
     def __init__(self, point: Point, error: AssayError) -> None:
         self.point, self.error = point, error
+
+    @property
+    def said(self) -> str:
+        """What the user's code raised, or why else it does not run."""
+        cause = self.error.__cause__
+        return said(cause) if isinstance(self.error, UserCodeError) and cause else str(self.error)
 
 
 class TooMany(Exception):

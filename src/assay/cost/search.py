@@ -118,7 +118,7 @@ class Search:
                 where = samples.say(failure.point)
                 blamed = samples.names[i] if i < laws.sizes else ""
                 raise Refused(
-                    f"the model does not run at {where}: {failure.error}", blamed
+                    f"the model does not run at {where}: {failure.said}", blamed
                 ) from failure
             return self._boxes(laws.having(i, replace(laws.all[i], span=span)), left - 1)
         except Unexplained as unexplained:
