@@ -32,6 +32,22 @@ def of_all_bits(b: int = 2, h: int = 64, d: int = 4):
     return Odd(h, d), torch.randn(b, h, d)
 
 
+class Picky(nn.Linear):
+    def forward(self, x):
+        if len(x) > 2 and x.shape[1] % 3 == 1:
+            raise ValueError("thirds only")
+        return super().forward(x)
+
+
+def test_where_the_model_raises_the_refusal_says_what():
+    def build(b: int = 2, n: int = 9):
+        return Picky(4, 4), torch.randn(b, n, 4)
+
+    reason = derive_cost(build).flops.forward.reason
+    assert "does not run at b=3, n=" in reason
+    assert reason.endswith(": ValueError: thirds only")
+
+
 def test_the_refusal_names_the_size():
     cost = derive_cost(of_all_bits)
     assert cost.status == "refused"

@@ -53,8 +53,8 @@ def no_law(point: Point, laws: Laws, samples: Samples, i: int | None = None) -> 
         reason += f" (first: {where})" if where else ""
         reason += f": {why(point, found, laws, samples)}"
         quantities = differing(law, samples.counts(point))
-    except Fails:
-        pass
+    except Fails as failure:
+        reason = f"the model does not run at {samples.say(failure.point)}: {failure.said}"
     # none alone is to blame: the one that most was tried along is as good as any
     of_all = samples.most_varied if samples.names else ""
     size = of_all if i is None else "".join(samples.names[i : i + 1])
