@@ -98,7 +98,7 @@ def test_uncentred_inputs_are_named():
     scale = measure_scale((mlp(1, 64, init=kaiming), torch.randn(64, 64) * 0.2 + 1))
     finding = rules(scale)["scale.forward-mean"]
     assert finding.severity == "warning"
-    assert "subtract each input unit's mean" in finding.repair
+    assert "standardise the model's input" in finding.repair
 
 
 def test_dead_units_are_counted():

@@ -153,6 +153,7 @@ def _run(subject: Subject, recorder: Recorder, progress: Progress) -> tuple[Obje
         finite = all(bool(torch.isfinite(x).all()) for x in (*found, value))
         if not value.requires_grad:
             return "none", finite, False
+        recorder.differentiating = True
         subject.differentiate(value)
     progress("scale", 2, 2)
     if subject.loss is not None:

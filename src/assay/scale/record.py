@@ -21,6 +21,9 @@ from assay.where import Location
 _GAINS: dict[bytes, Gain] = {}
 
 
+_BOUNDED = ("sigmoid", "hardsigmoid", "tanh", "hardtanh", "softsign")
+
+
 @dataclass
 class Call:
     """One execution: its forward level, and its gradient once the backward pass has been there."""
@@ -54,6 +57,10 @@ class Record:
     weight_square: float | None = None
     predictions: list[float] = field(default_factory=list)
     inputs: UnitMoments | None = None
+    averaged: float = 1.0  # of how many values each is the mean that it reads
+    squares: list[float] = field(
+        default_factory=list
+    )  # of the input of an activation, call by call
     reads: int = 0  # bits: the records that this one's input depends on
     function: Function | None = None  # of an activation
     beside_larger: bool = False
@@ -123,13 +130,28 @@ def to_rows(records: Sequence[Record]) -> tuple[Row, ...]:
     return tuple(_row(record, records, used) for record in records if record.moments is not None)
 
 
+def _bits(number: int) -> list[int]:
+    return [i for i in range(number.bit_length()) if number >> i & 1]
+
+
+def _follows(record: Record, records: Sequence[Record]) -> tuple[int, ...]:
+    """What a record depends on, but for what that depends on itself."""
+    own = record.reads & ~(1 << record.index)
+    further = 0
+    for i in _bits(own):
+        further |= records[i].reads & ~(1 << i)
+    # around a loop everything depends on everything: then all of it
+    return tuple(_bits(own & ~further or own))
+
+
 def _row(record: Record, records: Sequence[Record], used: int) -> Row:
     found = record.moments
     assert found is not None
     energies = [call.energy for call in record.calls if call.energy is not None]
     worst = found.worst
     follower = _activation_of(record, records)
-    predictions, inputs = record.predictions, record.inputs
+    predictions, inputs, squares = record.predictions, record.inputs, record.squares
+    read = sum(squares) / len(squares) if squares else None
     norms = _normalisers(record, records, set())
     return Row(
         index=record.index,
@@ -151,20 +173,22 @@ def _row(record: Record, records: Sequence[Record], used: int) -> Row:
         second_moment=found.second_moment,
         input_mean=inputs.rms_mean if inputs else None,
         input_variance=inputs.variance if inputs else None,
-        input_second_moment=inputs.second_moment if inputs else None,
+        input_second_moment=inputs.second_moment if inputs else read,
         predicted=sum(predictions) / len(predictions) if predictions else None,
         gradient=record.gradient,
         gradient_energy=sum(energies) if energies else None,
         gradient_predicted=_predicted_gradient(record, records),
         activation=follower.operator if follower else "",
         gain=_gain(record if record.kind == "activation" else follower),
-        gate=follower is not None and _is_gate(follower),
+        gate=_only_gates(record, records, set()),
         normalised=bool(norms) and "other" not in norms,
         gradient_relative=_relative(record, "batch norm" in norms),
         beside_larger=record.beside_larger,
         score=record.scores and not record.values,
         reads_input=record.reads == 0,
         readout=not used >> record.index & 1,
+        follows=_follows(record, records),
+        averaged=record.averaged,
         calls=_calls(record),
         finite=record.finite,
     )
@@ -206,8 +230,29 @@ def _gain(record: Record | None) -> Gain | None:
 
 
 def _is_gate(activation: Record) -> bool:
-    """Whether an activation's output is multiplied with another signal, and goes into no product."""
-    return "gate" in activation.readers and activation.readers <= {"gate", "other"}
+    """Whether an activation's output is multiplied with another signal, and goes into no product.
+
+    Where it goes elsewhere too, as `1 - z` of a GRU does, only one that is bounded: what a gate scales may be
+    an activation as well, and have its mean taken.
+
+    Returns:
+        Whether.
+    """
+    bounded = activation.operator.lower() in _BOUNDED
+    return "gate" in activation.readers and activation.readers <= {"gate", *(("other",) * bounded)}
+
+
+def _only_gates(record: Record, records: Sequence[Record], seen: set[int]) -> bool:
+    """Whether all that reads a record is a gate, or goes into one: the squeeze of squeeze and excitation."""
+    if record.index in seen:
+        return False
+    seen.add(record.index)
+    if record.kind == "activation" and _is_gate(record):
+        return True
+    readers = [r for r in record.readers if isinstance(r, int)]
+    if not readers or len(readers) < len(record.readers):
+        return False
+    return all(_only_gates(records[r], records, seen) for r in readers)
 
 
 def _normalisers(record: Record, records: Sequence[Record], seen: set[int]) -> set[str]:

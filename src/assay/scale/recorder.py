@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -40,6 +40,7 @@ class Lineage:
         signal: It depends on a record or on one of the model's inputs.
         pair: Bits: of a product of two signals, what was multiplied; a softmax of it makes these scores.
         weights: It is what a softmax returned.
+        averaged: Of how many values each is the mean.
     """
 
     parameters: tuple[str, ...] = ()
@@ -49,6 +50,7 @@ class Lineage:
     signal: bool = False
     pair: int = 0
     weights: bool = False
+    averaged: float = 1.0
 
 
 _DATA = Lineage()
@@ -81,8 +83,11 @@ class Recorder(TorchDispatchMode):
         self._fed_rows = 0  # bits: the records that a parameter feeds
         self._pending: list[tuple[Tensor, Record, Call]] = []
         self._handles: list[Any] = []
-        self._opaque: tuple[nn.Module, Lineage] | None = None
+        self._opaque: tuple[nn.Module, Lineage, float] | None = None
         self._paused = False
+        self.differentiating = (
+            False  # gradients before are of a backward pass inside the forward pass
+        )
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -113,15 +118,15 @@ class Recorder(TorchDispatchMode):
             return
         with self._pause():
             if self._modules.activation(module) is not None:
-                self._opaque = (module, self._of(first))
+                self._opaque = (module, self._of(first), operators.mean_square(first))
 
     def leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """A module ends: if it is an activation, its output is a row."""
         if self._opaque and self._opaque[0] is module:
-            source, self._opaque = self._opaque[1], None
+            (_, source, square), self._opaque = self._opaque, None
             if isinstance(output, Tensor) and output.is_floating_point():
                 function = self._modules.activation(module)
-                self._activation(type(module).__name__, function, source, output)
+                self._activation(type(module).__name__, function, source, square, output)
         elif "Dropout" in type(module).__name__ and args and isinstance(output, Tensor):
             self._lineage[output] = self._of(args[0])
 
@@ -185,7 +190,9 @@ class Recorder(TorchDispatchMode):
             return self._read_fed(name, args, weights, lines, rows)
         if name in operators.ACTIVATIONS and lines[0].rows:
             function = partial(_apply, func, args[1:], kwargs)
-            return partial(self._activation, name, function, lines[0])
+            with self._pause():  # before it may be overwritten
+                square = operators.mean_square(given[0])
+            return partial(self._activation, name, function, lines[0], square)
         signals = [line for line in lines if line.signal]
         if name in ("mul", "div") and len(signals) == 1:
             return partial(self._pass_on, signals[0])  # by a number or a mask
@@ -206,6 +213,8 @@ class Recorder(TorchDispatchMode):
         self._consume(lines, "gate" if name == "mul" else "other")
         weights_now = name in operators.SOFTMAX
         line = Lineage(rows=rows, signal=signal, pair=pair, weights=weights_now)
+        if name in operators.AVERAGES:
+            return partial(self._average, line, lines[0].averaged * given[0].numel())
         return partial(self._pass_on, line)
 
     def _read_fed(
@@ -235,6 +244,7 @@ class Recorder(TorchDispatchMode):
             record = self._record(kind, name, names, found.axes, self._modules.line())
             record.add_input(found)
         record.reads |= rows
+        record.averaged = max(record.averaged, source.averaged)
         self._consume([line for line in lines if line is not source], "other")
         self._consume([source], record.index)
         return partial(self._close, record, rows)
@@ -298,6 +308,7 @@ class Recorder(TorchDispatchMode):
         name: str,
         function: Function | None,
         source: Lineage,
+        square: float,
         out: Any,
     ) -> None:
         first = out[0] if isinstance(out, tuple | list) else out
@@ -306,6 +317,7 @@ class Recorder(TorchDispatchMode):
         salt = source.origin if source.origin is not None else -latest
         record = self._record("activation", name, (), axes, self._modules.line(), salt)
         record.function = function
+        record.squares.append(square)
         record.reads |= source.rows
         self._consume([source], record.index)
         self._close(record, source.rows, out)
@@ -377,12 +389,21 @@ class Recorder(TorchDispatchMode):
         for x in tensors(out):
             self._lineage[x] = line
 
+    def _average(self, line: Lineage, numbers: float, out: Any) -> None:
+        if isinstance(out, Tensor) and out.numel():
+            line = replace(line, averaged=numbers / out.numel())
+        self._pass_on(line, out)
+
     def _arm(self) -> None:
         """Hook the outputs of earlier operators: autograd gives them a gradient after dispatch."""
         for x, record, call in self._pending:
             if x.requires_grad:
-                self._handles.append(x.register_hook(partial(_keep, record, call)))
+                self._handles.append(x.register_hook(partial(self._keep, record, call)))
         self._pending.clear()
+
+    def _keep(self, record: Record, call: Call, gradient: Tensor) -> None:
+        if self.differentiating:
+            record.add_gradient(call, gradient)
 
     def _axes_of(self, line: Lineage, dimensions: int) -> tuple[int, ...]:
         """Channels stand in dimension 1 of what a convolution made, last in everything else."""
@@ -398,10 +419,6 @@ class Recorder(TorchDispatchMode):
         if "batch_norm" in name or "group_norm" in name:
             return (1,)
         return (-1,) if operators.is_normaliser(name) else None
-
-
-def _keep(record: Record, call: Call, gradient: Tensor) -> None:
-    record.add_gradient(call, gradient)
 
 
 def _apply(func: Any, rest: Sequence[Any], kwargs: Mapping[str, Any], x: Tensor) -> Any:

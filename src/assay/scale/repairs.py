@@ -7,10 +7,15 @@ from collections.abc import Sequence
 from itertools import pairwise
 from statistics import median
 
+from assay.scale.backward import ancestors
 from assay.scale.gain import Gain
 from assay.scale.rows import Row
 
 BUDGET = 10.0  # by how much unit variance forward may let the gradient's square grow
+STANDARDISE = (
+    "standardise the model's input: x = (x - mean)/std, for each feature over the training data"
+)
+_CLOSED = 1e-2  # mean square of a gate that lets less than a tenth through
 _MORE = 2.5  # times: a sum over many; dropout with p = 1/2 has 2
 _KEPT = 1.6  # times, between most layers: dropout
 
@@ -30,15 +35,70 @@ def expression(parameter: str) -> str:
     )
 
 
-def repair_one(row: Row) -> str:
+def closed_gate(row: Row, rows: Sequence[Row]) -> Row | None:
+    """The gate on the way to a row that lets hardly anything through; None where there is none.
+
+    Args:
+        row: A row with a small signal.
+        rows: All rows.
+
+    Returns:
+        The activation that is multiplied with the signal.
+    """
+    by, before = {r.index: r for r in rows}, ancestors(rows)[row.index]
+    gates = [
+        r
+        for i in sorted(before)
+        if (r := by.get(i)) is not None
+        and r.kind == "activation"
+        and r.gate
+        and r.second_moment < _CLOSED * min(1.0, r.input_second_moment or 0.0)
+    ]
+    return min(gates, key=lambda r: r.second_moment, default=None)
+
+
+def open_gate(gate: Row, rows: Sequence[Row]) -> str:
+    """What lets a gate begin open: the bias in front of it.
+
+    Args:
+        gate: The activation.
+        rows: All rows.
+
+    Returns:
+        Python to write.
+    """
+    source = [r for r in rows if r.index in gate.follows and r.parameters]
+    names = source[-1].parameters if source else ()
+    if len(names) < 2:
+        return f"let {gate.name} begin open: what enters it should be near 0, not far below"
+    return f"let the gate begin open: nn.init.zeros_({expression(names[1])})"
+
+
+def keeping_the_square(row: Row) -> str:
+    """The other choice, where the activation has it; "" where it has none."""
+    found = row.gain
+    if found is None or found.square_scale is None or not row.fan_in:
+        return ""
+    return f", or keep the mean square instead (Var W = {found.square_scale**2:.4g}/fan_in)"
+
+
+def repair_one(row: Row, rows: Sequence[Row] = ()) -> str:
     """The width that gives one operator unit variance with the input that it has: `σ² = 1/Σ_j E x_j²`.
 
     Args:
         row: A product or a lookup whose input is as it should stay.
+        rows: All rows: whether the same matrix is both.
 
     Returns:
         Python to write, and a remark.
     """
+    looked_up = [r for r in rows if r.kind == "lookup" and r.parameters[:1] == row.parameters[:1]]
+    if looked_up and _tied(row, rows):
+        weight, width = expression(row.parameters[0]), looked_up[0].units
+        return (
+            f"nn.init.normal_({weight}, std={width}**-0.5), and multiply what is looked up by "
+            f"math.sqrt({width}): the embedding wants 1, the product with the same matrix 1/fan-in"
+        )
     if row.kind == "lookup" or not row.fan_in:
         return f"nn.init.normal_({expression(row.parameters[0])}, std=1.0)"
     c, rest = _constants(row)
@@ -61,8 +121,10 @@ def repair_all(chain: Sequence[Row], rows: Sequence[Row] = ()) -> str:
         Python to write, and what it costs going backward.
     """
     wanted = [row for row in chain if row.fan_in and row.kind == "product"]
-    if len(wanted) < 2:
-        return repair_one((wanted or list(chain))[0])
+    free = [row for row in wanted if not _tied(row, rows)]
+    if len(free) < 2:
+        return repair_one((free or wanted or list(chain))[0], rows)
+    wanted = free
     between = _between(wanted, rows) if rows else None
     if between is not None:
         return between
@@ -84,6 +146,12 @@ def repair_all(chain: Sequence[Row], rows: Sequence[Row] = ()) -> str:
     )
 
 
+def _tied(row: Row, rows: Sequence[Row]) -> bool:
+    """Whether a matrix is looked up at one place and multiplied by at another."""
+    kinds = {r.kind for r in rows if r.parameters[:1] == row.parameters[:1]}
+    return {"lookup", "product"} <= kinds
+
+
 def _between(chain: Sequence[Row], rows: Sequence[Row]) -> str | None:
     """The repair where something beside weights and activations changes the mean square on the way.
 
@@ -94,26 +162,48 @@ def _between(chain: Sequence[Row], rows: Sequence[Row]) -> str | None:
         What to do, or None where there is no such thing.
     """
     gains: list[float] = []
-    for before, row in pairwise(chain):
-        inside = [r for r in rows if before.index < r.index < row.index and r.kind == "activation"]
+    behind: list[float] = []  # of these, what happens before the activation
+    depends = ancestors(rows)
+    pairs = [(a, b) for a, b in pairwise(chain) if a.index in depends[b.index]]
+    for before, row in pairs:
+        inside = [
+            r
+            for r in rows
+            if r.kind == "activation"
+            and before.index in depends[r.index]
+            and r.index in depends[row.index]
+        ]
         source = (inside[-1] if inside else before).second_moment
-        gains.append(_passed_on(source, row))
+        read = inside[0].input_second_moment if inside else None
+        behind.append((read or before.second_moment) / (before.second_moment or math.inf))
+        gains.append(_passed_on(source, row) * behind[-1])
+    if not pairs:
+        return None
     if median(gains) <= _KEPT and max(gains) <= _MORE:
         return None
     first, weight = chain[0], expression(chain[0].parameters[0])
     if max(gains) <= _MORE:
-        whole = median(_passed_on(before.second_moment, row) for before, row in pairwise(chain))
+        whole = median(_passed_on(before.second_moment, row) for before, row in pairs)
         return (
             f"{_normal(first, f'{1 / whole:.3g}/{first.fan_in}')}; the same, each with its own fan-in, for "
             f"{len(gains)} more: from one to the next the mean square goes times {whole:.3g} (median), more "
             "than the activation leaves, as with dropout"
         )
     most = max(range(len(gains)), key=lambda k: gains[k])
+    before, after = pairs[most]
+    if behind[most] > _MORE:
+        return (
+            "one after the other, in the order of the forward pass: "
+            f"{weight}.data /= u.square().mean().sqrt() with u what then enters the activation behind it, "
+            "and so on. Fan-in and activation alone would not do: behind "
+            f"{before.name} the mean square goes times {behind[most]:.3g} before the activation "
+            "(a sum over many, as of messages of neighbours)"
+        )
     return (
         f"one after the other, in the order of the forward pass: nn.init.normal_({weight}, "
         "std=1/math.sqrt(fan_in * x.square().mean())) with the input x that it then has, and so on. Fan-in "
-        f"and activation alone would not do: from {chain[most].name} to {chain[most + 1].name} the mean "
-        f"square goes times {gains[most]:.3g} by what is between them (a sum over many, a concatenation)"
+        f"and activation alone would not do: from {before.name} to {after.name} the mean square goes times "
+        f"{gains[most]:.3g} by what is between them (a sum over many, a concatenation, noise)"
     )
 
 

@@ -58,7 +58,7 @@ class Row:
         second_moment: Mean square of the output.
         input_mean: Root mean square of the means of the input's units.
         input_variance: Mean variance of the input's units.
-        input_second_moment: Mean square of the input.
+        input_second_moment: Mean square of the input, of products and activations.
         predicted: Second moment that iid weights as wide as these give with this input: `σ² Σ_j E x_j²`.
         gradient: Mean square of ∂objective/∂output.
         gradient_energy: Sum of squares of ∂objective/∂output.
@@ -68,13 +68,16 @@ class Row:
             `E φ'² · fan_out · σ² · E g²`.
         activation: The activation that alone reads this output, "" where there is none or it is unknown.
         gain: The gain of that activation; of the row itself where it is an activation.
-        gate: Its activation is multiplied with another signal: it scales, and has no scale to keep.
+        gate: Its activation is multiplied with another signal: it scales, and has no scale to keep. So does
+            what goes into such a one and nowhere else.
         normalised: Everything that reads this output divides it by its own size.
         beside_larger: Added to a larger signal, as a residual branch is: it does not set the scale.
         score: It goes into the scores of attention and nowhere else: its gradient is set by the slope of a
             softmax, not by widths.
         reads_input: No earlier row goes into it: its input is the model's own.
         readout: No later product depends on it.
+        follows: Indices of the rows that its input depends on, but for those that these depend on.
+        averaged: Of how many values each is the mean that it reads, as behind a global average pool.
         calls: How it changes over calls; None for a single call.
         finite: Every value and gradient is finite.
     """
@@ -112,6 +115,8 @@ class Row:
     score: bool
     reads_input: bool
     readout: bool
+    follows: tuple[int, ...]
+    averaged: float
     calls: Calls | None
     finite: bool
 

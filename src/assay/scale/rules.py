@@ -6,9 +6,20 @@ import math
 from collections.abc import Iterator, Sequence
 
 from assay.finding import Finding, Number, Severity
+from assay.scale.backward import Back, backward, energy
 from assay.scale.broken import no_gradient, non_finite, without_gradient
 from assay.scale.nonfinite import Origin
-from assay.scale.repairs import centre, expression, price, repair_all, repair_one
+from assay.scale.repairs import (
+    STANDARDISE,
+    centre,
+    closed_gate,
+    expression,
+    keeping_the_square,
+    open_gate,
+    price,
+    repair_all,
+    repair_one,
+)
 from assay.scale.rows import Row
 
 NOTE = 10.0  # a factor within [1/10, 10] is nothing to speak of
@@ -97,6 +108,9 @@ def _forward_variance(rows: Sequence[Row]) -> Iterator[Finding]:
         source, cause = off[0].input_second_moment, ""
         if off[0].reads_input and source and outside(source) and (source > 1) is grows:
             cause = f" The model's input itself has mean square {source:.3g}: standardise it."
+        gate = None if grows or cause else closed_gate(worst, rows)
+        if gate is not None:
+            cause = f" {gate.name} lets {math.sqrt(gate.second_moment):.3g} of it through: it starts closed."
         yield Finding(
             rule="scale.forward-variance",
             message=f"The signal's variance {'grows' if grows else 'shrinks'} to {worst.level:.3g} at "
@@ -105,12 +119,27 @@ def _forward_variance(rows: Sequence[Row]) -> Iterator[Finding]:
             expected=Number(1.0, "1", "formula", "mean over units of their variance"),
             measured=Number(worst.level, "1", "measured", "mean over units of their variance"),
             severity=level,
-            repair=repair_all(chain, rows) if len(off) > 1 else repair_one(off[0]),
+            repair=_forward_repair(
+                off, chain, rows, raw=source is not None and "standardise" in cause
+            ),
             where=off[0].where,
             module=off[0].module,
             theory="S1, S2",
             weight=abs(math.log10(worst.level)),
         )
+
+
+def _forward_repair(
+    off: Sequence[Row], chain: Sequence[Row], rows: Sequence[Row], *, raw: bool
+) -> str:
+    if raw:
+        return f"{STANDARDISE}; then measure again"
+    gate = closed_gate(off[0], rows) if off[0].level < 1 else None
+    if gate is not None:
+        return open_gate(gate, rows)
+    if off[0].kind == "lookup" or len(off) == 1:
+        return repair_one(off[0], rows)
+    return repair_all(chain, rows)
 
 
 def _count(number: int, noun: str) -> str:
@@ -136,8 +165,9 @@ def _forward_mean(rows: Sequence[Row]) -> Iterator[Finding]:
         for row in products(rows)
         if row.input_variance
         and row.samples >= ENOUGH
-        and (row.fan_in or 0) >= 8
-        and not outside(row.second_moment)  # else the variance's own finding says it
+        and ((row.fan_in or 0) >= 8 or row.reads_input)
+        # else the variance's own finding says it
+        and not (outside(row.level) and outside(row.second_moment))
     ]
     off = [row for row in seen if ratio(row) > MEAN_NOTE]
     if not off:
@@ -147,7 +177,9 @@ def _forward_mean(rows: Sequence[Row]) -> Iterator[Finding]:
         (r for r in reversed(rows) if r.index < off[0].index and r.kind == "activation"), None
     )
     text = "subtract each input unit's mean, or put a batch norm in front"
-    if feeder is not None and feeder.gain is not None and feeder.gain.input_scale is not None:
+    if off[0].reads_input:
+        text = STANDARDISE
+    elif feeder is not None and feeder.gain is not None and feeder.gain.input_scale is not None:
         name, c = feeder.operator, feeder.gain.input_scale**2
         text = f"draw the weights in front of {name} with Var W = {c:.4g}/fan_in"
         text += centre(feeder.gain, name)
@@ -167,10 +199,7 @@ def _forward_mean(rows: Sequence[Row]) -> Iterator[Finding]:
 
 
 def _backward_variance(rows: Sequence[Row]) -> Iterator[Finding]:
-    """Gradients against the loss's end, for plain and for normalised operators apart.
-
-    The sum of squares (not the mean) is what unit-variance weights keep, whatever the widths and
-    resolutions are.
+    """Gradients against the ends that they come from, for plain and for normalised operators apart.
 
     Yields:
         At most one finding for each of the two groups.
@@ -179,53 +208,44 @@ def _backward_variance(rows: Sequence[Row]) -> Iterator[Finding]:
     skips = [row.index for row in rows if row.kind == "sum"]
     for group in (products(rows), [row for row in kinds if row.normalised and row.varies]):
         # a loop's rows add up over its calls: `_over_calls` judges them
-        single = [row for row in group if not (_loops(row) or row.score)]
-        energies = [
-            row.gradient_relative if row.normalised else row.gradient_energy for row in single
-        ]
-        chain = [(row, energy or 0.0) for row, energy in zip(single, energies, strict=True)]
-        chain = [(row, energy) for row, energy in chain if energy > 0]
-        if len(chain) < 2:
+        chain = [row for row in group if energy(row) > 0 and not (_loops(row) or row.score)]
+        found = backward(chain, rows)
+        if not found:
             continue
-        end, last = chain[-1]
-        worst, energy = max(chain, key=lambda pair: abs(math.log(pair[1] / last)))
-        factor = energy / last
-        between = range(worst.index, end.index)
-        if not outside(factor) or any(_loops(row) and row.index in between for row in rows):
+        worst = max(found, key=lambda back: _size(back.unexplained))
+        row, end, factor = worst.row, worst.end, worst.factor
+        between = range(row.index, end.index)
+        if not outside(worst.unexplained) or any(_loops(r) and r.index in between for r in rows):
             continue
-        depth = sum(1 for row, _ in chain if row.index > worst.index)
-        times = ", times what it is of," if worst.normalised else ""
-        what = f"ratio of gradient energies{' times mean squares' if worst.normalised else ''}"
+        times = ", times what it is of," if row.normalised else ""
+        what = f"ratio of gradient energies{' times mean squares' if row.normalised else ''}"
         yield Finding(
             rule="scale.backward-variance",
             message=f"The gradient{times} {'grows' if factor > 1 else 'shrinks'} by {factor:.3g} (in the "
-            f"square) from {end.name} back to {worst.name}, {_count(depth, 'operator')} earlier.",
+            f"square) from {end.name} back to {row.name}, {_count(worst.depth, 'operator')} earlier"
+            f"{_by_means(worst)}.",
             expected=Number(1.0, "1", "formula", what),
             measured=Number(factor, "1", "measured", what),
-            severity=severity(factor),
-            repair=_backward_repair(
-                [row for row, _ in chain],
-                worst,
-                factor,
-                depth,
-                any(i in between for i in skips),
-                rows,
-            ),
-            where=worst.where,
-            module=worst.module,
+            severity=severity(worst.unexplained),
+            repair=_backward_repair(chain, worst, any(i in between for i in skips), rows),
+            where=row.where,
+            module=row.module,
             theory="S4",
-            weight=abs(math.log10(factor)),
+            weight=abs(math.log10(worst.unexplained)),
         )
 
 
-def _backward_repair(
-    chain: Sequence[Row],
-    worst: Row,
-    factor: float,
-    depth: int,
-    skips: bool,
-    rows: Sequence[Row],
-) -> str:
+def _by_means(back: Back) -> str:
+    if back.factor >= 1 or back.averages <= 1:
+        return ""
+    return f"; means over {back.averages:.4g} values on the way account for {1 / back.averages:.3g} of it"
+
+
+def _backward_repair(chain: Sequence[Row], back: Back, skips: bool, rows: Sequence[Row]) -> str:
+    worst, factor, depth = back.row, back.factor, back.depth
+    gate = closed_gate(back.end, rows) if factor < 1 else None
+    if gate is not None:
+        return open_gate(gate, rows)
     if worst.normalised and skips and factor > 1:
         return (
             "the skips between them are outweighed by their branches: start each branch at zero, "
@@ -239,8 +259,8 @@ def _backward_repair(
     if factor > 1 and own > math.sqrt(factor):  # most of it is what unit variance forward costs
         return (
             f"unit variance forward costs χ^{depth} = {own:.3g} with {worst.activation}: add skip "
-            "connections, take an activation with a smaller χ (assay.init.gain('elu').chi = 1.079), or keep "
-            "the square instead (nn.init.kaiming_normal_)"
+            f"connections, or take an activation with a smaller χ (assay.init.gain('elu').chi = 1.079)"
+            f"{keeping_the_square(worst)}"
         )
     return repair_all(chain, rows)
 
@@ -290,18 +310,28 @@ def _size(factor: float) -> float:
 
 
 def _dead_units(rows: Sequence[Row]) -> Iterator[Finding]:
-    seen = [r for r in rows if r.kind == "activation" and r.samples >= ENOUGH and r.varies]
-    off = [row for row in seen if row.dead >= max(2, 0.05 * row.units)]
+    varying = {row.index for row in rows if row.varies}
+    seen = [
+        row
+        for row in rows
+        if row.kind == "activation"
+        and row.samples >= ENOUGH
+        and (row.varies or varying.intersection(row.follows))  # all of them, by its own doing
+    ]
+    off = [row for row in seen if _dead(row) >= max(2, 0.05 * row.units)]
     if not off:
         return
-    worst = max(off, key=lambda row: row.dead / row.units)
-    share = worst.dead / worst.units
+    worst = max(off, key=lambda row: _dead(row) / row.units)
+    dead, share = _dead(worst), _dead(worst) / worst.units
+    what = "they carry nothing and learn nothing."
+    if dead == worst.units:
+        what = "nothing gets past them, and what is before them learns nothing by them."
     yield Finding(
         rule="scale.dead-units",
-        message=f"{worst.dead} of {worst.units} units after {worst.name} have the same value for all "
-        f"{worst.samples} samples: they carry nothing and learn nothing.",
+        message=f"{dead} of {worst.units} units after {worst.name} have the same value for all "
+        f"{worst.samples} samples: {what}",
         expected=Number(0, "units", "formula"),
-        measured=Number(worst.dead, "units", "measured"),
+        measured=Number(dead, "units", "measured"),
         severity="warning" if share >= 0.5 else "note",
         repair=f"centre what enters {worst.operator}: a zero bias, and inputs with zero mean",
         where=worst.where,
@@ -309,6 +339,10 @@ def _dead_units(rows: Sequence[Row]) -> Iterator[Finding]:
         theory="S2",
         weight=share,
     )
+
+
+def _dead(row: Row) -> int:
+    return row.dead if row.varies else row.units
 
 
 def _no_effect(rows: Sequence[Row]) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from assay.scale.backward import backward
 from assay.scale.rows import Row
 from assay.scale.rules import NOTE, outside, products, severity
 from assay.view.blocks import Block, Cell, Column, Lines, Mark, Paragraph, Series, Table, View
@@ -71,11 +72,10 @@ def _answer(scale: Scale) -> str:
         words += f": {low.level:.3g} at {low.name}."
     else:
         words += f", from {low.level:.3g} at {low.name} to {high.level:.3g} at {high.name}."
-    ends = [row for row in chain if row.gradient_energy and not row.score]
-    if len(ends) > 1:
-        ratio = (ends[0].gradient_energy or 0.0) / (ends[-1].gradient_energy or 1.0)
-        words += f" Back from {ends[-1].name} to {ends[0].name} the gradient's square changes by "
-        words += f"{ratio:.3g} (expected 1)."
+    found = backward([row for row in chain if row.gradient_energy and not row.score], scale.rows)
+    if found:
+        words += f" Back from {found[0].end.name} to {found[0].row.name} the gradient's square changes by "
+        words += f"{found[0].factor:.3g} (expected 1)."
     if any(f.rule == "scale.no-gradient" for f in scale.findings):
         words += " No trainable parameter gets a gradient."
     return words
