@@ -5,23 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import product
-from math import prod
-from random import Random
-
-import numpy as np
-from numpy.typing import NDArray
 
 from assay.cost.formula import Formula
 from assay.cost.interpolate import Interpolant
+from assay.cost.largest import upper
 from assay.cost.piece import Piece, Range
-from assay.cost.polynomial import Monomial, Polynomial, add
+from assay.cost.polynomial import Polynomial, add
 from assay.cost.tally import PEAK, Key
 
 Sizes = dict[str, int]
-
-_GRID = 4000  # sizes at which the laws of a peak are compared
-_CLOSE = 0.9975  # a law that is this near to the largest needs no larger one beside it
 
 
 @dataclass(frozen=True)
@@ -110,7 +102,7 @@ class Fit:
         if reason:
             return Formula.refused(self.names, reason)
         pieces = (
-            Piece(self._where(box, PEAK), *_upper(box.rivals, box.peak_spans or box.spans))
+            Piece(where := self._where(box, PEAK), *upper(box.rivals, dict(where), self.checked))
             for box in self.boxes
         )
         return Formula(self.names, tuple(pieces), "", self._largest)
@@ -147,76 +139,3 @@ def _merged(pieces: list[Piece]) -> tuple[Piece, ...]:
             if joined is not None:
                 return _merged([*merged[:i], joined, *merged[i + 1 : j], *merged[j + 1 :]])
     return tuple(merged)
-
-
-def _upper(
-    rivals: tuple[Polynomial, ...], spans: Mapping[str, Range]
-) -> tuple[Polynomial, tuple[Polynomial, ...]]:
-    """A few of the rivals of which the largest is the peak, to a quarter of a percent.
-
-    They are chosen on sizes a factor of two apart.
-
-    Returns:
-        The commonest of them, and the others.
-    """
-    grid = _doublings(spans)
-    alive = _undominated(rivals)
-    table = _table(alive, grid)
-    tops = table.max(axis=1)
-    chosen: list[int] = []
-    while True:
-        best = table[:, chosen].max(axis=1) if chosen else np.zeros_like(tops)
-        short = best < _CLOSE * tops
-        if chosen and not short.any():
-            first, *others = (alive[i] for i in chosen)
-            return first, tuple(others)
-        rows = short if short.any() else ~short
-        wins = (table[rows] >= _CLOSE * tops[rows, None]).sum(axis=0)
-        chosen.append(int(wins.argmax()))
-
-
-def _doublings(spans: Mapping[str, Range]) -> list[Sizes]:
-    """Sizes in these ranges, each about twice the one before: all combinations, or some drawn at random."""
-    values = []
-    for span in spans.values():
-        steps = dict.fromkeys(span.low + span.step * int(2**k - 1) for k in np.arange(0, 19, 0.5))
-        values.append([v for v in steps if v in span])
-    if prod(map(len, values)) <= _GRID:
-        combinations = list(product(*values))
-    else:
-        random = Random(0)
-        combinations = [tuple(random.choice(v) for v in values) for _ in range(_GRID)]
-    return [dict(zip(spans, point, strict=True)) for point in combinations]
-
-
-def _table(polynomials: list[Polynomial], grid: list[Sizes]) -> NDArray[np.float64]:
-    """The values `[sizes, polynomials]`, in floating point."""
-    monomials, weights = _coefficients(polynomials)
-    values = [
-        [prod(float(atom.value(sizes)) ** power for atom, power in m) for m in monomials]
-        for sizes in grid
-    ]
-    return np.array(values).reshape(len(grid), len(monomials)) @ weights
-
-
-def _undominated(rivals: tuple[Polynomial, ...]) -> list[Polynomial]:
-    """Without those that another exceeds term by term; sizes and floors of them are not negative."""
-    ranked = sorted(rivals, key=lambda p: -sum(p.terms.values()))
-    _, weights = _coefficients(ranked)
-    kept: list[int] = []
-    for one in range(len(ranked)):
-        above = weights[:, kept] >= weights[:, one, None]
-        if not above.all(axis=0).any():
-            kept.append(one)
-    return [ranked[k] for k in kept] or [Polynomial()]
-
-
-def _coefficients(polynomials: list[Polynomial]) -> tuple[list[Monomial], NDArray[np.float64]]:
-    """All monomials, and the coefficients `[monomials, polynomials]` in floating point."""
-    monomials = sorted({monomial for p in polynomials for monomial in p.terms})
-    at = {monomial: k for k, monomial in enumerate(monomials)}
-    weights = np.zeros((len(at), len(polynomials)))
-    for column, polynomial in enumerate(polynomials):
-        for monomial, coefficient in polynomial.terms.items():
-            weights[at[monomial], column] = coefficient
-    return monomials, weights
