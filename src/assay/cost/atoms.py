@@ -26,6 +26,7 @@ _LEAST = 3  # values that must be affordable
 _ODD = 4  # of these, so many may have another number of tensors
 _COMPARED = 64  # floors compared with each other at a time
 _MORE = 17  # tokens beside the patches, of two images with eight each
+_CLOSE = 1e-7  # of its size: a dimension is the sum of others
 _SHORT = 8  # periods for which every offset is taken along
 
 
@@ -77,7 +78,7 @@ def floors_in_shapes(
         columns = set(zip(*(known[x] for x in xs), strict=True))
         # of counts one step alone is an exception, and no floor
         curved = [c for c in columns if not _affine(xs, xs, c) and len(set(c)) > 1 + (not every)]
-        candidates, explained = [], []
+        candidates, explained, left = [], [], []
         for column in curved:
             root = column
             found = _candidates(size, xs, root)
@@ -88,7 +89,9 @@ def floors_in_shapes(
                 candidates.append(found)
                 explained.append(root)
             elif every:
-                return None
+                left.append(column)
+        if not all(_summed(column, xs, explained) for column in left):
+            return None
         doubtful = [(a, c) for a, c in zip(candidates, explained, strict=True) if len(a) > 1]
         telling = _telling(doubtful, xs, step, odd)
         if telling is None:
@@ -107,7 +110,7 @@ def floors_in_shapes(
 
 def guessed_floors(
     size: str, periods: Iterable[int], counts: Callable[[int], Mapping[K, int]], low: int
-) -> tuple[Atom, ...] | None:
+) -> tuple[tuple[Atom, ...], int] | None:
     """The floors of a loop over windows, from counts: its period is where costs turn polynomial.
 
     Args:
@@ -117,21 +120,21 @@ def guessed_floors(
         low: The least value.
 
     Returns:
-        The floors at whose steps the law of the counts changes, or None where no period fits.
+        The floors at whose steps the law of the counts changes, and their highest power; None where no period
+        fits.
     """
     for period in periods:
         start = low + 2 * period
-        if any(
-            not _polynomial([counts(start + r + period * k) for k in range(6)])
-            for r in {0, 1, period - 1}
-        ):
+        lines = [[counts(start + r + period * k) for k in range(6)] for r in {0, 1, period - 1}]
+        if not all(map(_polynomial, lines)):
             continue
+        degree = 2 if all(_polynomial(line, 2) for line in lines) else 4
         run = [counts(start + k) for k in range(-3, period + 3)]
         turns = _turns(run)
         if turns:
             offsets = {-(start - 3 + k) % period for k in turns} | {0, period - 1}
-            offsets = set(range(period)) if period <= _SHORT else offsets
-            return tuple(Atom(size, offset, period) for offset in sorted(offsets))
+            offsets = set(range(period)) if period <= _SHORT and degree == 2 else offsets
+            return tuple(Atom(size, offset, period) for offset in sorted(offsets)), degree
     return None
 
 
@@ -172,6 +175,22 @@ def _roots(column: Sequence[int]) -> tuple[int, ...]:
             if all(r * r * factor == value for r, value in zip(roots, squares, strict=True)):
                 return roots
     return ()
+
+
+def _summed(column: Sequence[int], xs: Sequence[int], parts: Sequence[Sequence[int]]) -> bool:
+    """Whether a dimension is a sum of others and of their squares, as of the tokens of several levels."""
+    wanted = np.array(column, dtype=float)
+    for powers in ((1,), (2,), (1, 2)):  # few first: that takes fewer values
+        table = np.array([[1.0] * len(xs), [float(x) for x in xs]]).T
+        for part in (np.array(part, dtype=float) for part in parts):
+            for power in powers:
+                wider = np.column_stack([table, (part / part.max()) ** power])
+                table = wider if np.linalg.matrix_rank(wider) == wider.shape[1] else table
+        if table.shape[1] < len(xs):
+            fitted = np.linalg.lstsq(table, wanted, rcond=None)[0]
+            if np.abs(table @ fitted - wanted).max() < _CLOSE * wanted.max():
+                return True
+    return False
 
 
 def _squarefree(value: int) -> int:

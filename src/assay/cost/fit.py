@@ -102,8 +102,9 @@ class Fit:
         if reason:
             return Formula.refused(self.names, reason)
         pieces = (
-            Piece(where := self._where(box, PEAK), *upper(box.rivals, dict(where), self.checked))
+            Piece(where, *upper(box.rivals, dict(where), self.checked))
             for box in self.boxes
+            for where in [self._where(box, PEAK)]
         )
         return Formula(self.names, tuple(pieces), "", self._largest)
 

@@ -9,6 +9,7 @@ from assay.cost.axis import Axis
 from assay.cost.hints import periods
 from assay.cost.interpolate import Interpolant
 from assay.cost.law import Law, Laws
+from assay.cost.piece import Range
 from assay.cost.polynomial import Mark
 from assay.cost.samples import Fails, Samples, equal, put
 from assay.cost.tally import FORWARD, Key, Tally
@@ -20,6 +21,7 @@ _FORMS = ((1, False), (2, False), (2, True), (4, False), (4, True))
 _PATCHES = (1, 6)  # so many may be a special case
 _TICKS = 8  # of the longest period: more than the highest degree has nodes
 _STEPS = 4000  # operators that a probe may run to find the floors of a loop
+_ROOM = 32  # values that a range with an end must have
 _NEIGHBOURS = 16  # values in a row that a law is tried on
 
 
@@ -36,7 +38,7 @@ def with_floors(i: int, laws: Laws, samples: Samples, *, guess: bool) -> Law | N
         The law, from the least value on at which it holds; None where there is none.
     """
     law, low = laws.all[i], laws.low
-    if i >= laws.sizes or law.span.high is not None or law.mixed:
+    if i >= laws.sizes or law.mixed or not _long(law.span):
         return None
     if law.atoms:
         return replace(law, degree=max(law.degree, 2), mixed=True)
@@ -49,20 +51,21 @@ def with_floors(i: int, laws: Laws, samples: Samples, *, guess: bool) -> Law | N
                 lambda x: samples.tally(put(low, i, x)).shapes,
                 start,
                 step,
-                affordable=lambda x: samples.bearable(put(low, i, x)),
+                affordable=lambda x: x in law.span and samples.runs(put(low, i, x)),
             )
             if atoms is not None:
                 break
         else:
-            start = law.span.low
+            start, most = law.span.low, _affordable(i, law, laws, samples)
             atoms = floors_in_shapes(
                 name,
                 lambda x: _calls(samples.tally(put(low, i, x))),
                 start,
                 step,
                 every=False,
-                affordable=_affordable(i, law, laws, samples).__ge__,
+                affordable=lambda x, most=most: x in law.span and x <= most,  # type: ignore[misc]
             )
+        found = False  # whether they explain the counts along this size
         if atoms:
             better = replace(law, atoms=atoms, span=replace(law.span, low=start))
             # one patch alone is a special case, and so are as many as there are heads
@@ -70,20 +73,27 @@ def with_floors(i: int, laws: Laws, samples: Samples, *, guess: bool) -> Law | N
                 plain = replace(better, span=replace(law.span, low=begin))
                 simplest = _simplest(i, plain, laws, samples)
                 if simplest is not None:
-                    better = simplest
+                    better, found = simplest, True
                     break
-        elif guess and step == 1:
+        if not found and guess and step == 1 and law.span.high is None:
             model = samples.probe.model
             assert model is not None
             hints = periods(samples.probe.constants, model, samples.base[i])
-            atoms = guessed_floors(
+            guessed = guessed_floors(
                 name, hints, lambda x: samples.counts(put(low, i, x)), law.span.low
             )
-            better = replace(law, atoms=atoms or (), mixed=True, guessed=True)
-            better = replace(better, span=replace(law.span, low=law.value(2 * better.period)))
+            if guessed:
+                atoms, degree = guessed
+                better = replace(law, atoms=atoms, degree=degree, mixed=True, guessed=True)
+                better = replace(better, span=replace(law.span, low=law.value(2 * better.period)))
     except Fails:
         return None
     return _downward(i, better, laws, samples) if atoms else None
+
+
+def _long(span: Range) -> bool:
+    """Whether a range has room for floors to show, and for values to hold them against."""
+    return span.high is None or (span.high - span.low) // span.step >= _ROOM
 
 
 def _affordable(i: int, law: Law, laws: Laws, samples: Samples) -> int:
@@ -113,7 +123,7 @@ def _simplest(i: int, law: Law, laws: Laws, samples: Samples) -> Law | None:
     Returns:
         The first that explains the counts along this size; None where none does.
     """
-    values = [law.value(k) for k in range(12 * law.period + 12)]
+    values = [x for x in map(law.value, range(12 * law.period + 12)) if x in law.span]
     for degree, mixed in _FORMS:
         if mixed and degree > 2 and len(law.atoms) < 2:
             continue
@@ -127,7 +137,9 @@ def _simplest(i: int, law: Law, laws: Laws, samples: Samples) -> Law | None:
             if not usual:
                 continue
             axis = Axis.floors(samples.names[i], usual, law.atoms, degree=degree, mixed=mixed)
-            bad = unexplained(i, axis, sorted(tried), laws, samples)
+            # a table of positions may end before
+            run = [x for x in sorted(tried) if x in law.span and samples.runs(put(laws.low, i, x))]
+            bad = unexplained(i, axis, run, laws, samples)
             needed = tuple(dict.fromkeys(m for m in marks if any(x in m for x in bad)))
             if all(any(x in mark for mark in needed) for x in bad):
                 return replace(form, marks=needed)

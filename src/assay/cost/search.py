@@ -21,6 +21,7 @@ from assay.cost.refusal import Refused, Unexplained, no_law, of_values
 from assay.cost.samples import Fails, Samples, TooMany, equal, put
 from assay.cost.tally import PEAK, SAVED, Key
 
+_MANY = 1000  # values that have room for any law
 _BOXES = 8  # more laws than this are no formula that a reader could use
 
 
@@ -222,19 +223,22 @@ class Search:
         return Box(spans, found, found.replayed(samples.peaks), samples.depths)
 
     def _held_out(self, found: Interpolant[Key], laws: Laws) -> None:
-        """Refuse a quartic through as many values as there are: anything is one, as powers of 2 are."""
+        """Refuse a law with as many coefficients as there are values: anything is one, as powers of 2 are."""
         for i, law in enumerate(laws.all[: laws.sizes]):
-            span, degree = law.span, max(index[i] for index in found.coefficients)
-            if span.high is None or law.atoms or degree < HIGHEST:
+            span, used = law.span, max(index[i] for index in found.coefficients) + 1
+            if span.high is None or span.high - span.low > _MANY * span.step:
                 continue
-            if (span.high - span.low) // span.step <= degree:
+            if not law.atoms and used <= HIGHEST:
+                continue
+            name = self._samples.names[i]
+            apart = {tuple(a.value({name: x}) for a in law.atoms) or x for x in span.values()}
+            if len(apart) <= used:
                 beyond = put(laws.low, i, span.high + span.step)
-                if self._samples.runs(beyond):
+                if not law.atoms and self._samples.runs(beyond):
                     raise no_law(beyond, laws, self._samples, i)
-                name = self._samples.names[i]
                 raise Refused(
-                    f"from {name}={span.low} to {span.high} there are as many values as a polynomial of "
-                    f"degree {HIGHEST} takes: none is left to hold it against",
+                    f"from {name}={span.low} to {span.high} a law would have as many coefficients as there "
+                    "are values apart: none is left to hold it against",
                     name,
                     of_bytes=False,
                 )
