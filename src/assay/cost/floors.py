@@ -10,7 +10,7 @@ from assay.cost.hints import periods
 from assay.cost.interpolate import Interpolant
 from assay.cost.law import Law, Laws
 from assay.cost.piece import Range
-from assay.cost.polynomial import Mark
+from assay.cost.polynomial import Atom, Mark
 from assay.cost.samples import Fails, Samples, equal, put
 from assay.cost.tally import FORWARD, Key, Tally
 
@@ -21,6 +21,7 @@ _FORMS = ((1, False), (2, False), (2, True), (4, False), (4, True))
 _PATCHES = (1, 6)  # so many may be a special case
 _TICKS = 8  # of the longest period: more than the highest degree has nodes
 _STEPS = 4000  # operators that a probe may run to find the floors of a loop
+_SHORT = 8  # periods of which each residue may have a law of its own
 _ROOM = 32  # values that a range with an end must have
 _NEIGHBOURS = 16  # values in a row that a law is tried on
 
@@ -86,9 +87,24 @@ def with_floors(i: int, laws: Laws, samples: Samples, *, guess: bool) -> Law | N
                 atoms, degree = guessed
                 better = replace(law, atoms=atoms, degree=degree, mixed=True, guessed=True)
                 better = replace(better, span=replace(law.span, low=law.value(2 * better.period)))
+                better = _by_residues(i, better, laws, samples)
     except Fails:
         return None
     return _downward(i, better, laws, samples) if atoms else None
+
+
+def _by_residues(i: int, law: Law, laws: Laws, samples: Samples) -> Law:
+    """A guessed law, or one with a parabola of its own for every residue where it explains too little.
+
+    Returns:
+        The law.
+    """
+    name, values = samples.names[i], [law.value(k) for k in range(5 * law.period)]
+    if law.period > _SHORT or not unexplained(i, law.axis(name), values, laws, samples):
+        return law
+    marks = tuple(Mark(law.period, residue) for residue in range(1, law.period))
+    own = replace(law, atoms=(Atom(name, 0, law.period),), mixed=False, marks=marks)
+    return law if unexplained(i, own.axis(name), values, laws, samples) else own
 
 
 def _long(span: Range) -> bool:
