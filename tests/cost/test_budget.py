@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from assay.cli.cost import cost as command
 from assay.cost.budget import amount
-from assay.cost.formula import Formula
+from assay.cost.formula import Formula, Piece, Range
 from assay.cost.polynomial import Polynomial
 from assay.errors import CannotMeasure, UsageError
 
@@ -36,6 +36,57 @@ def test_the_crossover_is_the_one_that_trying_all_finds(square, linear, constant
     expected = None if over[0] == 1 else over[0]
     assert fast.crossover(slow, "n") == expected
     assert slow.crossover(fast, "n") is None
+
+
+RANGES = st.builds(Range, st.integers(1, 6), st.none() | st.integers(8, 90), st.integers(1, 6))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    st.sets(st.integers(3, 60), min_size=3, max_size=3),
+    RANGES,
+    st.integers(1, 300),
+)
+def test_across_pieces_and_grids_too(factors, cuts, span, constant):
+    lows = [2, *sorted(cuts)][: len(factors)]
+    highs = [*(low - 1 for low in lows[1:]), None]
+    pieces = [
+        Piece((("n", Range(low, high)),), N * factor)
+        for factor, low, high in zip(factors, lows, highs, strict=True)
+    ]
+    one = Formula(("n",), tuple(pieces))
+    other = Formula(("n",), (Piece((("n", span),), Polynomial.constant(constant)),))
+    common = [n for n in range(1, 2000) if one.holds(n=n) and other.holds(n=n)]
+    over = [one(n=n) > other(n=n) for n in common]
+    turns = [n for k, n in enumerate(common) if k and over[k] and not over[k - 1]]
+    expected = turns[0] if turns and not over[0] else None
+    assert one.crossover(other, "n") == expected
+
+
+def test_where_no_size_is_common_it_says_so():
+    one = Formula(("n",), (Piece((("n", Range(1, 5)),), N),))
+    other = Formula(("n",), (Piece((("n", Range(6)),), N),))
+    with pytest.raises(CannotMeasure, match="both formulas hold"):
+        one.crossover(other, "n")
+
+
+def test_what_was_refused_says_why_whatever_is_asked():
+    refused = Formula.refused(("n",), "a loop halves")
+    for ask in (
+        lambda: refused.solve("n", below=5),
+        lambda: refused.crossover(Formula.of(N), "n"),
+        lambda: Formula.of(N).crossover(refused, "n"),
+        refused.leading,
+    ):
+        with pytest.raises(CannotMeasure, match="a loop halves"):
+            ask()
+
+
+def test_the_leading_terms_of_a_peak_are_a_peak():
+    laws = (N * N * 3 + N, N * N * 4 + N * 100, N * 1000)
+    peak = Formula(("n",), (Piece((("n", Range()),), laws[0], laws[1:]),))
+    assert peak.leading("n")(n=10**6) == 4 * 10**12
 
 
 def test_with_floors_the_step_is_found_too():
@@ -132,7 +183,10 @@ def test_the_memory_that_fits_is_solved_for(models):
             r"--solve = 'q': expected a size of .* \(b, n, d\)",
         ),
         (("--at", "q=3"), "--at = 'q': expected a size"),
-        (("--solve", "n", "--fit-memory", "much"), "80GB, 24GiB or 1e15"),
+        (("--solve", "n", "--fit-memory", "much"), "--fit-memory = 'much'.* 80GB, 24GiB or 1e15"),
+        (("--at", "n=3", "--at", "n=4"), "`n` to be given once"),
+        (("--size", "n=3", "-a", "n=4"), "`n` to be given once, not with --size"),
+        (("--time", "--fused"), "it without --time"),
     ],
 )
 def test_wrong_words_are_named(models, words, message):

@@ -141,3 +141,29 @@ def test_points_at_which_a_model_fails_keep_nothing_of_it():
     assert not cost.operations.forward.holds(n=7)
     assert len(failed) > 3
     assert most[0] <= 1  # the last one
+
+
+masks = {}
+
+
+class Masked(nn.Module):
+    """A dictionary of the module's own is the cache."""
+
+    def forward(self, x):
+        key = x.shape[1], x.device
+        if key not in masks:
+            masks[key] = torch.ones(key[0], key[0], device=key[1]).tril().bool()
+        return (x @ x.transpose(1, 2)).masked_fill(~masks[key], 0.0) @ x
+
+
+def test_a_dictionary_that_is_a_cache_is_as_it_was():
+    masks.clear()
+    mine = masks["mine"] = object()
+
+    def build(b: int = 2, n: int = 16):
+        return Masked(), torch.randn(b, n, 4, requires_grad=True)
+
+    cost = derive_cost(build)
+    assert cost.status == "exact"
+    assert cost.flops.forward(b=3, n=7) == 2 * 2 * 3 * 7 * 7 * 4
+    assert masks == {"mine": mine}

@@ -9,9 +9,10 @@ from torch import nn
 from torch.utils.flop_counter import flop_registry
 
 from assay import derive_cost
-from assay.cost.convention import CLASSES, Rule, weights
+from assay.cost.convention import CLASSES, Rule, register_operator, weights
 from assay.cost.count import count
 from assay.cost.tally import FORWARD
+from assay.errors import UsageError
 from assay.subject import Subject
 
 PAGE = Path(__file__).parents[2] / "docs" / "cost.md"
@@ -163,3 +164,29 @@ def test_a_ctc_loss_counts_for_each_time_and_state():
     assert share.operations.forward(b=3, n=40, m=7, c=9) == 10 * 3 * 40 * (2 * 7 + 1)
     back = cost.breakdown("operator")["_ctc_loss_backward"]
     assert back.operations.backward(b=3, n=40, m=7, c=9) == 3 * 40 * (12 * (2 * 7 + 1) + 3 * 9)
+
+
+@pytest.mark.parametrize(
+    ("name", "operations", "kind", "named"),
+    [
+        ("scale", lambda *a, **k: 1, "elementwise", "name = 'scale'"),
+        ("qa::scale.default", lambda *a, **k: 1, "elementwise", "without overload"),
+        ("qa::scale", 3, "elementwise", "operations = 3: expected a function"),
+        ("qa::scale", lambda *a, **k: 1, "zzz", "kind = 'zzz'"),
+    ],
+)
+def test_what_cannot_be_registered_is_refused_at_once(name, operations, kind, named):
+    with pytest.raises(UsageError, match=named):
+        register_operator(name, operations, kind)
+
+
+def test_a_profilers_marks_count_nothing():
+    class Marked(nn.Linear):
+        def forward(self, x):
+            with torch.profiler.record_function("mine"):
+                return super().forward(x)
+
+    def build(b: int = 2):
+        return Marked(3, 3), torch.randn(b, 3)
+
+    assert not derive_cost(build).uncounted

@@ -290,3 +290,37 @@ def test_a_model_without_masks_has_no_load():
     cost = derive_cost(build)
     assert cost.masks == {}
     assert cost.flops.forward(b=2, load=5) == flops(build, b=2, load=5)[0]
+
+
+def test_without_a_load_the_refusal_asks_for_one_whatever_the_modules_are():
+    class Experts(nn.Module):
+        """As many as a size says: which modules there are depends on it."""
+
+        def __init__(self, d, count):
+            super().__init__()
+            self.router = nn.Linear(d, count)
+            self.experts = nn.ModuleList(nn.Linear(d, d) for _ in range(count))
+
+        def forward(self, x):
+            chosen, out = self.router(x).argmax(-1), torch.zeros_like(x)
+            for i, expert in enumerate(self.experts):
+                out[chosen == i] = expert(x[chosen == i])
+            return out
+
+    def build(rows: int = 32, d: int = 8, count: int = 4):
+        return Experts(d, count), torch.randn(rows, d)
+
+    cost = derive_cost(build)
+    assert "a size of the builder named load" in cost.flops.forward.reason
+    assert "size named `load`" in cost.findings[0].repair
+
+
+def test_without_sizes_work_that_depends_on_values_is_refused_all_the_same():
+    class Coin(nn.Linear):
+        def forward(self, x):
+            y = super().forward(x)
+            return super().forward(y) if y.sum().item() > 0 else y
+
+    reason = derive_cost(lambda: (Coin(4, 4, bias=False), torch.randn(8, 4))).flops.forward.reason
+    assert "depends on values" in reason
+    assert "two runs cost different amounts" in reason

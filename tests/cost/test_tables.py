@@ -99,3 +99,21 @@ def test_the_command_says_where_the_model_ends(tmp_path, capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert "The model ends at 24: the table of places has 24 rows." in text
     assert "With data it runs up to n = 24: the table of places has 24 rows." in text
+
+
+class Indexed(Positions):
+    """The table is a parameter that is indexed, as in Whisper."""
+
+    def forward(self, x):
+        return self.linear(x + self.table.weight[self.positions(x)])
+
+
+def test_a_table_that_is_indexed_ends_too():
+    def build(b: int = 2, n: int = 8):
+        return Indexed(ROWS, counted), torch.randn(b, n, 4)
+
+    cost = derive_cost(build)
+    assert cost.ends["n"].value == ROWS
+    model, x = build(n=ROWS + 1)
+    with pytest.raises(IndexError):
+        model(x)

@@ -73,3 +73,13 @@ def test_a_ready_model_is_as_it_was():
     cost_of(Builder((model, torch.randn(3, 4))))
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_masks_that_select_otherwise_than_load_are_a_note():
+    def build(b: int = 16, load: int = 4):
+        return Runs(lambda s, x: s.layer(x[x[:, 0] > -10])), normal(b)
+
+    found = {finding.rule: finding for finding in cost_of(Builder(build)).findings}
+    finding = found["cost.other-path"]
+    assert finding.severity == "note"
+    assert "Give as `load`" in finding.repair

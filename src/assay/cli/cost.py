@@ -28,6 +28,7 @@ _MEMORY = 0.5  # of what is free: an allocator's slack, and whoever else runs he
 @options.target
 @click.option(
     "--at",
+    multiple=True,
     metavar="NAME=INTEGER,…",
     help="Also print the numbers at these sizes, as in --at n=131072,b=1.",
 )
@@ -74,7 +75,7 @@ def cost(
     target: str,
     sizes: tuple[str, ...],
     arguments: tuple[str, ...],
-    at: str | None,
+    at: tuple[str, ...],
     solve: str | None,
     memory: str | None,
     flops: str | None,
@@ -88,12 +89,18 @@ def cost(
 ) -> int:
     """What do forward and backward cost, as exact formulas in TARGET's own sizes?"""
     options.check(path, form)
-    others = {"--at": at, "--solve": solve, "--fit-memory": memory, "--fit-flops": flops}
-    _check_time(timed, budget, {**others, "--compare": compare, "--by": by})
+    others = {
+        "--at": ",".join(at) if at else None,
+        "--solve": solve,
+        "--fit-memory": memory,
+        "--fit-flops": flops,
+    }
+    others |= {"--compare": compare, "--by": by, "--fused": "given" if fused else None}
+    _check_time(timed, budget, others)
     if timed:
         build = options.builder(target, sizes, arguments)
         return options.leave(_timed(target, build, budget or _BUDGET), path, form)
-    point = options.integers("--at", tuple(at.split(","))) if at else {}
+    point = options.integers("--at", tuple(word for words in at for word in words.split(",")))
     if (solve is None) != (memory is None and flops is None):
         raise UsageError(
             "--solve",
@@ -109,7 +116,8 @@ def cost(
             raise UsageError(option, unknown[0], f"a size of {target} ({known})", "See `assay ls`.")
     from assay.cost.budget import amount
 
-    budgets = {kind: amount(text) for kind, text in (("memory", memory), ("flops", flops)) if text}
+    given = (("memory", memory), ("flops", flops))
+    budgets = {kind: amount(text, f"--fit-{kind}") for kind, text in given if text is not None}
     from assay.cost.asked import compared, largest, numbers
     from assay.cost.cost import cost_of
     from assay.reporting.report import of_result

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
-from assay.errors import UsageError
+from assay.errors import UsageError, verbatim
 from assay.place import split_target
 from assay.progress import Progress, silent
 
@@ -136,9 +136,19 @@ def builder(target: str, sizes: tuple[str, ...], arguments: tuple[str, ...]) -> 
 
     Returns:
         The builder.
+
+    Raises:
+        UsageError: If the target is none, or a value is given twice.
     """
     split_target(target)  # what is plainly wrong is said before torch is loaded
     chosen, fixed = integers("--size", sizes), pairs("-a", arguments)
+    if twice := sorted(set(chosen) & set(fixed)):
+        raise UsageError(
+            "-a",
+            verbatim(f"{twice[0]}={fixed[twice[0]]}"),
+            f"`{twice[0]}` to be given once, not with --size too",
+            "--size changes its value in use, -a holds it there; leave one of them out.",
+        )
     from assay.target import load
 
     return load(target, sizes=chosen, arguments=fixed)

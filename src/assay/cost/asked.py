@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from assay.cost.formula import Formula
-from assay.errors import say
+from assay.errors import CannotMeasure, say
 from assay.view.blocks import Column, Formulas, Paragraph, Table
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Largest:
         of: What the budget is of.
         at: The other sizes.
         end: Where a table of embeddings ends before the budget does.
+        unlimited: Why the budget is not what ends there; "" where it is.
     """
 
     size: str
@@ -62,6 +64,7 @@ class Largest:
     of: str
     at: Mapping[str, int]
     end: End | None = None
+    unlimited: str = ""
 
     def blocks(self) -> tuple[Paragraph, ...]:
         """As a sentence.
@@ -73,6 +76,8 @@ class Largest:
         within = (
             f"The largest {self.size} within {self.budget:,} {self.of}, at {at}: {self.value:,}"
         )
+        if self.unlimited:
+            return (Paragraph(f"{within}. {self.unlimited}"),)
         if self.end is None:
             return (Paragraph(within),)
         return (Paragraph(f"{within}. The model ends at {self.end.value:,}: {self.end.why}."),)
@@ -87,12 +92,14 @@ class Compared:
         other: The name of the second.
         differences: By the name of the formula.
         overtakes: (size, value from which on, who costs more, than whom).
+        held: What was said of sizes that have no law of their own, and are not free in the difference.
     """
 
     one: str
     other: str
     differences: Mapping[str, Formula]
     overtakes: tuple[tuple[str, int, str, str], ...]
+    held: tuple[str, ...] = ()
 
     def blocks(self) -> tuple[Formulas | Paragraph, ...]:
         """As formulas and sentences.
@@ -102,9 +109,12 @@ class Compared:
         """
         rows = tuple((name, str(difference)) for name, difference in self.differences.items())
         said = tuple(
-            Paragraph(f"From {size} = {value:,} on, {more} costs more than {less}.")
+            Paragraph(
+                f"From {size} = {value:,} on, other sizes as in use, {more} costs more than {less}."
+            )
             for size, value, more, less in self.overtakes
         )
+        said += tuple(map(Paragraph, self.held))
         return (Formulas(rows, f"{self.one} less {self.other}:"), *said)
 
 
@@ -142,7 +152,7 @@ def largest(cost: Cost, size: str, kind: str, budget: int, at: Mapping[str, int]
     Raises:
         UsageError: If nothing fits, or everything does.
     """
-    from assay.cost.budget import solve
+    from assay.cost.budget import ranges, solve
 
     others = {name: value for name, value in at.items() if name != size}
     formula, of = cost.flops.total, "flops of a training step"
@@ -150,7 +160,13 @@ def largest(cost: Cost, size: str, kind: str, budget: int, at: Mapping[str, int]
         formula = cost.peak_bytes + cost.optimizer_bytes[_ADAM]
         of = "bytes (the peak of a training step, and the state of Adam)"
     value, end = solve(formula, size, budget, others), cost.ends.get(size)
-    return Largest(size, value, budget, of, others, end if end and end.value < value else None)
+    unlimited = ""
+    if not any(span.high is None or value < span.high for span in ranges(formula, size, others)):
+        unlimited = (
+            f"There the formula ends, not the budget: for a larger {size} nothing was derived."
+        )
+    end = end if end and end.value < value else None
+    return Largest(size, value, budget, of, others, end, unlimited)
 
 
 def compared(one: Cost, other: Cost, at: Mapping[str, int]) -> Compared:
@@ -173,11 +189,16 @@ def compared(one: Cost, other: Cost, at: Mapping[str, int]) -> Compared:
     }
     mine, theirs = (one.flops.total, one.name), (other.flops.total, other.name)
     sizes = {**other.base, **at}
-    found = [
-        (size, value, more[1], less[1])
-        for size in one.base
-        if size in other.base
-        for more, less in ((mine, theirs), (theirs, mine))
-        if (value := crossover(more[0], less[0], size, sizes)) is not None
+    found = []
+    for size in (size for size in one.base if size in other.base):
+        for more, less in ((mine, theirs), (theirs, mine)):
+            with suppress(CannotMeasure):  # of a model without a formula the difference says why
+                value = crossover(more[0], less[0], size, sizes)
+                if value is not None:
+                    found.append((size, value, more[1], less[1]))
+    held = [
+        f"Of {cost.name} the formulas do not hold for every {name}, but {text}."
+        for cost in (one, other)
+        for name, text in cost.narrowed.items()
     ]
-    return Compared(one.name, other.name, differences, tuple(found))
+    return Compared(one.name, other.name, differences, tuple(found), tuple(held))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from assay.cost.piece import Range
 from assay.errors import CannotMeasure, UsageError, say, verbatim
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def solve(formula: Formula, size: str, below: int, at: Mapping[str, int]) -> int
     def fits(value: int) -> bool:
         return formula(**{**at, size: value}) <= below
 
+    if not formula.pieces:
+        formula(**at)  # which says why
     spans = [span for piece in formula.pieces for name, span in piece.where if name == size]
     others = {name: value for name, value in at.items() if name != size}
     held = [s for s in spans if formula.holds(**{**others, size: s.low})]
@@ -102,6 +105,7 @@ def crossover(one: Formula, other: Formula, size: str, at: Mapping[str, int]) ->
 
     Raises:
         UsageError: If `size` is a size of neither.
+        CannotMeasure: If one was refused, or there is no size at which both hold.
 
     Example:
         >>> from assay.cost.formula import Formula
@@ -113,26 +117,68 @@ def crossover(one: Formula, other: Formula, size: str, at: Mapping[str, int]) ->
     if size not in (*one.sizes, *other.sizes):
         raise UsageError("crossover", size, "a size of one of the formulas", "Check the spelling.")
 
-    def over(value: int) -> bool | None:
-        sizes = {**at, size: value}
-        if not (one.holds(**sizes) and other.holds(**sizes)):
-            return None
+    for formula in (one, other):
+        if not formula.pieces:
+            formula(**_needed(formula, at))  # which says why
+    others = {name: value for name, value in at.items() if name != size}
+
+    def over(value: int) -> bool:
+        sizes = {**others, size: value}
         return one(**_needed(one, sizes)) > other(**_needed(other, sizes))
 
-    starts = [s.low for f in (one, other) for p in f.pieces for n, s in p.where if n == size]
-    steps = [s.step for f in (one, other) for p in f.pieces for n, s in p.where if n == size]
-    low, step = max(starts, default=1), max(steps, default=1)
-    if over(low) is not False:
+    common = [
+        both
+        for mine in ranges(one, size, others)
+        for theirs in ranges(other, size, others)
+        if (both := mine.meet(theirs)) is not None
+    ]
+    if not common:
+        raise CannotMeasure(
+            f"crossover {size}",
+            verbatim(say(others) or "no other sizes"),
+            "sizes at which both formulas hold",
+            "See the ranges beside the formulas, and give other sizes.",
+        )
+    common.sort(key=lambda span: span.low)
+    if over(common[0].low):
         return None
-    good, bad = low, low + step
-    while bad < _FARTHEST and not over(bad):
-        good, bad = bad, low + 2 * (bad - low)
-    return None if bad >= _FARTHEST else _first(over, good, bad, step)
+    found = (_first(over, span) for span in common)
+    return next((value for value in found if value is not None), None)
 
 
-def _first(over: Callable[[int], bool | None], good: int, bad: int, step: int) -> int:
-    while bad - good > step:
-        middle = good + (bad - good) // (2 * step) * step
+def ranges(formula: Formula, size: str, others: Mapping[str, int]) -> list[Range]:
+    """Where a formula holds along one size.
+
+    Args:
+        formula: The formula.
+        size: The size.
+        others: Values of the others.
+
+    Returns:
+        The ranges of its pieces.
+    """
+    pieces = [piece for piece in formula.pieces if piece.covers(others)]
+    return [dict(piece.where).get(size, Range()) for piece in pieces]
+
+
+def _first(over: Callable[[int], bool], span: Range) -> int | None:
+    """The least value of a range at which something is over that grows into it; None without any."""
+    good = span.low
+    if over(good):
+        return good
+    bad = good + span.step
+    while bad in span and bad < _FARTHEST and not over(bad):
+        good, bad = bad, span.low + 2 * (bad - span.low)
+    if (
+        bad not in span and span.high is not None
+    ):  # the end may be over, though twice as much is no size
+        bad = span.high - (span.high - span.low) % span.step
+        if bad <= good or not over(bad):
+            return None
+    if bad >= _FARTHEST:
+        return None
+    while bad - good > span.step:
+        middle = good + (bad - good) // (2 * span.step) * span.step
         good, bad = (good, middle) if over(middle) else (middle, bad)
     return bad
 
@@ -141,11 +187,12 @@ def _needed(formula: Formula, sizes: Mapping[str, int]) -> dict[str, int]:
     return {name: value for name, value in sizes.items() if name in formula.sizes}
 
 
-def amount(text: str) -> int:
+def amount(text: str, name: str = "budget") -> int:
     """Read a budget: `80GB`, `24GiB`, `1e15`, `312T`.
 
     Args:
         text: A number, and a decimal (k, M, G, T, P) or binary (Ki, Mi, Gi, Ti) prefix, with or without B.
+        name: What it is called, for messages.
 
     Returns:
         The integer.
@@ -169,6 +216,6 @@ def amount(text: str) -> int:
         value = 0
     if value < 1:
         raise UsageError(
-            "budget", text, "a positive number such as 80GB, 24GiB or 1e15", "Write it so."
+            name, text, "a positive number such as 80GB, 24GiB or 1e15", "Write it so."
         )
     return value

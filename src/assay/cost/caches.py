@@ -24,7 +24,8 @@ def fresh_caches(model: nn.Module) -> Iterator[None]:
     """Give every cached function around a model an empty cache of its own, and the old ones back on exit.
 
     Looked at are the modules that define the classes of the model, and these classes; not torch's. A
-    decorator of one's own keeps the cached function in its closure: that is looked into as well.
+    decorator of one's own keeps the cached function in its closure: that is looked into as well. Dictionaries
+    and sets of these modules and classes, which may be caches too, are on exit as they were.
 
     Args:
         model: The model.
@@ -44,11 +45,23 @@ def fresh_caches(model: nn.Module) -> Iterator[None]:
                     fresh = made.setdefault(id(function), _emptied(function))
                     setattr(owner, name, fresh if function is value else staticmethod(fresh))
                     before.callback(setattr, owner, name, value)
+                elif isinstance(value, dict | set) and not name.startswith("__"):
+                    before.callback(_put_back, value, value.copy())
                 elif isinstance(function, FunctionType):
                     for cell, cached in _enclosed(function):
                         cell.cell_contents = made.setdefault(id(cached), _emptied(cached))
                         before.callback(setattr, cell, "cell_contents", cached)
         yield
+
+
+def _put_back(held: Any, kept: Any) -> None:
+    """What a dictionary or set held before, in the same object."""
+    same = len(held) == len(kept)
+    if same and isinstance(held, dict):
+        same = all(held.get(key) is value for key, value in kept.items())
+    if not same:
+        held.clear()
+        held.update(kept)
 
 
 def _enclosed(function: FunctionType) -> Iterator[tuple[CellType, Any]]:

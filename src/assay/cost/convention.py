@@ -8,6 +8,7 @@ rename data count 0 operations.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
@@ -20,6 +21,7 @@ from assay.cost.arithmetic import PRODUCTS, SUMS
 from assay.cost.kernels import KERNELS
 from assay.cost.live import tensors_of
 from assay.cost.operators import DYNAMIC, INDEXED, MAKERS
+from assay.errors import UsageError
 
 PRODUCT, CONVOLUTION, ELEMENTWISE = "matrix product", "convolution", "elementwise"
 REDUCTION, NORMALISATION, INDEXING = "reduction", "normalisation", "indexing"
@@ -135,7 +137,23 @@ def register_operator(name: str, operations: Callable[..., int], kind: str = ELE
         name: Its qualified name, as in "mylib::my_op".
         operations: `operations(*args, out=output, **kwargs) -> int`, on tensors without data.
         kind: Its class, one of `CLASSES`.
+
+    Raises:
+        UsageError: If one of these is something else.
     """
+    if not re.fullmatch(r"\w+::\w+", str(name)):
+        raise UsageError(
+            "name", name, "a qualified name", 'Write "mylib::my_op", without overload.'
+        )
+    if not callable(operations):
+        raise UsageError(
+            "operations",
+            operations,
+            "a function `operations(*args, out=…, **kwargs)` that returns an integer",
+            "Write lambda *args, out, **kwargs: 2 * out.numel(), say.",
+        )
+    if kind not in CLASSES:
+        raise UsageError("kind", kind, f"one of {', '.join(CLASSES)}", "Check the spelling.")
     _CUSTOM[name] = (kind, operations)
 
 
@@ -147,7 +165,7 @@ class Rule:
         qualified = func._schema.name
         self._func, self.name = func, qualified.partition("::")[2]
         self.maker, self.dynamic, self.indexed = func in MAKERS, func in DYNAMIC, func in INDEXED
-        self.lookup = qualified == "aten::embedding"
+        self.lookup = qualified in ("aten::embedding", "aten::index")
         name = self.name
         self.label = name if qualified.startswith("aten::") else qualified
         self.flops: Callable[..., int] | None = None
@@ -165,7 +183,7 @@ class Rule:
             self.kind, self.operations = PRODUCT, PRODUCTS[qualified]
         elif qualified in SUMS:
             self.kind, self.operations = REDUCTION, SUMS[qualified]
-        elif func.is_view or name in _SILENT or qualified.startswith("prim::"):
+        elif func.is_view or name in _SILENT or qualified.startswith(("prim::", "profiler::")):
             self.per_element, self.moves = 0, False
         else:
             base = name if name in _KNOWN else name.removesuffix("_")

@@ -51,6 +51,17 @@ def derive(
     known: dict[tuple[str, ...], dict[Point, Tally | AssayError]] = {}
 
     def search(stacks: tuple[str, ...], dropped: tuple[str, ...]) -> Fit:
+        nonlocal first
+        while True:
+            try:
+                return once(stacks, dropped)
+            except (
+                ModulesChanged
+            ):  # it happens once for its modules, and once for what it does with sizes
+                known.clear()
+                first, stacks = probe(base), ()
+
+    def once(stacks: tuple[str, ...], dropped: tuple[str, ...]) -> Fit:
         before, room = known.setdefault(stacks, {}), max(_OPERATORS, _PASSES * first.steps)
         samples = Samples(probe, base, stacks, dropped, first, progress, before, room)
         try:
@@ -67,12 +78,7 @@ def derive(
         stacks = tuple(stack.path for stack in probe.stacks)
         for kept in dict.fromkeys((stacks, ())):
             try:
-                try:
-                    return search(kept, dropped)
-                except ModulesChanged:
-                    known.clear()
-                    first = probe(base)
-                    return search((), dropped)
+                return search(kept, dropped)
             except Refused as refusal:
                 reason, blamed = str(refusal), refusal.size
                 # with all layers it may be one size's own law; that takes as much longer as there are layers

@@ -138,15 +138,30 @@ class Formula:
         return crossover(self, other, size, at)
 
     def leading(self, /, *sizes: str) -> Formula:
-        """The terms that no other dominates, as all sizes, or those named, grow."""
-        tail = self.tail
-        top = tail.leading(sizes or self.sizes)
-        kept = {
-            monomial: coefficient
-            for monomial, coefficient in tail.terms.items()
-            if _powers(monomial, sizes or self.sizes) in top
-        }
-        return Formula.of(Polynomial(kept), self.sizes)
+        """The terms that no other dominates, as all sizes, or those named, grow.
+
+        Args:
+            *sizes: The sizes that grow; by default all.
+
+        Returns:
+            A formula; of a peak the largest of what is left of each of its laws.
+
+        Raises:
+            CannotMeasure: If the formula was refused.
+        """
+        if not self.pieces:
+            self._check({})
+        growing = sizes or self.sizes
+        top = self.tail.leading(growing)
+
+        def kept(p: Polynomial) -> Polynomial:
+            return Polynomial({m: c for m, c in p.terms.items() if _powers(m, growing) in top})
+
+        first, *rest = dict.fromkeys(filter(lambda p: p.terms, map(kept, self._tail.every))) or [
+            Polynomial()
+        ]
+        everywhere = tuple((name, Range()) for name in self.sizes)
+        return Formula(self.sizes, (Piece(everywhere, first, tuple(rest)),))
 
     def by_power(self, size: str, /) -> dict[int, Formula]:
         """The terms apart by their power of one size: what is linear in n, and what is quadratic.
@@ -254,9 +269,13 @@ class Formula:
     @property
     def tail(self) -> Polynomial:
         """The polynomial for large sizes, zero where the formula was refused."""
+        return add(self._tail.every) if self.pieces else Polynomial()
+
+    @property
+    def _tail(self) -> Piece:
+        """The piece for large sizes."""
         ends = [p for p in self.pieces if all(span.high is None for _, span in p.where)]
-        pieces = ends or list(self.pieces)
-        return add(pieces[-1].every) if pieces else Polynomial()
+        return (ends or self.pieces)[-1]
 
     def degree(self, size: str) -> int:
         """The highest power of `size` for large sizes."""
@@ -335,6 +354,10 @@ class Formula:
             "pieces": [
                 {
                     "condition": p.condition,
+                    "where": {
+                        name: {"low": span.low, "high": span.high, "step": span.step}
+                        for name, span in p.where
+                    },
                     "text": str(p),
                     "terms": p.polynomial.to_dict(),
                     "rivals": [rival.to_dict() for rival in p.rivals],

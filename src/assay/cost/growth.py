@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from assay.cost.convention import CONVOLUTION, ELEMENTWISE, NORMALISATION, PRODUCT, REDUCTION
 from assay.cost.formula import Formula
+from assay.errors import CannotMeasure
 from assay.view.blocks import Lines, Paragraph, Series
 
 if TYPE_CHECKING:
@@ -110,7 +111,10 @@ def crossings(cost: Cost, size: str) -> tuple[Crossing, ...]:
     for over, under in ((a, b) for a in lines for b in lines):
         if over.formula.degree(size) <= under.formula.degree(size):
             continue
-        at = over.formula.crossover(under.formula, size, **others)
+        try:
+            at = over.formula.crossover(under.formula, size, **others)
+        except CannotMeasure:  # nothing holds at these sizes
+            continue
         if at is None:
             continue
         sizes = {**others, size: at}

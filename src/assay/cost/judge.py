@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from assay.cost.convention import CONVOLUTION, PRODUCT
 from assay.cost.growth import at_sizes
+from assay.cost.known import LOAD
 from assay.cost.tally import BACKWARD, FORWARD, Amount, Part
 from assay.finding import Finding, Number
 from assay.where import location
@@ -67,15 +68,15 @@ def _refused(cost: Cost) -> list[Finding]:
     ]
     if reason := cost.flops.forward.reason:
         sizes = ", ".join(cost.base)
-        remedy = "Fix the size that branches or halves, with -a name=value, and derive the others."
-        if "random numbers" in reason:
-            remedy = "Have it do the same each time: without layers or tokens that are dropped at random."
-        found.append((sizes, f"There is no polynomial in {sizes}: {reason}.", remedy))
+        text = f"There is no polynomial in {sizes}: {reason}."
+        found.append(
+            (sizes, text if sizes else f"There is no number: {reason}.", _remedy(cost, reason))
+        )
     return [
         Finding(
             "cost.no-formula",
             text,
-            Number(f"a polynomial in {sizes}", "", "formula"),
+            Number(f"a polynomial in {sizes}" if sizes else "the same each time", "", "formula"),
             Number("none of degree 4 or less that holds everywhere", "", "measured"),
             "note",
             remedy,
@@ -83,6 +84,17 @@ def _refused(cost: Cost) -> list[Finding]:
         )
         for sizes, text, remedy in found
     ]
+
+
+def _remedy(cost: Cost, reason: str) -> str:
+    if f"named {LOAD}" in reason and not any(name in reason for name in ("item()", "local_scalar")):
+        return f"Give the builder a size named `{LOAD}`: how many entries a mask selects."
+    if "depends on values" in reason:
+        return "Have the work depend on shapes alone, or take the value from an argument of the builder."
+    if "remembers earlier runs" in reason:
+        return "Have it do the same each time: without layers or tokens that are dropped at random."
+    blamed = cost.blamed or "the size that branches or halves"
+    return f"Hold {blamed} at one value, with -a name=value, and derive the others."
 
 
 def _uncounted(cost: Cost) -> list[Finding]:
@@ -93,7 +105,8 @@ def _uncounted(cost: Cost) -> list[Finding]:
             Number("every operator counted", "", "formula"),
             Number(name, "", "measured"),
             "warning",
-            'assay.cost.convention.register_operator("namespace::name", count) tells its cost.',
+            'assay.cost.convention.register_operator("namespace::name", lambda *args, out, **kwargs: …) '
+            "tells how many operations a call is.",
             cost.where.get(name),
             theory="C3",
         )

@@ -80,7 +80,8 @@ def _grid(
         for sizes in known
         if all(sizes.get(name, 0) in span for name, span in spans.items())
     ]
-    return np.array([*combinations, *inside], dtype=np.int64).reshape(-1, len(spans))
+    points = [*combinations, *inside]
+    return np.array(points, dtype=np.int64).reshape(len(points), len(spans))
 
 
 def _table(

@@ -21,7 +21,7 @@ from assay.cost.refusal import Refused, Unexplained, no_law, of_values
 from assay.cost.samples import Fails, Samples, TooMany, equal, put
 from assay.cost.tally import PEAK, SAVED, Key
 
-_MANY = 1000  # values that have room for any law
+_FEW, _FEW_ELSEWHERE, _MANY = 4, 16, 1000  # values: fewer are a list, more have room for any law
 _BOXES = 8  # more laws than this are no formula that a reader could use
 
 
@@ -51,10 +51,11 @@ class Search:
         samples = self._samples
         laws = ranges(samples, self._grids)
         if not samples.repeats(laws.low):
-            raise Refused(
-                f"two runs at the same sizes ({samples.say(laws.low)}) cost different amounts: the model "
-                f"draws random numbers, or remembers earlier runs{of_values(samples)}"
+            at = f" at the same sizes ({samples.say(laws.low)})" if samples.names else ""
+            why = (
+                of_values(samples) or ": the model draws random numbers, or remembers earlier runs"
             )
+            raise Refused(f"two runs{at} cost different amounts{why}")
         laws = begun(laws, samples)
         try:
             boxes = self._boxes(laws)
@@ -226,12 +227,17 @@ class Search:
         """Refuse a law with as many coefficients as there are values: anything is one, as powers of 2 are."""
         for i, law in enumerate(laws.all[: laws.sizes]):
             span, used = law.span, max(index[i] for index in found.coefficients) + 1
-            if span.high is None or span.high - span.low > _MANY * span.step:
+            # a few values may be a case of their own: each of them was run
+            few = _FEW if self._samples.base[i] in span else _FEW_ELSEWHERE
+            if span.high is None or not few <= (span.high - span.low) // span.step <= _MANY:
                 continue
             if not law.atoms and used <= HIGHEST:
                 continue
             name = self._samples.names[i]
-            apart = {tuple(a.value({name: x}) for a in law.atoms) or x for x in span.values()}
+            apart = {
+                (*(a.value({name: x}) for a in law.atoms), *(x in mark for mark in law.marks)) or x
+                for x in span.values()
+            }
             if len(apart) <= used:
                 beyond = put(laws.low, i, span.high + span.step)
                 if not law.atoms and self._samples.runs(beyond):

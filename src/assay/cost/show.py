@@ -184,6 +184,8 @@ def _number(formula: Formula, cost: Cost) -> str:
 
 def _counts(cost: Cost) -> tuple[Paragraph, ...]:
     sizes = say(cost.base)
+    if not sizes:
+        return ()
     return (
         Paragraph(f"Fix a size with `-a name=value` to derive the others; base sizes {sizes}."),
     )
@@ -192,11 +194,12 @@ def _counts(cost: Cost) -> tuple[Paragraph, ...]:
 def _notes(cost: Cost) -> tuple[str, ...]:
     far = [say(sizes) for sizes in cost.checked]
     widest = max(far, key=len, default="")
-    notes = [
-        _WAYS[cost.way],
-        f"Every formula was checked, to the integer, at {len(cost.checked)} sizes that it was not fitted "
-        f"on{f' (one of them: {widest})' if widest else ''}.",
-    ]
+    notes = [_WAYS[cost.way]]
+    if cost.base:
+        notes.append(
+            f"Every formula was checked, to the integer, at {len(cost.checked)} sizes that it was not fitted "
+            f"on{f' (one of them: {widest})' if widest else ''}."
+        )
     conditions = dict.fromkeys(p.condition for p in cost.flops.forward.pieces)
     if any(conditions):
         holds = "; or ".join(c for c in conditions if c)

@@ -66,9 +66,12 @@ def verdict(law: TimeLaw) -> str:
         if len(law.follows) > 1 and len(law.follows) == len(law.predicted):
             return "as all that was derived"
         return f"as the {' and the '.join(law.follows)}"
-    if law.measured.exponent > max(law.predicted.values()):
+    least, most = min(law.predicted.values()), max(law.predicted.values())
+    if law.measured.low <= most and law.measured.high >= least:
+        return "the times scatter too much to tell"
+    if law.measured.exponent > most:
         return "faster than all that was derived"
-    if law.measured.exponent < min(law.predicted.values()):
+    if law.measured.exponent < least:
         return "slower than all that was derived: fixed costs still decide"
     return "between what was derived"
 

@@ -51,12 +51,16 @@ def reach(args: tuple[Any, ...]) -> Reach | None:
     """How far a lookup goes into its table.
 
     Args:
-        args: Of `aten.embedding`: the table and the indices.
+        args: Of `aten.embedding` or `aten.index`: the table and the indices.
 
     Returns:
         How far; None where nobody knows the indices, as those of tokens.
     """
     table, indices = args[:2]
+    if isinstance(indices, list | tuple):  # of a parameter, as Whisper looks up its positions
+        if len(indices) != 1 or indices[0] is None or not isinstance(table, torch.nn.Parameter):
+            return None
+        indices = indices[0]
     if not 0 < indices.numel() <= _MOST:
         return None
     known = value_of(indices)

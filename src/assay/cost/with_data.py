@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from assay.builder import Builder
+from assay.cost.known import LOAD
 from assay.cost.probe import Probe
 from assay.cost.tally import BACKWARD, FLOPS, FORWARD
 from assay.errors import AssayError, UserCodeError, said, say
@@ -56,7 +58,11 @@ def with_data(builder: Builder, cost: Cost) -> tuple[Finding, ...]:
         claimed = getattr(cost.flops, phase)(**at)
         if counted != claimed:
             told = f"computes {counted:,} flops {phase}"
-            return (_finding("other-path", at, told, f"{claimed:,} flops", f"{counted:,}", None),)
+            finding = _finding("other-path", at, told, f"{claimed:,} flops", f"{counted:,}", None)
+            if not cost.masks:
+                return (finding,)
+            repair = f"Give as `{LOAD}` how many entries you expect the masks to select."
+            return (replace(finding, severity="note", repair=repair),)
     return ()
 
 
@@ -76,7 +82,7 @@ def _finding(
         "warning",
         "Run it once with data: without, neither dtypes nor changes in place are checked."
         if error is not None
-        else "Look for code that asks on which device its tensors are.",
+        else "Look for code that asks on which device its tensors are, or that remembers earlier runs.",
         raised_at(error) if error is not None else None,
         theory="C3",
     )
