@@ -120,8 +120,8 @@ def _affordable(i: int, law: Law, laws: Laws, samples: Samples) -> int:
 
 
 def _calls(tally: Tally) -> tuple[int, ...]:
-    """How often each line called each operator in the forward pass, and how much it moved."""
-    forward = [amount for part, amount in tally.parts.items() if part.phase == FORWARD]
+    """How often each line called each operator going forward, also once more, and how much it moved."""
+    forward = [a for part, a in tally.parts.items() if part.phase == FORWARD or part.again]
     return tuple(value for amount in forward for value in (amount.calls, amount.moved))
 
 
