@@ -53,7 +53,7 @@ def begun(laws: Laws, samples: Samples) -> Laws:
             if better is not None and better.span.low == laws.all[i].span.low:
                 laws = laws.having(i, better)
             else:
-                laws = laws.having(i, _later(i, laws, samples))
+                laws = laws.having(i, later(i, laws, samples))
     return laws
 
 
@@ -66,11 +66,11 @@ def further(size: str, laws: Laws, samples: Samples) -> Laws | None:
     if size not in samples.names:
         return None
     i = samples.names.index(size)
-    later = _later(i, laws, samples, _FURTHER)
-    return None if later is laws.all[i] else laws.having(i, later)
+    found = later(i, laws, samples, _FURTHER)
+    return None if found is laws.all[i] else laws.having(i, found)
 
 
-def _later(i: int, laws: Laws, samples: Samples, skips: tuple[int, ...] = _LATER) -> Law:
+def later(i: int, laws: Laws, samples: Samples, skips: tuple[int, ...] = _LATER) -> Law:
     """The law without the least values of a size, where they alone take a path of their own.
 
     A width of 4 for four heads is one number a head. Who asks for such a size?
@@ -80,9 +80,9 @@ def _later(i: int, laws: Laws, samples: Samples, skips: tuple[int, ...] = _LATER
     """
     law = laws.all[i]
     for skipped in skips:
-        later = replace(law, span=replace(law.span, low=law.value(skipped)))
-        if samples.base[i] >= later.span.low and _straight(i, later, laws, samples):
-            return later
+        above = replace(law, span=replace(law.span, low=law.value(skipped)))
+        if samples.base[i] >= above.span.low and _straight(i, above, laws, samples):
+            return above
     return law
 
 

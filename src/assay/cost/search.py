@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import combinations
 
 from assay.cost.axis import HIGHEST
-from assay.cost.begin import begun, further, ranges
+from assay.cost.begin import begun, further, later, ranges
 from assay.cost.ends import explained, last_explained, last_that_runs, returns, turn
 from assay.cost.fit import Box, Fit, Sizes
 from assay.cost.floors import with_floors
@@ -64,10 +64,10 @@ class Search:
             try:
                 boxes = self._boxes(laws)
             except Refused as refusal:
-                later = further(refusal.size, laws, samples)
-                if later is None:
+                beyond = further(refusal.size, laws, samples)
+                if beyond is None:
                     raise
-                boxes = self._boxes(later)
+                boxes = self._boxes(beyond)
         if not any(self._has_base(box) for box in boxes):
             raise Refused(f"the model runs at {samples.say(samples.base)}, but hardly at others")
         boxes, peaks = self._peaked(boxes)
@@ -155,6 +155,10 @@ class Search:
                     raise
                 lower = []
             return [*lower, *self._boxes(above, left - 1)]
+        if i < laws.sizes and span.high is None and not law.atoms:
+            above = later(i, laws, samples)
+            if above is not law:
+                return self._boxes(laws.having(i, above), left - 1)
         turned = turn(i, point[i], laws, samples)
         # a stack has one law, up to its full depth
         if left <= 1 or turned is None or i >= laws.sizes:
