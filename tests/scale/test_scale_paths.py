@@ -141,7 +141,7 @@ def test_a_gate_that_begins_closed_is_named_with_its_bias():
     torch.manual_seed(0)
     model, x = Gated(), torch.randn(128, 64)
     finding = rules(model, x)["scale.backward-variance"]
-    assert finding.repair == "let the gate begin open: nn.init.zeros_(model.gate.bias)"
+    assert finding.repair == "let the gate begin open: `nn.init.zeros_(model.gate.bias)`"
     nn.init.zeros_(model.gate.bias)
     assert not any(f.fails for f in measure_scale((model, x)).findings)
 
@@ -163,7 +163,7 @@ def test_a_tied_embedding_gets_a_repair_for_both_of_its_uses():
     model, tokens = Tied(1.0), torch.randint(50, (16, 32))
     nn.init.normal_(model.emb.weight, std=0.01)
     repair = rules(model, tokens)["scale.forward-variance"].repair
-    assert "std=64**-0.5), and multiply what is looked up by math.sqrt(64)" in repair
+    assert "std=64**-0.5)`, and multiply what is looked up by `math.sqrt(64)`" in repair
     healed = Tied(math.sqrt(64))
     nn.init.normal_(healed.emb.weight, std=64**-0.5)
     assert not any(f.fails for f in measure_scale((healed, tokens)).findings)

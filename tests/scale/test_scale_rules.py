@@ -39,10 +39,13 @@ def test_the_repair_that_is_printed_repairs():
     x = torch.randn(1024, 256)
     before = rules(measure_scale((model, x)))["scale.forward-variance"]
     line = before.repair.split(";")[0]
-    assert line.startswith("nn.init.normal_(model[0].weight")
+    assert line.startswith("`nn.init.normal_(model[0].weight")
     with torch.no_grad():
         for i in (0, 2, 4, 6):
-            exec(line.replace("model[0]", f"model[{i}]"), {"nn": nn, "math": math, "model": model})
+            exec(
+                line.strip("`").replace("model[0]", f"model[{i}]"),
+                {"nn": nn, "math": math, "model": model},
+            )
             model[i].bias.zero_()
     after = measure_scale((model, x))
     assert "scale.forward-variance" not in rules(after)
@@ -55,7 +58,10 @@ def test_the_repair_that_is_printed_for_a_deep_network_repairs_both_ways(activat
     line = rules(measure_scale((model, x)))["scale.forward-variance"].repair.split(";")[0]
     with torch.no_grad():
         for i in range(0, 49, 2):
-            exec(line.replace("model[0]", f"model[{i}]"), {"nn": nn, "math": math, "model": model})
+            exec(
+                line.strip("`").replace("model[0]", f"model[{i}]"),
+                {"nn": nn, "math": math, "model": model},
+            )
             model[i].bias.zero_()
     after = measure_scale((model, x))
     # means are its price: uncentred, the units of a deep ReLU network look alike
@@ -240,8 +246,8 @@ def test_bands():
 
 def test_repairs_of_single_rows():
     scale = measure_scale((nn.Embedding(50, 8), torch.arange(50)))
-    assert repair_one(scale.rows[0]) == "nn.init.normal_(model.weight, std=1.0)"
-    assert repair_all(scale.rows) == "nn.init.normal_(model.weight, std=1.0)"
+    assert repair_one(scale.rows[0]) == "`nn.init.normal_(model.weight, std=1.0)`"
+    assert repair_all(scale.rows) == "`nn.init.normal_(model.weight, std=1.0)`"
     assert price(scale.rows[0], 5) == 1.0
     scale = measure_scale((nn.Linear(8, 8), 10 * torch.randn(50, 8)))
     assert "its input has mean square" in repair_one(scale.rows[0])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from types import CellType, FunctionType
@@ -17,6 +18,8 @@ from typing import Any
 from torch import nn
 
 _Cached = functools._lru_cache_wrapper
+# and no subclass of these: its copies may be something else
+_HOLDERS = (dict, set, OrderedDict, defaultdict)
 
 
 @contextmanager
@@ -45,7 +48,7 @@ def fresh_caches(model: nn.Module) -> Iterator[None]:
                     fresh = made.setdefault(id(function), _emptied(function))
                     setattr(owner, name, fresh if function is value else staticmethod(fresh))
                     before.callback(setattr, owner, name, value)
-                elif isinstance(value, dict | set) and not name.startswith("__"):
+                elif type(value) in _HOLDERS and not name.startswith("__"):
                     before.callback(_put_back, value, value.copy())
                 elif isinstance(function, FunctionType):
                     for cell, cached in _enclosed(function):

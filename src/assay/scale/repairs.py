@@ -13,7 +13,7 @@ from assay.scale.rows import Row
 
 BUDGET = 10.0  # by how much unit variance forward may let the gradient's square grow
 STANDARDISE = (
-    "standardise the model's input: x = (x - mean)/std, for each feature over the training data"
+    "standardise the model's input: `x = (x - mean)/std`, for each feature over the training data"
 )
 _CLOSED = 1e-2  # mean square of a gate that lets less than a tenth through
 _MORE = 2.5  # times: a sum over many; dropout with p = 1/2 has 2
@@ -71,7 +71,7 @@ def open_gate(gate: Row, rows: Sequence[Row]) -> str:
     names = source[-1].parameters if source else ()
     if len(names) < 2:
         return f"let {gate.name} begin open: what enters it should be near 0, not far below"
-    return f"let the gate begin open: nn.init.zeros_({expression(names[1])})"
+    return f"let the gate begin open: `nn.init.zeros_({expression(names[1])})`"
 
 
 def keeping_the_square(row: Row) -> str:
@@ -96,11 +96,11 @@ def repair_one(row: Row, rows: Sequence[Row] = ()) -> str:
     if looked_up and _tied(row, rows):
         weight, width = expression(row.parameters[0]), looked_up[0].units
         return (
-            f"nn.init.normal_({weight}, std={width}**-0.5), and multiply what is looked up by "
-            f"math.sqrt({width}): the embedding wants 1, the product with the same matrix 1/fan-in"
+            f"`nn.init.normal_({weight}, std={width}**-0.5)`, and multiply what is looked up by "
+            f"`math.sqrt({width})`: the embedding wants 1, the product with the same matrix 1/fan-in"
         )
     if row.kind == "lookup" or not row.fan_in:
-        return f"nn.init.normal_({expression(row.parameters[0])}, std=1.0)"
+        return f"`nn.init.normal_({expression(row.parameters[0])}, std=1.0)`"
     c, rest = _constants(row)
     size = row.input_second_moment
     if size is None or size <= 0 or 0.5 <= size <= 2:
@@ -194,14 +194,14 @@ def _between(chain: Sequence[Row], rows: Sequence[Row]) -> str | None:
     if behind[most] > _MORE:
         return (
             "one after the other, in the order of the forward pass: "
-            f"{weight}.data /= u.square().mean().sqrt() with u what then enters the activation behind it, "
+            f"`{weight}.data /= u.square().mean().sqrt()` with u what then enters the activation behind it, "
             "and so on. Fan-in and activation alone would not do: behind "
             f"{before.name} the mean square goes times {behind[most]:.3g} before the activation "
             "(a sum over many, as of messages of neighbours)"
         )
     return (
-        f"one after the other, in the order of the forward pass: nn.init.normal_({weight}, "
-        "std=1/math.sqrt(fan_in * x.square().mean())) with the input x that it then has, and so on. Fan-in "
+        f"one after the other, in the order of the forward pass: `nn.init.normal_({weight}, "
+        "std=1/math.sqrt(fan_in * x.square().mean()))` with the input x that it then has, and so on. Fan-in "
         f"and activation alone would not do: from {before.name} to {after.name} the mean square goes times "
         f"{gains[most]:.3g} by what is between them (a sum over many, a concatenation, noise)"
     )
@@ -230,7 +230,7 @@ def price(row: Row, depth: int) -> float:
 
 
 def _normal(row: Row, square: str) -> str:
-    return f"nn.init.normal_({expression(row.parameters[0])}, std=math.sqrt({square}))"
+    return f"`nn.init.normal_({expression(row.parameters[0])}, std=math.sqrt({square}))`"
 
 
 def _constants(row: Row) -> tuple[float, str]:

@@ -249,7 +249,7 @@ def _backward_repair(chain: Sequence[Row], back: Back, skips: bool, rows: Sequen
     if worst.normalised and skips and factor > 1:
         return (
             "the skips between them are outweighed by their branches: start each branch at zero, "
-            "nn.init.zeros_ of the weight of its last norm or last matrix"
+            "`nn.init.zeros_` of the weight of its last norm or last matrix"
         )
     if worst.normalised and skips:
         return "see in the column E g² where it happens: a mean over many positions divides it"
@@ -259,7 +259,7 @@ def _backward_repair(chain: Sequence[Row], back: Back, skips: bool, rows: Sequen
     if factor > 1 and own > math.sqrt(factor):  # most of it is what unit variance forward costs
         return (
             f"unit variance forward costs χ^{depth} = {own:.3g} with {worst.activation}: add skip "
-            f"connections, or take an activation with a smaller χ (assay.init.gain('elu').chi = 1.079)"
+            f"connections, or take an activation with a smaller χ (`assay.init.gain('elu').chi` = 1.079)"
             f"{keeping_the_square(worst)}"
         )
     return repair_all(chain, rows)
@@ -297,7 +297,7 @@ def _over_calls(rows: Sequence[Row]) -> Iterator[Finding]:
         "keeping (`assay highway` shows which)"
         if factor < 1
         else f"scale what each call adds to the state by 1/{row.calls.count}; where the state is replaced, "
-        f"nn.init.orthogonal_({expression(row.parameters[0])})",
+        f"`nn.init.orthogonal_({expression(row.parameters[0])})`",
         where=row.where,
         module=row.module,
         theory="S4",
