@@ -48,7 +48,7 @@ def begun(laws: Laws, samples: Samples) -> Laws:
         The laws, some of them with floors or from a little further up.
     """
     for i in range(laws.sizes):
-        if laws.all[i].span.high is None and not _straight(i, laws.all[i], laws, samples):
+        if laws.all[i].span.high is None and not straight(i, laws.all[i], laws, samples):
             better = with_floors(i, laws, samples, guess=False)
             if better is not None and better.span.low == laws.all[i].span.low:
                 laws = laws.having(i, better)
@@ -81,13 +81,23 @@ def later(i: int, laws: Laws, samples: Samples, skips: tuple[int, ...] = _LATER)
     law = laws.all[i]
     for skipped in skips:
         above = replace(law, span=replace(law.span, low=law.value(skipped)))
-        if samples.base[i] >= above.span.low and _straight(i, above, laws, samples):
+        if samples.base[i] >= above.span.low and straight(i, above, laws, samples):
             return above
     return law
 
 
-def _straight(i: int, law: Law, laws: Laws, samples: Samples) -> bool:
-    """Whether a law of powers explains the counts along one size near its least values."""
+def straight(i: int, law: Law, laws: Laws, samples: Samples) -> bool:
+    """Whether a law explains the counts along one size near its least values.
+
+    Args:
+        i: The size.
+        law: Its law.
+        laws: Those of the others.
+        samples: The counts.
+
+    Returns:
+        Whether.
+    """
     axis, tried = law.axis(samples.names[i]), [law.value(k) for k in (5, 9)]
     try:
         return not unexplained(i, axis, tried, laws, samples)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import combinations
 
 from assay.cost.axis import HIGHEST
-from assay.cost.begin import begun, further, later, ranges
+from assay.cost.begin import begun, further, later, ranges, straight
 from assay.cost.ends import explained, last_explained, last_that_runs, returns, turn
 from assay.cost.fit import Box, Fit, Sizes
 from assay.cost.floors import with_floors
@@ -155,10 +155,11 @@ class Search:
                     raise
                 lower = []
             return [*lower, *self._boxes(above, left - 1)]
-        if i < laws.sizes and span.high is None and not law.atoms:
-            above = later(i, laws, samples)
-            if above is not law:
-                return self._boxes(laws.having(i, above), left - 1)
+        plain = i < laws.sizes and span.high is None and not law.atoms
+        if plain and not straight(i, law, laws, samples):
+            begun_later = later(i, laws, samples)
+            if begun_later is not law:
+                return self._boxes(laws.having(i, begun_later), left - 1)
         turned = turn(i, point[i], laws, samples)
         # a stack has one law, up to its full depth
         if left <= 1 or turned is None or i >= laws.sizes:
