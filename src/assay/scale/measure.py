@@ -20,6 +20,7 @@ from assay.scale.recorder import Recorder
 from assay.scale.rows import Row
 from assay.scale.rules import find
 from assay.scale.show import show
+from assay.scale.twice import SoftmaxOf, double_softmax
 from assay.state import preserved, unfused
 from assay.subject import Subject, first_floating, tensors
 from assay.view.blocks import View
@@ -88,7 +89,7 @@ def measure_scale(subject: Any, *, progress: Progress = silent) -> Scale:
     recorder = Recorder(model, (subject.inputs, subject.kwargs))
     try:
         with preserved(model), _gradients_put_back(subject), unfused():
-            objective, finite, whole = _run(subject, recorder, progress)
+            objective, finite, whole, twice = _run(subject, recorder, progress)
             trainable = {n: p for n, p in model.named_parameters() if p.requires_grad}
             left_out = [name for name, p in trainable.items() if p.grad is None]
     finally:
@@ -103,7 +104,10 @@ def measure_scale(subject: Any, *, progress: Progress = silent) -> Scale:
         training=model.training,
         objective=objective,
         unmeasured=tuple(sorted(recorder.unmeasured)),
-        findings=find(rows, origin, cut_off, left_out if whole else ()),
+        findings=(
+            *find(rows, origin, cut_off, left_out if whole else ()),
+            *double_softmax(twice, recorder.softmax_at),
+        ),
     )
 
 
@@ -125,11 +129,14 @@ def _require_values(model: nn.Module) -> None:
         )
 
 
-def _run(subject: Subject, recorder: Recorder, progress: Progress) -> tuple[Objective, bool, bool]:
+def _run(
+    subject: Subject, recorder: Recorder, progress: Progress
+) -> tuple[Objective, bool, bool, Tensor | None]:
     """Forward and backward.
 
     Returns:
-        What the backward pass started from, whether it began finite, and whether from all outputs.
+        What the backward pass started from, whether it began finite, and whether from all outputs; and the
+        probabilities that the loss took for logits, if it did.
 
     Raises:
         CannotMeasure: If the output has no elements.
@@ -146,19 +153,21 @@ def _run(subject: Subject, recorder: Recorder, progress: Progress) -> tuple[Obje
                 "an output with elements",
                 "Give example inputs with a batch of two or more.",
             )
+        softmax = SoftmaxOf(recorder.probabilities(found))
         if subject.loss is not None:
-            value = subject.objective(output)
+            with softmax:
+                value = subject.objective(output)
         else:
             value = _random_signs(first_floating(output))
         finite = all(bool(torch.isfinite(x).all()) for x in (*found, value))
         if not value.requires_grad:
-            return "none", finite, False
+            return "none", finite, False, softmax.taken
         recorder.differentiating = True
         subject.differentiate(value)
     progress("scale", 2, 2)
     if subject.loss is not None:
-        return "loss", finite, True
-    return "random signs", finite, sum(x.requires_grad for x in found) < 2
+        return "loss", finite, True, softmax.taken
+    return "random signs", finite, sum(x.requires_grad for x in found) < 2, None
 
 
 def _random_signs(output: Tensor) -> Tensor:

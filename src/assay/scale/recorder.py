@@ -71,6 +71,7 @@ class Recorder(TorchDispatchMode):
         super().__init__()
         self.records: list[Record] = []
         self.unmeasured: set[str] = set()
+        self.softmax_at: Location | None = None  # where the last softmax was
         self._modules = _Modules(model, self)
         self._lineage = WeakIdKeyDictionary()
         for x in tensors(inputs):
@@ -108,6 +109,10 @@ class Recorder(TorchDispatchMode):
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+
+    def probabilities(self, given: Sequence[Tensor]) -> list[Tensor]:
+        """Those of some tensors that are what a softmax returned."""
+        return [x for x in given if self._of(x).weights]
 
     # Modules that are an activation as a whole (a GELU is one, though it is made of five operators)
 
@@ -212,6 +217,8 @@ class Recorder(TorchDispatchMode):
                 return found
         self._consume(lines, "gate" if name == "mul" else "other")
         weights_now = name in operators.SOFTMAX
+        if weights_now:
+            self.softmax_at = self._modules.line()
         line = Lineage(rows=rows, signal=signal, pair=pair, weights=weights_now)
         if name in operators.AVERAGES:
             return partial(self._average, line, lines[0].averaged * given[0].numel())
