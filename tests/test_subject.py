@@ -214,3 +214,18 @@ def test_a_held_out_pair_will_do():
 def test_a_loss_that_also_wants_targets_is_told_how_to_get_them():
     with pytest.raises(UsageError, match="lambda output: criterion"):
         Subject(nn.Linear(3, 2), torch.zeros(4, 3), loss=nn.CrossEntropyLoss())
+
+
+@pytest.mark.parametrize(
+    "loss", [nn.MSELoss(), lambda output, targets: output.sum(), nn.functional.mse_loss]
+)
+def test_a_loss_that_wants_targets_is_told_to_bind_them(loss):
+    with pytest.raises(UsageError, match="Bind the targets"):
+        Subject(nn.Linear(2, 2), torch.ones(1, 2), loss=loss)
+
+
+@pytest.mark.parametrize(
+    "loss", [lambda output, weight=2: output.sum(), lambda *outputs: outputs[0].sum(), torch.sum]
+)
+def test_what_can_be_called_with_the_output_alone_is_a_loss(loss):
+    assert Subject(nn.Linear(2, 2), torch.ones(1, 2), loss=loss).objective(torch.ones(2)) == 2

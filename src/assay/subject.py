@@ -181,10 +181,10 @@ class Subject:
                     "a function",
                     f"Give {name}=a function, or None.",
                 )
-        if isinstance(self.loss, nn.modules.loss._Loss):
+        if isinstance(self.loss, nn.modules.loss._Loss) or _wants_more(self.loss):
             raise UsageError(
                 "loss",
-                verbatim(f"{type(self.loss).__name__}()"),
+                verbatim(getattr(self.loss, "__qualname__", f"{type(self.loss).__name__}()")),
                 "a function of the output alone",
                 "Bind the targets: `lambda output: criterion(output, targets)`.",
             )
@@ -331,6 +331,21 @@ def tensors(value: Any) -> Iterator[Tensor]:
             yield from tensors(item)
     elif is_dataclass(value) and not isinstance(value, type):
         yield from tensors(vars(value))
+
+
+def _wants_more(loss: Any) -> bool:
+    """Whether a loss cannot be called with the output alone, as far as its signature tells."""
+    if loss is None:
+        return False
+    try:
+        signature = inspect.signature(loss)
+    except (TypeError, ValueError):  # built in
+        return False
+    try:
+        signature.bind(None)
+    except TypeError:
+        return True
+    return False
 
 
 def first_floating(output: Any) -> Tensor:
