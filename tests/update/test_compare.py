@@ -331,6 +331,18 @@ def test_a_step_that_overshoots_and_one_that_climbs_are_noted() -> None:
     assert "no decrease" in dict(by_loss.failed)["up"]
 
 
+def test_a_step_nearly_twice_too_long_is_noted() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(model.weight)
+    subject = Subject(model, torch.ones(1, 1), loss=lambda u: u.square().sum() / 2)
+    pair = {name: functools.partial(SGD, lr=1.95) for name in ("SGD", "again")}
+    found = compare_steps(pair, subject, warmup=0)
+    row = found["SGD"]
+    assert 0 < row.decrease < 0.1 * row.predicted  # r - r²/2 of r
+    assert [f.rule for f in found.findings] == ["step.overshoot"] * 2
+    assert "not a tenth of the 1.95 predicted" in found.findings[0].message
+
+
 def test_steps_near_round_off_are_remarked() -> None:
     tiny = {"SGD": functools.partial(SGD, lr=1e-7), "Adam": Adam}
     assert any("round off" in remark for remark in compare_steps(tiny, mlp(), warmup=0).remarks)

@@ -6,6 +6,8 @@ from assay.finding import Finding, Number
 from assay.update.failure import Failure
 from assay.update.steps import Norm, Step
 
+HARDLY = 0.1  # of the decrease that the gradient predicts: on a parabola a step that is nearly twice too long
+
 
 def findings_of(
     rows: list[Step], failed: list[Failure], kind: Norm, resolution: float
@@ -19,6 +21,10 @@ def findings_of(
         elif row.decrease < -resolution:
             rule = "step.overshoot"
             said = f"raises the loss by {-row.decrease:.3g} where the gradient predicts a decrease"
+            repair = f"Steps of this {kind} norm are too long here: multiply lr by 0.5 or less."
+        elif row.decrease < HARDLY * row.predicted and row.predicted > resolution:
+            rule = "step.overshoot"
+            said = f"lowers the loss by {row.decrease:.3g}, not a tenth of the {row.predicted:.3g} predicted"
             repair = f"Steps of this {kind} norm are too long here: multiply lr by 0.5 or less."
         else:
             continue

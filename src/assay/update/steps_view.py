@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from assay.update.steps_findings import HARDLY
 from assay.view.blocks import Angle, Bars, Block, Cell, Column, Lines, Series, Table, View
 
 if TYPE_CHECKING:
@@ -95,8 +96,8 @@ def _fall(row: Step) -> str:
 def _table(steps: Steps) -> Table:
     rows = []
     for row in steps.rows:
-        good = row.decrease > steps.resolution
-        small = abs(row.decrease) <= steps.resolution
+        good = row.decrease > max(steps.resolution, HARDLY * row.predicted)
+        small = (row.decrease >= 0 and not good) or abs(row.decrease) <= steps.resolution
         rows.append(
             (
                 row.name,
