@@ -212,3 +212,55 @@ def test_self_normalising_networks_are_told_to_keep_what_they_have():
         nn.init.zeros_(layers[-2].bias)
     finding = rules(nn.Sequential(*layers), torch.randn(256, 64))["scale.backward-variance"]
     assert "kaiming" not in finding.repair
+
+
+def rms(h):
+    return h * torch.rsqrt(h.pow(2).mean(-1, keepdim=True) + 1e-6)
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        lambda h: F.normalize(h, dim=-1),
+        lambda h: h / h.norm(dim=-1, keepdim=True),
+        lambda h: h / (h * h).sum(-1, keepdim=True).sqrt(),
+        lambda h: h / (h.std(-1, keepdim=True) + 1e-5),
+        rms,
+    ],
+)
+def test_a_norm_written_by_hand_is_one(norm):
+    class Cosine(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = nn.Linear(64, 64), nn.Linear(64, 8)
+            nn.init.normal_(self.one.weight, std=1e-3)
+            nn.init.zeros_(self.one.bias)
+
+        def forward(self, x):
+            return self.two(norm(self.one(x)))
+
+    torch.manual_seed(0)
+    model, x = Cosine(), torch.randn(64, 64)
+    rows = {row.parameters[0]: row for row in measure_scale((model, x)).rows if row.fan_in}
+    assert rows["one.weight"].normalised
+    assert not any(f.fails for f in measure_scale((model, x)).findings)
+
+
+def test_a_square_or_a_size_that_is_used_otherwise_is_no_norm():
+    class Other(nn.Module):
+        def __init__(self, use):
+            super().__init__()
+            self.one, self.two, self.use = nn.Linear(64, 64), nn.Linear(64, 8), use
+
+        def forward(self, x):
+            return self.two(self.use(self.one(x)))
+
+    uses = (
+        lambda h: h.pow(2),
+        lambda h: h * h.roll(1, 0).norm(dim=-1, keepdim=True),
+        lambda h: h / h.norm(dim=-1, keepdim=True) + h.norm(dim=-1, keepdim=True),
+    )
+    for use in uses:
+        torch.manual_seed(0)
+        rows = measure_scale((Other(use), torch.randn(64, 64))).rows
+        assert not next(r for r in rows if r.parameters[:1] == ("one.weight",)).normalised

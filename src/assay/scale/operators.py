@@ -69,6 +69,20 @@ _SHAPES = re.compile(r"(_like$|^new_|^sym_|_size$)")
 LOOKUPS = {"embedding", "_embedding_bag", "index"}
 _NORMALISER = re.compile(r"(layer|batch|group|instance|rms)_norm")
 _ATTENTION = re.compile(r"scaled_dot_product|_attention_forward")
+SIZES = {"linalg_vector_norm", "norm", "std"}
+# of a size these make one, up to a power, a factor and an ε
+SIZE_STEPS = {
+    "add",
+    "clamp",
+    "clamp_min",
+    "div",
+    "maximum",
+    "mul",
+    "pow",
+    "reciprocal",
+    "rsqrt",
+    "sqrt",
+}
 AVERAGES = {"mean", "avg_pool1d", "avg_pool2d", "avg_pool3d"}
 AVERAGES |= {f"_adaptive_{name}" for name in AVERAGES if name != "mean"}
 MATRIX_PRODUCTS = {"mm", "bmm", "matmul", "baddbmm"}

@@ -41,6 +41,9 @@ class Lineage:
         pair: Bits: of a product of two signals, what was multiplied; a softmax of it makes these scores.
         weights: It is what a softmax returned.
         averaged: Of how many values each is the mean.
+        squares: The record of whose output these are the squares.
+        size: The record of whose output this is the size, up to a power, a factor and an ε: what divides by
+            it normalises by hand.
     """
 
     parameters: tuple[str, ...] = ()
@@ -51,6 +54,8 @@ class Lineage:
     pair: int = 0
     weights: bool = False
     averaged: float = 1.0
+    squares: int | None = None
+    size: int | None = None
 
 
 _DATA = Lineage()
@@ -199,6 +204,9 @@ class Recorder(TorchDispatchMode):
                 square = operators.mean_square(given[0])
             return partial(self._activation, name, function, lines[0], square)
         signals = [line for line in lines if line.signal]
+        sized = self._sized(name, args, given, lines, len(signals), rows) if lines else None
+        if sized is not None:
+            return partial(self._pass_on, sized)
         if name in ("mul", "div") and len(signals) == 1:
             return partial(self._pass_on, signals[0])  # by a number or a mask
         if name in operators.SOFTMAX:
@@ -223,6 +231,38 @@ class Recorder(TorchDispatchMode):
         if name in operators.AVERAGES:
             return partial(self._average, line, lines[0].averaged * given[0].numel())
         return partial(self._pass_on, line)
+
+    def _sized(
+        self,
+        name: str,
+        args: Sequence[Any],
+        given: Sequence[Tensor],
+        lines: Sequence[Lineage],
+        signals: int,
+        rows: int,
+    ) -> Lineage | None:
+        """A step of a norm written by hand, as in `x / x.norm()` or `x * rsqrt(x.pow(2).mean() + ε)`.
+
+        Returns:
+            What comes of it; None where it is no such step.
+        """
+        first, line = lines[0], Lineage(rows=rows, signal=True)
+        if name in ("mul", "div") and len(lines) == 2 and signals == 2:
+            for x, size in ((0, 1), (1, 0))[: 2 if name == "mul" else 1]:
+                origin = lines[x].origin
+                if origin is not None and origin == lines[size].size:
+                    self._consume([lines[x]], "norm")
+                    return line
+        squared = name == "pow" and args[1:2] == (2,)
+        if first.origin is not None and (squared or (name == "mul" and given[0] is given[-1])):
+            return replace(line, squares=first.origin)
+        if first.origin is not None and name in operators.SIZES:
+            return replace(line, size=first.origin)
+        if first.squares is not None and name in ("mean", "sum"):
+            return replace(line, size=first.squares)
+        if first.size is not None and signals == 1 and name in operators.SIZE_STEPS:
+            return first
+        return None
 
     def _read_fed(
         self,
@@ -342,6 +382,9 @@ class Recorder(TorchDispatchMode):
         for line in lines:
             if line.origin is not None and line.origin != reader:
                 self.records[line.origin].readers.add(reader)
+            for other in (line.squares, line.size):  # they were for something else than a norm
+                if other is not None:
+                    self.records[other].readers.add("other")
 
     def _record(
         self,
