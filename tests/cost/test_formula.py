@@ -149,6 +149,17 @@ def test_sums_of_piecewise_formulas_are_sums_of_values(p, q, c, x):
     assert total([f, g, f])(n=x) == 2 * f(n=x) + g(n=x)
 
 
+def test_arithmetic_is_of_formulas_and_integers():
+    f = Formula.of(Polynomial.of("n") * 3)
+    assert (-f)(n=2) == -6
+    assert (10 - f)(n=2) == 4
+    assert (f - 1)(n=2) == 5
+    assert (f - f).is_zero
+    for wrong in (lambda: f * f, lambda: f * 1.5, lambda: f + 1.5, lambda: f - "n"):
+        with pytest.raises(TypeError, match="unsupported operand"):
+            wrong()
+
+
 def test_a_sum_speaks_where_all_summands_do():
     short = pieces((Range(1, 4), n))
     other = Formula.of(b)

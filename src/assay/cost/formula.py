@@ -287,12 +287,20 @@ class Formula:
         return bool(self.pieces) and not any(piece.polynomial.terms for piece in self.pieces)
 
     def __add__(self, other: Formula | int) -> Formula:
-        return total((self, _formula(other)))
+        return total((self, _formula(other))) if _is_summand(other) else NotImplemented
 
     def __sub__(self, other: Formula | int) -> Formula:
-        return total((self, _formula(other) * -1))
+        return self + -other if _is_summand(other) else NotImplemented
+
+    def __rsub__(self, other: int) -> Formula:
+        return -self + other
+
+    def __neg__(self) -> Formula:
+        return self * -1
 
     def __mul__(self, factor: int) -> Formula:
+        if not isinstance(factor, int):
+            return NotImplemented
         if factor < 0 and any(p.rivals for p in self.pieces):
             raise ValueError("a peak is a maximum, and cannot be subtracted")
         pieces = tuple(p.map(lambda q: q * factor) for p in self.pieces)
@@ -421,6 +429,10 @@ def _powers(monomial: Monomial, sizes: Iterable[str]) -> dict[str, int]:
         if atom.size in sizes:
             powers[atom.size] = powers.get(atom.size, 0) + power
     return powers
+
+
+def _is_summand(value: object) -> bool:
+    return isinstance(value, Formula | int)
 
 
 def _formula(value: Formula | int) -> Formula:
