@@ -6,6 +6,7 @@ from assay.cost.culprit import culprit
 from assay.cost.interpolate import Point
 from assay.cost.known import LOAD, selects
 from assay.cost.law import Laws
+from assay.cost.piece import Range
 from assay.cost.samples import Fails, Samples, differing
 from assay.cost.tally import BYTES, SAVED
 from assay.cost.why import why
@@ -30,6 +31,23 @@ class Refused(Exception):
     def __init__(self, reason: str, size: str = "", *, of_bytes: bool = True) -> None:
         super().__init__(reason)
         self.size, self.of_bytes = size, of_bytes
+
+
+class NoneLeft(Refused):
+    """A law of one size with as many coefficients as there are values.
+
+    Args:
+        name: The size.
+        span: Its values.
+    """
+
+    def __init__(self, name: str, span: Range) -> None:
+        super().__init__(
+            f"from {name}={span.low} to {span.high} a law would have as many coefficients as there are "
+            "values apart: none is left to hold it against",
+            name,
+            of_bytes=False,
+        )
 
 
 def no_law(point: Point, laws: Laws, samples: Samples, i: int | None = None) -> Refused:

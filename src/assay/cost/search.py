@@ -17,11 +17,11 @@ from assay.cost.law import Law, Laws
 from assay.cost.ones import from_one, odd_ones
 from assay.cost.peaks import with_peaks
 from assay.cost.piece import Range
-from assay.cost.refusal import Refused, Unexplained, no_law, of_values
+from assay.cost.refusal import NoneLeft, Refused, Unexplained, no_law, of_values
 from assay.cost.samples import Fails, Samples, TooMany, equal, put
 from assay.cost.tally import PEAK, SAVED, Key
 
-_FEW, _FEW_ELSEWHERE, _MANY = 4, 16, 1000  # values: fewer are a list, more have room for any law
+_FEW, _MANY = 4, 1000  # values: fewer are a list, each of which was run; more have room for any law
 _BOXES = 8  # more laws than this are no formula that a reader could use
 
 
@@ -58,16 +58,16 @@ class Search:
             raise Refused(f"two runs{at} cost different amounts{why}")
         laws = begun(laws, samples)
         try:
-            boxes = self._boxes(laws)
+            boxes = self._sound(self._boxes(laws))
         except Refused:
             self._guess = True
             try:
-                boxes = self._boxes(laws)
+                boxes = self._sound(self._boxes(laws))
             except Refused as refusal:
                 beyond = further(refusal.size, laws, samples)
                 if beyond is None:
                     raise
-                boxes = self._boxes(beyond)
+                boxes = self._sound(self._boxes(beyond))
         if not any(self._has_base(box) for box in boxes):
             raise Refused(f"the model runs at {samples.say(samples.base)}, but hardly at others")
         boxes, peaks = self._peaked(boxes)
@@ -229,27 +229,40 @@ class Search:
         return Box(spans, found, found.replayed(samples.peaks), samples.depths)
 
     def _held_out(self, found: Interpolant[Key], laws: Laws) -> None:
-        """Refuse a law with as many coefficients as there are values: anything is one, as powers of 2 are."""
+        """Refuse a quartic through as many values as there are: anything is one, as powers of 2 are."""
         for i, law in enumerate(laws.all[: laws.sizes]):
-            span, used = law.span, max(index[i] for index in found.coefficients) + 1
-            # a few values may be a case of their own: each of them was run
-            few = _FEW if self._samples.base[i] in span else _FEW_ELSEWHERE
-            if span.high is None or not few <= (span.high - span.low) // span.step <= _MANY:
+            span, degree = law.span, max(index[i] for index in found.coefficients)
+            if span.high is None or law.atoms or degree < HIGHEST:
                 continue
-            if not law.atoms and used <= HIGHEST:
-                continue
-            name = self._samples.names[i]
-            apart = {
-                (*(a.value({name: x}) for a in law.atoms), *(x in mark for mark in law.marks)) or x
-                for x in span.values()
-            }
-            if len(apart) <= used:
+            if (span.high - span.low) // span.step <= degree:
                 beyond = put(laws.low, i, span.high + span.step)
-                if not law.atoms and self._samples.runs(beyond):
+                if self._samples.runs(beyond):
                     raise no_law(beyond, laws, self._samples, i)
-                raise Refused(
-                    f"from {name}={span.low} to {span.high} a law would have as many coefficients as there "
-                    "are values apart: none is left to hold it against",
-                    name,
-                    of_bytes=False,
-                )
+                raise NoneLeft(self._samples.names[i], span)
+
+    def _sound(self, boxes: list[Box]) -> list[Box]:
+        """Refuse floors with as many coefficients as there are values of them, where the formula ends so.
+
+        Where it goes on, what is found beyond holds the law as well.
+
+        Returns:
+            The boxes.
+
+        Raises:
+            NoneLeft: If there are such.
+        """
+        for box in filter(self._has_base, boxes):
+            for i, (name, span) in enumerate(box.spans.items()):
+                axis = box.found.axes[i]
+                ends = all(other.spans[name].high is not None for other in boxes)
+                if not ends or axis.adaptive or span.high is None:
+                    continue
+                if not _FEW <= (span.high - span.low) // span.step <= _MANY:
+                    continue
+                floors = {a for f in axis.functions for m in f.terms for a, _ in m if a.period > 1}
+                apart = {tuple(a.value({name: x}) for a in floors) for x in span.values()}
+                if len(apart) <= len(
+                    {k[i] for k, values in box.found.coefficients.items() if values}
+                ):
+                    raise NoneLeft(name, span)
+        return boxes
