@@ -93,8 +93,10 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
     yield laws.inside(tuple(ladder))
     yield laws.inside((*ladder[:count][::-1], *ladder[count:]))
     for i, law in enumerate(laws.all):
-        if i >= count or law.span.high is not None:  # also the full depth of a stack
-            yield put(low, i, law.nearest(law.span.high or law.span.low))
+        if i >= count and laws.hold(samples.base):  # where a stack has its full depth anyway
+            continue
+        if law.span.high is not None:
+            yield put(low, i, law.nearest(law.span.high))
             continue
         for steps in (*_FAR, *_NEARER * with_data):
             point = put(low, i, law.value(steps))
@@ -182,6 +184,14 @@ def _slow(point: Point, before: list[Point], samples: Samples) -> bool:
     """Whether a run would take long, as three runs foretell: by what the later ones took beyond the first."""
     if len(before) < 3 or max(before[1], default=0) == max(before[2], default=0):
         return False
+    if not _foretold(point, before, samples):
+        return False
+    for one in before:
+        samples.time_again(one)
+    return _foretold(point, before, samples)
+
+
+def _foretold(point: Point, before: list[Point], samples: Samples) -> bool:
     least, first, last = map(samples.seconds, before)
     if last - least < _NOTICED or first <= least:
         return False
