@@ -94,8 +94,10 @@ def cost(
         "--solve": solve,
         "--fit-memory": memory,
         "--fit-flops": flops,
+        "--compare": compare,
+        "--by": by,
+        "--fused": "given" if fused else None,
     }
-    others |= {"--compare": compare, "--by": by, "--fused": "given" if fused else None}
     _check_time(timed, budget, others)
     if timed:
         build = options.builder(target, sizes, arguments)

@@ -50,9 +50,8 @@ def solve(formula: Formula, size: str, below: int, at: Mapping[str, int]) -> int
 
     if not formula.pieces:
         formula(**at)  # which says why
-    spans = [span for piece in formula.pieces for name, span in piece.where if name == size]
     others = {name: value for name, value in at.items() if name != size}
-    held = [s for s in spans if formula.holds(**{**others, size: s.low})]
+    held = ranges(formula, size, others)
     best = None
     for span in sorted(held, key=lambda s: s.low):
         if not fits(span.low):
@@ -73,7 +72,7 @@ def solve(formula: Formula, size: str, below: int, at: Mapping[str, int]) -> int
             middle = good + (bad - good) // (2 * span.step) * span.step
             good, bad = (middle, bad) if fits(middle) else (good, middle)
         best = good if best is None else max(best, good)
-    if spans and not held:
+    if not held:
         raise CannotMeasure(
             f"solve {size}",
             verbatim(say(others)),
@@ -81,7 +80,7 @@ def solve(formula: Formula, size: str, below: int, at: Mapping[str, int]) -> int
             "See the ranges beside the formula, and give other sizes with --at.",
         )
     if best is None:
-        least = min((s.low for s in spans), default=1)
+        least = min(span.low for span in held)
         raise CannotMeasure(
             f"solve {size}",
             verbatim(f"a budget of {below:,}"),

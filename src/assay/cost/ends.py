@@ -14,7 +14,7 @@ from assay.cost.tally import Key
 def explained(point: Point, laws: Laws, samples: Samples) -> bool:
     """Whether a law explains what is counted at a point."""
     try:
-        return equal(samples.interpolant(laws).at(point), samples.counts(point))
+        return _holds(samples.interpolant(laws), point, samples)
     except Fails:
         return False
 
@@ -23,8 +23,12 @@ def last_explained(i: int, least: int, bad: int, laws: Laws, samples: Samples) -
     """Of values of a size that were run anyway the last below `bad` that the law explains."""
     low, span = laws.low, laws.all[i].span
     run = {p[i] for p, _ in samples.known if p == put(low, i, p[i])}
-    found = sorted((x for x in run if least <= x < bad and x in span), reverse=True)
-    return next((x for x in found if explained(put(low, i, x), laws, samples)), None)
+    tried = sorted((x for x in run if least <= x < bad and x in span), reverse=True)
+    try:
+        found = samples.interpolant(laws)
+    except Fails:
+        return None
+    return next((x for x in tried if _holds(found, put(low, i, x), samples)), None)
 
 
 def turn(i: int, bad: int, laws: Laws, samples: Samples) -> int | None:

@@ -106,9 +106,10 @@ def _forward_variance(rows: Sequence[Row]) -> Iterator[Finding]:
         worst = max(inner or off, key=lambda row: abs(math.log(row.level)))
         level: Severity = severity(worst.level) if inner else "note"
         source, cause = off[0].input_second_moment, ""
-        if off[0].reads_input and source and outside(source) and (source > 1) is grows:
+        raw = bool(off[0].reads_input and source and outside(source) and (source > 1) is grows)
+        if raw:
             cause = f" The model's input itself has mean square {source:.3g}: standardise it."
-        gate = None if grows or cause else closed_gate(worst, rows)
+        gate = None if grows or raw else closed_gate(worst, rows)
         if gate is not None:
             cause = f" {gate.name} lets {math.sqrt(gate.second_moment):.3g} of it through: it starts closed."
         yield Finding(
@@ -119,9 +120,7 @@ def _forward_variance(rows: Sequence[Row]) -> Iterator[Finding]:
             expected=Number(1.0, "1", "formula", "mean over units of their variance"),
             measured=Number(worst.level, "1", "measured", "mean over units of their variance"),
             severity=level,
-            repair=_forward_repair(
-                off, chain, rows, raw=source is not None and "standardise" in cause
-            ),
+            repair=_forward_repair(off, chain, rows, raw=raw),
             where=off[0].where,
             module=off[0].module,
             theory="S1, S2",
