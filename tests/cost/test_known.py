@@ -3,7 +3,7 @@
 import pytest
 import torch
 from cost_twins import flops
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -140,6 +140,34 @@ def test_a_model_that_asks_for_finite_numbers_is_told_that_they_are(ask):
     assert cost.flops.forward(b=5, n=7) == counter.get_total_flops()
 
 
+class Dropping(nn.Module):
+    """Leaves a layer out now and then, as `layerdrop` does; the probability is 0 by default."""
+
+    def __init__(self, probability):
+        super().__init__()
+        self.probability = probability
+        self.layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
+
+    def forward(self, x):
+        for layer in self.layers:
+            if self.training and torch.rand([]) < self.probability:
+                continue
+            x = layer(x)
+        return x
+
+
+@pytest.mark.parametrize(("probability", "layers"), [(0.0, 3), (1.0, 0)])
+def test_what_never_or_always_happens_needs_no_numbers(probability, layers):
+    cost = derive_cost(lambda b=2: (Dropping(probability), torch.randn(b, 4)))
+    assert cost.way == "meta"
+    assert str(cost.flops.forward) == (f"{32 * layers}*b" if layers else "0")
+
+
+def test_what_may_happen_is_refused():
+    cost = derive_cost(lambda b=2: (Dropping(0.5), torch.randn(b, 4)))
+    assert cost.status == "refused"
+
+
 def test_a_question_about_values_is_not_answered_by_guessing():
     def build(b: int = 2, n: int = 3):
         return Careful(lambda h: bool((h > 0).all())), torch.randn(b, n, 4)
@@ -147,8 +175,20 @@ def test_a_question_about_values_is_not_answered_by_guessing():
     assert derive_cost(build).way == "real"
 
 
-@settings(max_examples=15, deadline=None)
-@given(st.lists(st.sampled_from(["not", "and", "or", "all", "any", "finite", "nan"]), max_size=6))
+STEPS = ["not", "and", "or", "all", "any", "finite", "nan", "below", "not below", "write"]
+
+
+def _written(mask):
+    """A copy with an entry that was written through a view."""
+    mask = mask.clone()
+    mask.view(-1)[0].fill_(True)
+    return mask
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.sampled_from(STEPS), max_size=6))
+@example(["nan", "write"])
+@example(["below", "or", "write", "not below"])
 def test_what_is_said_of_all_entries_is_true_of_numbers(steps):
     """The same program on numbers and without data: an answer, where there is one, is the same."""
 
@@ -165,6 +205,9 @@ def test_what_is_said_of_all_entries_is_true_of_numbers(steps):
                     "any": lambda a=one: a.any(),
                     "finite": lambda: torch.isfinite(h),
                     "nan": lambda: torch.isnan(h),
+                    "below": lambda: torch.rand(4) < 0,
+                    "not below": lambda: torch.rand_like(h) >= 0,
+                    "write": lambda a=one: _written(a),
                 }[step]()
             )
         return bool(stack[-1].all())
@@ -173,7 +216,7 @@ def test_what_is_said_of_all_entries_is_true_of_numbers(steps):
         return Careful(program), torch.randn(b, 4)
 
     cost = derive_cost(build)
-    assert cost.way == "meta"
+    assert cost.way == "meta" or "write" in steps
     with FlopCounterMode(display=False) as counter:
         Careful(program)(torch.randn(5, 4))
     assert cost.flops.forward(b=5) == counter.get_total_flops()

@@ -6,7 +6,15 @@ import torch
 import assay
 from assay.errors import UsageError
 
-pytest.importorskip("transformers")
+transformers = pytest.importorskip("transformers")
+
+
+def known(kind):
+    """The target of a type, unless the installed release of transformers does not have it yet."""
+    if kind not in transformers.CONFIG_MAPPING:
+        pytest.skip(f"no {kind} in transformers {transformers.__version__}")
+    return f"hf:{kind}"
+
 
 WIDTHS = {
     "hidden_size": 16,
@@ -63,7 +71,9 @@ CASES = [
 
 @pytest.mark.parametrize(("kind", "values", "sizes", "shapes"), CASES)
 def test_inputs_are_as_large_as_was_asked(kind, values, sizes, shapes):
-    subject = assay.load(f"hf:{kind}", arguments=values, sizes=sizes)()
+    subject = assay.load(known(kind), arguments=values, sizes=sizes)()
+    if kind == "fuyu" and "pixel_values" not in subject.kwargs:
+        pytest.skip("an older release of transformers, which takes patches by another name")
     given = {name: tuple(subject.kwargs[name].shape) for name in shapes}
     assert given == shapes
     assert subject.backward(subject.forward()).shape == ()
@@ -95,7 +105,7 @@ def test_an_inner_configuration_keeps_what_is_not_mentioned():
 
 def test_a_tower_has_a_model_although_no_task_lists_it():
     arguments = {**WIDTHS, "vocab_size": 60}
-    subject = assay.load("hf:siglip_text_model", arguments=arguments, sizes={"n": 6})()
+    subject = assay.load(known("siglip_text_model"), arguments=arguments, sizes={"n": 6})()
     assert type(subject.model).__name__ == "SiglipTextModel"
     assert subject.forward()[0].shape == (2, 6, 16)
 
@@ -152,4 +162,4 @@ def test_a_chain_of_models_is_not_one():
 
 def test_what_has_no_example_is_said():
     with torch.device("meta"), pytest.raises(UsageError, match="Write a builder of your own"):
-        assay.load("hf:sam3_video")()
+        assay.load(known("sam3_video"))()

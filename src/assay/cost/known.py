@@ -21,9 +21,9 @@ _aten = torch.ops.aten
 _NONZERO, _SELECT = _aten.nonzero.default, _aten.masked_select.default
 _SCALAR = _aten._local_scalar_dense.default
 _MASKS = {_NONZERO, _SELECT}
-_UNIFORM = (
-    "_assay_uniform"  # the attribute of a tensor of which every entry is True, or every one False
-)
+# Attributes of tensors, each with the version that it was true of: whether every entry is True, or
+# every one False; and that numbers were drawn from [0, 1)
+_UNIFORM, _UNIT = "_assay_uniform", "_assay_unit"
 
 
 class Known:
@@ -32,6 +32,8 @@ class Known:
     1. A model that asks whether its numbers are finite is told that they are.
     2. Where the builder has a size named `load`, a mask selects so many entries, and `mask.any()` is true.
     3. Tensors that code spells out keep their values (see `assay.cost.values`).
+    4. A number drawn from [0, 1) is not below 0, and is below 1: a layer that is dropped with probability 0
+       stays (`if torch.rand([]) < self.layerdrop`).
 
     Args:
         load: How many entries a mask selects; None where the builder has no such size.
@@ -88,7 +90,7 @@ class Known:
             DataDependentOutputException: Where a number does.
         """
         if rule.dynamic:
-            if func is _SCALAR and (answer := getattr(args[0], _UNIFORM, None)) is not None:
+            if func is _SCALAR and (answer := _of(args[0])) is not None:
                 return answer
             out = computed(func, args, kwargs)
             if out is not None:
@@ -117,7 +119,9 @@ class Known:
             if uniform is None and self.load is not None and func is _aten.any.default:
                 uniform = True
             if uniform is not None:
-                setattr(out, _UNIFORM, uniform)
+                _tell(out, _UNIFORM, uniform)
+        elif func in _DRAWS and isinstance(out, Tensor):
+            _tell(out, _UNIT, True)
 
     def _rows(self, mask: Tensor, more: tuple[int, ...]) -> Tensor:
         assert self.load is not None
@@ -181,9 +185,15 @@ def _is_mask(index: Any) -> bool:
     return isinstance(index, Tensor) and index.dtype in (torch.bool, torch.uint8)
 
 
-def _of(tensor: Any) -> bool | None:
-    found: bool | None = getattr(tensor, _UNIFORM, None)
-    return found
+def _tell(tensor: Tensor, what: str, answer: bool) -> None:
+    """Keep what is known of a tensor's entries, until something is written into them."""
+    if not tensor.is_inference():
+        setattr(tensor, what, (answer, tensor._version))
+
+
+def _of(tensor: Any, what: str = _UNIFORM) -> bool | None:
+    answer, version = getattr(tensor, what, (None, None))
+    return answer if answer is None or version == tensor._version else None
 
 
 def _same(one: Any, other: Any) -> bool | None:
@@ -196,6 +206,18 @@ def _same(one: Any, other: Any) -> bool | None:
 def _unlike(one: Any, other: Any) -> bool | None:
     same = _same(one, other)
     return None if same is None else not same
+
+
+def _below(one: Any, other: Any) -> bool | None:
+    """`x < other` of numbers from [0, 1)."""
+    if not (_of(one, _UNIT) and isinstance(other, int | float)):
+        return None
+    return False if other <= 0 else True if other >= 1 else None
+
+
+def _not_below(one: Any, other: Any) -> bool | None:
+    below = _below(one, other)
+    return None if below is None else not below
 
 
 def _both(one: Any, other: Any) -> bool | None:
@@ -225,11 +247,14 @@ def _never(*_: Any) -> bool:
     return False
 
 
+_DRAWS = {_aten.rand.default, _aten.rand_like.default}
 _RULES: Mapping[Any, Callable[..., bool | None]] = {
     _aten.eq.Tensor: _same,
     _aten.eq.Scalar: _same,
     _aten.ne.Tensor: _unlike,
     _aten.ne.Scalar: _unlike,
+    _aten.lt.Scalar: _below,
+    _aten.ge.Scalar: _not_below,
     _aten.isnan.default: _never,
     _aten.isinf.default: _never,
     _aten.mul.Tensor: _both,

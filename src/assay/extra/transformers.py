@@ -26,10 +26,10 @@ _CLASSIFIERS = ("Classification", "ForCTC")  # in the names of models
 _HEADS = (
     "AutoModelForSeq2SeqLM",
     "AutoModelForSpeechSeq2Seq",
+    "AutoModelForCTC",  # before masked models: transformers 4 lists one for wav2vec2 that is no more
     "AutoModelForMaskedLM",
     "AutoModelForCausalLM",
     "AutoModelForImageClassification",
-    "AutoModelForCTC",
     "AutoModelForImageTextToText",
     "AutoModelForMultimodalLM",
     "AutoModelForObjectDetection",
@@ -75,7 +75,7 @@ def from_config(
     Raises:
         UsageError: If transformers is not installed, or there is no such type, file or value.
     """
-    base, written = _configuration(text)
+    base, written = _configuration(text, arguments or {})
     known = base.to_dict()
     for name in {**(arguments or {}), **(sizes or {})}:
         if name not in (*known, *_SIZES) and not hasattr(base, name):
@@ -132,14 +132,19 @@ def from_config(
     return Builder(build, name=f"hf:{text}", arguments=arguments, sizes=sizes)
 
 
-def _configuration(text: str) -> tuple[Any, dict[str, Any]]:
+def _configuration(text: str, arguments: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Find a configuration, and the values that are written down for it.
+
+    Args:
+        text: The type, or the path of a file.
+        arguments: Values that will replace the defaults: a pair of models has none for its parts.
 
     Returns:
         The configuration; and of its values those of a file, none where a type's own are taken.
 
     Raises:
-        UsageError: If transformers is not installed, or knows no such type.
+        UsageError: If transformers is not installed, or knows no such type, or the type needs parts
+            that are not given.
     """
     # a configuration never needs the network; without this a typo waits for a time-out
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -161,7 +166,19 @@ def _configuration(text: str) -> tuple[Any, dict[str, Any]]:
         close = difflib.get_close_matches(text, list(types.keys()), n=1)
         hint = f"Did you mean hf:{close[0]}?" if close else "Or give a path to a config.json."
         raise UsageError("target", f"hf:{text}", "a model type that transformers knows", hint)
-    return types[text](), {}
+    try:
+        return types[text](), {}
+    except Exception as error:
+        parts = {name: value for name, value in arguments.items() if isinstance(value, Mapping)}
+        try:
+            return types[text](**copy.deepcopy(parts)), {}
+        except Exception:
+            raise UsageError(
+                "target",
+                f"hf:{text}",
+                f"the configurations of its parts, but: {error}",
+                'Give each, as in -a \'decoder={"model_type": "gpt2"}\', or write a config.json.',
+            ) from error
 
 
 def _from_file(path: Path, transformers: Any) -> tuple[Any, dict[str, Any]]:
@@ -254,7 +271,8 @@ def model_class(config: Any) -> Any:
             return getattr(transformers, name)
     heads = _DECODERS if getattr(config, "is_decoder", False) else _HEADS
     for head in heads:
-        mapping = getattr(transformers, head)._model_mapping
+        auto = getattr(transformers, head, None)  # every release has some that others have not
+        mapping = {} if auto is None else auto._model_mapping
         if type(config) not in mapping:
             continue
         found = mapping[type(config)]
