@@ -127,6 +127,8 @@ def test_leading_terms_where_floors_cancel():
          "n*(n + 1)/2"),
         (Polynomial.of("h", 3, 4) * Polynomial.of("h", 3, 4) * 6, "6*((h + 3)//4)**2"),
         (Polynomial.of("h", -2, 3) - Polynomial.of("h"), "((h - 2)//3) - h"),
+        (Polynomial.of("n") * (Polynomial.of("b") + Polynomial.of("c"))
+         - Polynomial.of("a") * Polynomial.of("a") * Polynomial.of("a"), "n*(b + c) - a**3"),
     ],
 )  # fmt: skip
 def test_text_is_what_one_would_write(p, text):

@@ -291,6 +291,9 @@ def _text(terms: Terms, product: _Product) -> str:
     if parts is not None:
         return product(content, common, [_text(part, product) for part in parts])
     body = _grouped(inner, product)
+    if content < 0 and body.startswith("-"):  # the group that comes first has the other sign
+        content = -content
+        body = _grouped({m: -c for m, c in inner.items()}, product)
     return body if content == 1 and not common else product(content, common, [body])
 
 
