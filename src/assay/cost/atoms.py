@@ -1,7 +1,7 @@
 """Which floors of a size a cost is made of: strides, patches, windows.
 
 They show in the shapes of the tensors: along one size, every dimension that is not affine in it should be
-affine in one floor `(size + offset) // period`, or in its square. Where loops change the number of
+affine in one floor `(size + offset) // period`, or in its square, or in the floor of a multiple. Where loops change the number of
 tensors, the number of calls from each line should be affine in a floor. Where that changes too, only the
 period can be guessed, from the integers in the code.
 """
@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
+from fractions import Fraction
 from itertools import combinations, pairwise, product
-from math import gcd, isqrt
+from math import ceil, floor, gcd, isqrt
 from typing import TypeVar
 
 import numpy as np
@@ -20,6 +21,7 @@ from assay.cost.polynomial import Atom
 
 K = TypeVar("K", bound=Hashable)
 _LONGEST = 512  # the longest period looked for: the stem of a speech model strides by 320
+_COARSEST = 20  # the longest period of a floor of a multiple
 _TRIED = (0, 1, 2, 5, 19, 39, 70, 101, 143, 200, 267, 331, 611, 1117)
 _ROUNDS = 100
 _LEAST = 3  # values that must be affordable
@@ -90,6 +92,11 @@ def floors_in_shapes(
                 explained.append(root)
             elif every:
                 left.append(column)
+        left = [column for column in left if not _summed(column, xs, explained)]
+        for column in left:
+            if found := _multiples(size, xs, column):
+                candidates.append(found)
+                explained.append(column)
         if not all(_summed(column, xs, explained) for column in left):
             return None
         doubtful = [(a, c) for a, c in zip(candidates, explained, strict=True) if len(a) > 1]
@@ -104,8 +111,12 @@ def floors_in_shapes(
             known[telling] = dimensions
         else:
             odd.add(telling)
-    atoms = {min(group, key=lambda a: (a.period, a.offset)) for group in candidates}
-    return tuple(sorted(atoms, key=lambda a: (a.period, a.offset)))
+    atoms = {min(group, key=_simple) for group in candidates}
+    return tuple(sorted(atoms, key=_simple))
+
+
+def _simple(atom: Atom) -> tuple[int, int, int]:
+    return atom.period, atom.factor, atom.offset
 
 
 def guessed_floors(
@@ -216,6 +227,27 @@ def _candidates(size: str, xs: Sequence[int], column: Sequence[int]) -> list[Ato
     return [Atom(size, int(offset), int(period)) for period, offset in found[fits]]
 
 
+def _multiples(size: str, xs: Sequence[int], column: Sequence[int]) -> list[Atom]:
+    """The floors of multiples in which a dimension is affine: of `8*d // 3`, say."""
+    rise, run = column[-1] - column[0], xs[-1] - xs[0]
+    tick = gcd(*(value - column[0] for value in column))
+    found = []
+    for part, period in product(range(1, 5), range(2, _COARSEST + 1)):
+        if tick % part or rise <= 0:
+            continue
+        # over the whole run the floor rises by so many ticks, give or take one
+        slope = Fraction(rise * part, run * tick) * period
+        reach = Fraction(period, run)
+        for factor in range(max(ceil(slope - reach), 2), floor(slope + reach) + 1):
+            if gcd(factor, period) > 1:
+                continue
+            for offset in range(period):
+                atom = Atom(size, offset, period, factor)
+                if _affine([atom.value({size: x}) for x in xs], xs, column):
+                    found.append(atom)
+    return found
+
+
 def _fitting(xs: Sequence[int], column: Sequence[int], tick: int, part: int) -> range:
     """The periods that are possible where `part` ticks of a floor add `tick`.
 
@@ -277,12 +309,12 @@ def _telling(
 def _foretelling(atom: Atom, xs: Sequence[int], column: Sequence[int]) -> Callable[[int], float]:
     """The affine function of a floor that goes through the dimension at all known values."""
 
-    def floor(x: int) -> int:
-        return (x + atom.offset) // atom.period
+    def at(x: int) -> int:
+        return atom.value({atom.size: x})
 
-    start, rise = floor(xs[0]), column[-1] - column[0]
-    run = floor(xs[-1]) - start
-    return lambda x: column[0] + (floor(x) - start) * rise / run
+    start, rise = at(xs[0]), column[-1] - column[0]
+    run = at(xs[-1]) - start
+    return lambda x: column[0] + (at(x) - start) * rise / run
 
 
 def _polynomial(run: Sequence[Mapping[K, int]], degree: int = 4) -> bool:

@@ -140,16 +140,17 @@ def _simplest(i: int, law: Law, laws: Laws, samples: Samples) -> Law | None:
         The first that explains the counts along this size; None where none does.
     """
     values = [x for x in map(law.value, range(12 * law.period + 12)) if x in law.span]
-    for degree, mixed in _FORMS:
+    bare = [(form, False) for form in _FORMS[:3] if len(law.atoms) == 1]  # reads better than marks
+    for (degree, mixed), marked in (*bare, *((form, True) for form in _FORMS)):
         if mixed and degree > 2 and len(law.atoms) < 2:
             continue
         form = replace(law, degree=degree, mixed=mixed)
         for before in (1, 0):
-            marks = [Mark(a.period, (-a.offset - before) % a.period) for a in law.atoms]
+            marks = [Mark(a.period, a.residue(-before)) for a in law.atoms]
             later = [[x for x in values if x >= law.value(law.period) and x in m] for m in marks]
             ticks = {law.value(law.period * k + 3 * k % law.period) for k in range(_TICKS)}
             tried = {*values[:_NEIGHBOURS], *ticks, *(x for xs in later for x in xs[:1])}
-            usual = [x for x in values if not any(x in mark for mark in marks)]
+            usual = [x for x in values if not (marked and any(x in mark for mark in marks))]
             if not usual:
                 continue
             axis = Axis.floors(samples.names[i], usual, law.atoms, degree=degree, mixed=mixed)
@@ -157,7 +158,7 @@ def _simplest(i: int, law: Law, laws: Laws, samples: Samples) -> Law | None:
             run = [x for x in sorted(tried) if x in law.span and samples.runs(put(laws.low, i, x))]
             bad = unexplained(i, axis, run, laws, samples)
             needed = tuple(dict.fromkeys(m for m in marks if any(x in m for x in bad)))
-            if all(any(x in mark for mark in needed) for x in bad):
+            if all(marked and any(x in mark for mark in needed) for x in bad):
                 return replace(form, marks=needed)
     return None
 

@@ -12,28 +12,37 @@ from typing import Any, NamedTuple
 
 @dataclass(frozen=True, order=True)
 class Atom:
-    """A size, or a floor of it: `(size + offset) // period`.
+    """A size, or a floor of a multiple of it: `(factor * size + offset) // period`.
 
-    Strides, patches and windows make costs depend on floors; a ceiling is a floor with an offset.
+    Strides, patches and windows make costs depend on floors; a ceiling is a floor with an offset. A width
+    of eight thirds, or a capacity of five quarters, is a floor of a multiple.
 
     Example:
         >>> Atom("h", 3, 4).value({"h": 6}), str(Atom("h", 3, 4)), str(Atom("h"))
         (2, '((h + 3)//4)', 'h')
+        >>> Atom("d", 0, 3, 8).value({"d": 4}), str(Atom("d", 0, 3, 8))
+        (10, '((8*d)//3)')
     """
 
     size: str
     offset: int = 0
     period: int = 1
+    factor: int = 1
 
     def value(self, sizes: Mapping[str, int]) -> int:
         """The atom at `sizes`."""
-        return (sizes[self.size] + self.offset) // self.period
+        return (self.factor * sizes[self.size] + self.offset) // self.period
 
     def __str__(self) -> str:
-        inner = self.size
+        inner = self.size if self.factor == 1 else f"{self.factor}*{self.size}"
         if self.offset:
-            inner = f"({self.size} {'+' if self.offset > 0 else '-'} {abs(self.offset)})"
+            inner = f"{inner} {'+' if self.offset > 0 else '-'} {abs(self.offset)}"
+        inner = inner if inner == self.size else f"({inner})"
         return inner if self.period == 1 else f"({inner}//{self.period})"
+
+    def residue(self, rest: int) -> int:
+        """The residue of the size at which `factor * size + offset` leaves this rest."""
+        return (rest - self.offset) * pow(self.factor, -1, self.period) % self.period
 
 
 Monomial = tuple[tuple[Atom, int], ...]  # sorted by atom, powers of at least 1
@@ -61,9 +70,9 @@ class Polynomial:
         return cls({(): Fraction(value)} if value else {})
 
     @classmethod
-    def of(cls, size: str, offset: int = 0, period: int = 1) -> Polynomial:
+    def of(cls, size: str, offset: int = 0, period: int = 1, factor: int = 1) -> Polynomial:
         """The polynomial that is one atom."""
-        return cls({((Atom(size, offset, period), 1),): Fraction(1)})
+        return cls({((Atom(size, offset, period, factor), 1),): Fraction(1)})
 
     def __call__(self, sizes: Mapping[str, int]) -> int:
         """The value at integer sizes.
@@ -173,7 +182,7 @@ class Polynomial:
         for monomial, coefficient in self.terms.items():
             powers: dict[str, int] = {}
             for atom, power in monomial:
-                coefficient = coefficient / atom.period**power
+                coefficient = coefficient * Fraction(atom.factor, atom.period) ** power
                 powers[atom.size] = powers.get(atom.size, 0) + power
             key = tuple(sorted(powers.items()))
             sums[key] = sums.get(key, Fraction(0)) + coefficient
@@ -209,7 +218,7 @@ class Polynomial:
             term = sympy.Rational(coefficient.numerator, coefficient.denominator)
             for atom, power in monomial:
                 symbol = sympy.Symbol(atom.size, integer=True, positive=True)
-                inner = symbol + atom.offset
+                inner = atom.factor * symbol + atom.offset
                 term *= (inner if atom.period == 1 else sympy.floor(inner / atom.period)) ** power
             total += term
         return total
@@ -220,7 +229,13 @@ class Polynomial:
             {
                 "coefficient": str(coefficient),
                 "powers": [
-                    {"size": a.size, "offset": a.offset, "period": a.period, "power": p}
+                    {
+                        "size": a.size,
+                        "factor": a.factor,
+                        "offset": a.offset,
+                        "period": a.period,
+                        "power": p,
+                    }
                     for a, p in monomial
                 ],
             }
@@ -396,8 +411,9 @@ def _latex_product(coefficient: Fraction, common: Monomial, bodies: list[str]) -
 def _latex_atom(atom: Atom) -> str:
     name = atom.size.rstrip("_").replace("_", r"\_")
     symbol = name if len(name) == 1 else rf"\mathrm{{{name}}}"
-    inner = f"{symbol} {'+' if atom.offset > 0 else '-'} {abs(atom.offset)}"
-    inner = inner if atom.offset else symbol
+    inner = symbol if atom.factor == 1 else rf"{atom.factor} \, {symbol}"
+    if atom.offset:
+        inner = f"{inner} {'+' if atom.offset > 0 else '-'} {abs(atom.offset)}"
     if atom.period == 1:
-        return rf"\left({inner}\right)" if atom.offset else inner
+        return inner if inner == symbol else rf"\left({inner}\right)"
     return rf"\left\lfloor \frac{{{inner}}}{{{atom.period}}} \right\rfloor"
