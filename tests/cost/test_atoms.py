@@ -1,6 +1,6 @@
 """Floors are found in shapes of strided layers, and guessed from counts of loops."""
 
-from math import prod
+from math import gcd, prod
 
 import pytest
 from hypothesis import given, settings
@@ -125,3 +125,28 @@ def test_a_period_that_is_none_is_not_guessed():
 def test_numbers_beyond_64_bits_have_floors_too():
     atoms = floors_in_shapes("n", lambda x: (10**25 * ((x + 3) // 4),), 2, 1)
     assert atoms == (Atom("n", 3, 4),)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(2, 20), st.integers(2, 30), st.integers(0, 19), st.integers(1, 6), st.data())
+def test_floors_of_multiples_are_found(period, factor, offset, each, data):
+    """`int(8 * d / 3)`, a capacity of five quarters: one floor, and not as many as it takes steps."""
+    factor //= gcd(factor, period)
+    atom = Atom("n", offset % period, period // gcd(factor, period), factor)
+    more = data.draw(st.integers(0, 5))
+
+    def shapes(x):
+        return (each * atom.value({"n": x}) + more, x, 3)
+
+    atoms = floors_in_shapes("n", shapes, 2, 1)
+    assert atoms is not None
+    assert len(atoms) <= 1
+    xs = range(2, 3 * atom.period + 40)
+    assert explained([shapes(x)[0] for x in xs], "n", atoms, xs)
+
+
+def test_of_several_floors_that_fit_the_simplest_is_taken():
+    assert floors_in_shapes("n", lambda x: (x * 2 // 4,), 2, 1) == (Atom("n", 0, 2),)
+    assert floors_in_shapes("n", lambda x: (x * 3 // 4,), 2, 1) == (Atom("n", 0, 4, 3),)
+    # what is left beside it is a difference, and no floor of its own
+    assert floors_in_shapes("n", lambda x: (x - x // 4, x // 4), 2, 1) == (Atom("n", 0, 4),)

@@ -343,3 +343,26 @@ def test_sizes_that_are_too_large_together_are_looked_at_one_by_one():
     assert cost.operations.forward(b=5, n=7) == 2 * 5 * 7 * 2**40
     assert cost.operations.forward.holds(n=40_000)
     assert not cost.operations.forward.holds(n=40_001)
+
+
+class Rotary(nn.Module):
+    """Computes something in full precision, whatever surrounds it."""
+
+    def __init__(self, on: bool) -> None:
+        super().__init__()
+        self.layer, self.on = nn.Linear(8, 8), on
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.on):
+            return self.layer(x)
+
+
+@pytest.mark.parametrize(("on", "way", "kept"), [(False, "meta", 32), (True, "fake", 16)])
+def test_autocast_can_be_off_where_no_device_is(on, way, kept):
+    """On, it casts: what is kept has half the bytes, and that shows with a device alone."""
+    cost = derive_cost(lambda b=2: (Rotary(on), torch.randn(b, 8)))
+    assert cost.way == way
+    assert str(cost.flops.forward) == "128*b"
+    assert str(cost.saved_bytes) == f"{kept}*b"
+    with pytest.raises(RuntimeError, match="autocast|scalarType"):
+        torch.autocast("meta", enabled=False)

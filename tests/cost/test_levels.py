@@ -130,3 +130,43 @@ def test_a_law_with_as_many_coefficients_as_values_is_none():
         if formula.holds(b=2, n=n):
             assert formula(b=2, n=n) == flops(build, b=2, n=n)[0]
     assert formula.status == "refused" or "//" not in formula.order
+
+
+def gated(b: int = 2, n: int = 8, d: int = 48):
+    """The width of Llama's perceptron: two thirds of four times its own."""
+    inner = int(2 * (4 * d) / 3)
+    return nn.Sequential(nn.Linear(d, inner), nn.SiLU(), nn.Linear(inner, d)), torch.randn(b, n, d)
+
+
+class Kept(nn.Module):
+    """A layer of some of the tokens."""
+
+    def __init__(self, keep):
+        super().__init__()
+        self.layer, self.keep = nn.Linear(4, 4), keep
+
+    def forward(self, x):
+        return self.layer(x[:, : self.keep(x.shape[1])])
+
+
+def test_floors_of_multiples():
+    cost = derive_cost(gated)
+    assert str(cost.flops.forward) == "4*b*d*((8*d)//3)*n"
+    assert cost.flops.forward.order == "O(b*d**2*n)"
+    assert cost.flops.forward(b=3, n=5, d=1001) == flops(gated(3, 5, 1001))[0]
+    kept = derive_cost(lambda b=2, n=16: (Kept(lambda n: int(1.25 * n / 2)), torch.randn(b, n, 4)))
+    assert str(kept.flops.forward) == "32*b*((5*n)//8)"
+    assert kept.flops.forward.to_dict()["pieces"][0]["terms"][0]["powers"][1]["factor"] == 5
+
+
+@pytest.mark.parametrize("share", [0.7, 0.29, 0.57, 1 - 0.3, 1 / 3, 0.15])
+def test_what_numbers_round_to_the_other_side_is_no_exact_floor(share):
+    """`int(90 * 0.7)` is 62: a law of sevens of tenths would be wrong there, and nearly nowhere else."""
+
+    def build(b: int = 2, n: int = 16):
+        return Kept(lambda n: int(n * share)), torch.randn(b, n, 4)
+
+    cost = derive_cost(build).flops.forward
+    for n in range(8, 2000):
+        if cost.status == "exact" and cost.holds(b=2, n=n):
+            assert cost(b=2, n=n) == 2 * 32 * int(n * share)

@@ -1,9 +1,9 @@
 """Which floors of a size a cost is made of: strides, patches, windows.
 
 They show in the shapes of the tensors: along one size, every dimension that is not affine in it should be
-affine in one floor `(size + offset) // period`, or in its square, or in the floor of a multiple. Where loops change the number of
-tensors, the number of calls from each line should be affine in a floor. Where that changes too, only the
-period can be guessed, from the integers in the code.
+affine in one floor `(size + offset) // period`, or in its square, or in the floor of a multiple. Where
+loops change the number of tensors, the number of calls from each line should be affine in a floor. Where
+that changes too, only the period can be guessed, from the integers in the code.
 """
 
 from __future__ import annotations

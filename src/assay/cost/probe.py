@@ -24,6 +24,7 @@ from torch.utils._pytree import tree_map
 
 from assay.builder import Builder
 from assay.cost.again import Memory
+from assay.cost.autocast import no_autocast_on_meta
 from assay.cost.caches import fresh_caches
 from assay.cost.compared import Comparison, Size, comparisons
 from assay.cost.count import count
@@ -206,7 +207,7 @@ class Probe:
     @contextmanager
     def _prepared(self, sizes: Mapping[str, int], depths: Mapping[str, int]) -> Iterator[Subject]:
         if self.way in ("meta", "traced"):
-            with torch.device("meta"), _tracing(self.way == "traced"):
+            with torch.device("meta"), no_autocast_on_meta(), _tracing(self.way == "traced"):
                 with followed(sizes.get(LOAD), self._memory.rules, self._memory.drawn):
                     subject = self._built(sizes, depths)
                 if not all(t.is_meta for t in _held(subject)):  # made by numpy, or kept from before
@@ -218,7 +219,7 @@ class Probe:
         elif self.way == "moved":
             subject = self._built(sizes, depths)
             subject = _without_data(subject)
-            with torch.device("meta"):
+            with torch.device("meta"), no_autocast_on_meta():
                 yield subject
         else:
             subject = self._built(sizes, depths)

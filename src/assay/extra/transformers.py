@@ -169,7 +169,7 @@ def _configuration(text: str, arguments: Mapping[str, Any]) -> tuple[Any, dict[s
     try:
         return types[text](), {}
     except Exception as error:
-        parts = {name: value for name, value in arguments.items() if isinstance(value, Mapping)}
+        parts: dict[str, Any] = {k: v for k, v in arguments.items() if isinstance(v, Mapping)}
         try:
             return types[text](**copy.deepcopy(parts)), {}
         except Exception:
