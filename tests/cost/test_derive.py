@@ -366,3 +366,30 @@ def test_autocast_can_be_off_where_no_device_is(on, way, kept):
     assert str(cost.saved_bytes) == f"{kept}*b"
     with pytest.raises(RuntimeError, match="autocast|scalarType"):
         torch.autocast("meta", enabled=False)
+
+
+def test_autocast_that_casts_is_counted_with_a_device():
+    """As people write it: the device is named, and on the meta device nothing would be cast."""
+
+    class Half(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(nn.Linear(8, 8), nn.GELU(), nn.Linear(8, 8))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                return self.layers(x).float()
+
+    cost = derive_cost(lambda b=2: (Half(), torch.randn(b, 8)))
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if not isinstance(tensor, nn.Parameter):
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        output = Half()(torch.randn(50, 8))
+    assert cost.way == "fake"
+    assert cost.saved_bytes(b=50) == sum(kept.values())
+    assert output.dtype == torch.float32

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from assay.cost.again import Memory
 from assay.cost.causal import Causal
 from assay.cost.known import Known
-from assay.cost.live import Live, tensors_of
+from assay.cost.live import Live, held_besides, tensors_of
 from assay.cost.places import Modules
 from assay.cost.tally import (
     BACKWARD,
@@ -63,7 +63,7 @@ def count(
         names = {module: name for name, module in model.named_modules()}
     given = [*parameters, *model.buffers(), *tensors([subject.inputs, subject.kwargs])]
     own = _weights(model, names)
-    kept, live = Live(), Live(tensors_of(given))
+    kept, live = Live(), Live([*tensors_of(given), *held_besides(model, subject.loss)])
     modules, known = Modules(names), known or Known()
     watch = Watch(modules, live, own, memory, known)
     causal = Causal(watch, modules, fused=fused)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cached_property
 
 from assay.cost.formula import Formula
-from assay.cost.interpolate import Interpolant
+from assay.cost.interpolate import Interpolant, Point
 from assay.cost.largest import upper
 from assay.cost.piece import Piece, Range
 from assay.cost.polynomial import Polynomial, add
@@ -26,6 +27,7 @@ class Box:
         peaks: The same for how much is alive after each operator, which is not a sum.
         depths: Values of the axes behind the sizes: the depths of stacks of equal layers.
         peak_spans: The ranges in which the peaks hold, where they differ.
+        late: More of the peaks, whose law begins a few layers or turns of a loop further up.
     """
 
     spans: Mapping[str, Range]
@@ -33,6 +35,7 @@ class Box:
     peaks: Interpolant[Key]
     depths: tuple[int, ...] = ()
     peak_spans: Mapping[str, Range] | None = None
+    late: Interpolant[Key] | None = None
 
     @cached_property
     def polynomials(self) -> dict[Key, Polynomial]:
@@ -42,7 +45,12 @@ class Box:
     @cached_property
     def rivals(self) -> tuple[Polynomial, ...]:
         """Polynomials of how much is alive, of which the largest is the peak."""
-        return tuple(dict.fromkeys(self.peaks.polynomials(self._fixed).values()))
+        found = [p.polynomials(self._fixed) for p in (self.peaks, self.late) if p is not None]
+        return tuple(dict.fromkeys(law for laws in found for law in laws.values()))
+
+    def alive(self, point: Point) -> dict[Key, int | Fraction]:
+        """What is said to be alive at a point after each operator that may have the peak."""
+        return self.peaks.at(point) | (self.late.at(point) if self.late is not None else {})
 
     @property
     def _fixed(self) -> dict[int, int]:

@@ -273,9 +273,12 @@ class Formula:
 
     @property
     def _tail(self) -> Piece:
-        """The piece for large sizes."""
-        ends = [p for p in self.pieces if all(span.high is None for _, span in p.where)]
-        return (ends or self.pieces)[-1]
+        """The piece for large sizes: the last of those that end in the fewest, best of all in none."""
+
+        def ends(piece: Piece) -> int:
+            return sum((s.high is not None) + (s.low == s.high) for _, s in piece.where)
+
+        return min(reversed(self.pieces), key=ends)
 
     def degree(self, size: str) -> int:
         """The highest power of `size` for large sizes."""
@@ -313,7 +316,8 @@ class Formula:
         if not self.pieces:
             return f"refused: {self.reason}"
         if len(self.pieces) == 1:
-            return str(self.pieces[0])
+            piece = self.pieces[0]
+            return f"{piece} for {piece.cut}" if piece.cut else str(piece)
         return "; ".join(f"{p} for {p.condition or 'the rest'}" for p in self.pieces)
 
     def __repr__(self) -> str:

@@ -146,6 +146,29 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
     yield from turns(laws, samples, lambda point: affordable(point, _TURNS))
 
 
+def untried(found: Interpolant[Key], laws: Laws, samples: Samples) -> dict[int, int]:
+    """Where a loop was too dear to be run as long as an integer that its code spells out.
+
+    How long a list is, or what a loop counts, nobody notes: a window `past[-128:]` may begin there.
+
+    Args:
+        found: What was fitted.
+        laws: Where it was held against runs.
+        samples: The counts.
+
+    Returns:
+        For each such size, by its index, the least of these integers.
+    """
+    marks, least = _pointed_at(found, laws, samples), {}
+    for i, law in enumerate(laws.all[: laws.sizes]):
+        some = put(laws.low, i, law.value(_FAR[0]))
+        if law.span.high is None and steps_at(found, some) > steps_at(found, laws.low):
+            last = max((p[i] for p, _ in samples.known if laws.hold(p)), default=0)
+            if later := [x for x in marks if x > last]:
+                least[i] = later[0]
+    return least
+
+
 def _multiples(i: int, laws: Laws) -> Iterator[Point]:
     """Where a law begins further up, a size may have been cut there, and is again at multiples."""
     law, low = laws.all[i], laws.low

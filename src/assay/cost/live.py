@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import weakref
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+from assay.subject import tensors
+
+_REGISTERED = ("_parameters", "_buffers", "_modules")
 
 
 class Live:
@@ -55,6 +61,31 @@ class Live:
 
         self._known[address] = weakref.ref(storage, gone)
         return True
+
+
+def held_besides(model: nn.Module, loss: Any) -> list[Tensor]:
+    """Tensors that are there all the time and no parameters or buffers: plain attributes, and closures.
+
+    A table of positions, or a graph's matrix of neighbours, is often one of these.
+
+    Args:
+        model: The model; attributes of its modules count, and what their `forward` took along.
+        loss: The loss, which may have taken some along as well.
+
+    Returns:
+        The tensors.
+    """
+    functions = [loss, *(getattr(type(m), "forward", None) for m in model.modules())]
+    held: list[Any] = []
+    for module in model.modules():
+        own = vars(module)
+        held += [value for name, value in own.items() if name not in _REGISTERED]
+        functions.append(own.get("forward"))
+    for function in dict.fromkeys(filter(callable, functions)):
+        for cell in getattr(inspect.unwrap(function), "__closure__", None) or ():
+            with suppress(ValueError):  # not filled yet
+                held.append(cell.cell_contents)
+    return [t for value in held for t in tensors(value) if t.layout is torch.strided]
 
 
 def tensors_of(value: Any) -> list[Tensor]:

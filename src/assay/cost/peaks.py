@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from random import Random
@@ -10,18 +10,20 @@ from random import Random
 from assay.cost.fit import Box
 from assay.cost.interpolate import Interpolant, Point
 from assay.cost.law import Law
-from assay.cost.samples import Samples, put, steps_at
-from assay.cost.tally import Key, Tally
+from assay.cost.piece import Range
+from assay.cost.samples import Fails, Samples, put, steps_at
+from assay.cost.tally import PEAK, Key, Tally
 
 _CLOSE = 0.01  # what the peak may be off by
 _RIVAL = 0.5  # of the peak: a line after which so much is alive may have it at other sizes
 _FURTHER = 4  # steps up from the low corner, where the smallest sizes hide which tensors weigh most
 _BESIDE = 5  # times its value in use: a size that is large beside the others
 _AT_RANDOM = 4  # points where several sizes are larger than in use
+_ANYWHERE = 8  # points between the least sizes and that
 _STEPS = 8000  # more operators than this are not run for a peak alone
 
 
-def with_peaks(box: Box, samples: Samples) -> Box | None:
+def with_peaks(box: Box, samples: Samples) -> list[Box]:
     """The box with peaks that nothing contradicts, fitted at the nodes or a little further up.
 
     Args:
@@ -29,25 +31,17 @@ def with_peaks(box: Box, samples: Samples) -> Box | None:
         samples: What was alive at points.
 
     Returns:
-        The box, or None where there are none.
+        The box, in two where more lines may have the peak from some depth on; none where there are no peaks.
     """
     _look_around(box, samples)
     honest = _honest(box, box.peaks, samples)
     if honest is not None:
-        return replace(box, peaks=honest)
-    axes, spans = [], dict(box.spans)
-    for axis in box.found.axes:
-        span = spans.get(axis.size)
-        if span is None or span.high is not None or not axis.adaptive:
-            axes.append(axis)
-            continue
-        spans[axis.size] = replace(span, low=span.low + _FURTHER * span.step)
-        law = Law(spans[axis.size])
-        axes.append(law.axis(axis.size))
-    peaks = box.found.replayed(samples.peaks, axes)
+        return _late(replace(box, peaks=honest), box.peaks, samples)
+    spans = _further(box, set(box.spans))
+    peaks = _fitted(box, spans, samples)
     honest = _honest(replace(box, spans=spans), peaks, samples)
     if honest is None:
-        return None
+        return []
     for name, span in box.spans.items():  # as far down as nothing contradicts them
         for low in range(span.low, spans[name].low, span.step):
             _look_down(box, samples, samples.names.index(name), low)
@@ -56,7 +50,96 @@ def with_peaks(box: Box, samples: Samples) -> Box | None:
             if kept is not None and kept.keys == honest.keys:
                 spans = lower
                 break
-    return replace(box, peaks=honest, peak_spans=spans)
+    return [replace(box, peaks=honest, peak_spans=spans)]
+
+
+def _further(box: Box, names: Collection[str]) -> dict[str, Range]:
+    """The ranges, of these sizes from a little further up on where they have no end."""
+    spans = dict(box.spans)
+    for axis in box.found.axes:
+        span = spans.get(axis.size)
+        if axis.size in names and span is not None and span.high is None and axis.adaptive:
+            spans[axis.size] = replace(span, low=span.low + _FURTHER * span.step)
+    return spans
+
+
+def _fitted(box: Box, spans: Mapping[str, Range], samples: Samples) -> Interpolant[Key]:
+    """The peaks, fitted where these ranges begin."""
+    moved = {name: span for name, span in spans.items() if span != box.spans[name]}
+    axes = [Law(moved[a.size]).axis(a.size) if a.size in moved else a for a in box.found.axes]
+    return box.found.replayed(samples.peaks, axes)
+
+
+def _late(box: Box, fitted: Interpolant[Key], samples: Samples) -> list[Box]:
+    """The box with more peaks, fitted further up along the sizes of loops and depths.
+
+    The second of two layers is the last one too. So what is alive after a second layer has no law that begins
+    at the least depth, and may have the peak above.
+
+    Args:
+        box: The box with the peaks that are honest.
+        fitted: All that were fitted.
+        samples: What was alive at points.
+
+    Returns:
+        The box, in two where there are such peaks.
+    """
+    loops = _bent(box, fitted, samples)
+    spans = _further(box, loops)
+    if spans == box.spans:
+        return [box]
+    try:
+        peaks = _fitted(box, spans, samples)
+    except Fails:
+        return [box]
+    alone = next(iter(loops)) if len(loops) == 1 else ""
+    i = samples.names.index(alone) if alone else 0
+    begins = dict.fromkeys(
+        peaks.keys - box.peaks.keys, 0
+    )  # from which depth on each can be believed
+    for point, tally in samples.known:
+        if not _inside(point, box.spans):
+            continue
+        claimed, most, above = peaks.at(point), (1 + _CLOSE) * tally.peak, _inside(point, spans)
+        for key in [*begins]:
+            alive = claimed.get(key, 0)
+            if above and alive != tally.counts.get(key, 0):
+                del begins[key]
+            elif alive > most and alone:
+                begins[key] = max(begins[key], point[i] + box.spans[alone].step)
+            elif alive > most:
+                del begins[key]
+    least = spans[alone].low if alone else 0
+    begins = {key: low for key, low in begins.items() if low <= least}
+    if not begins:
+        return [box]
+    start, found = max(begins.values()), replace(box, late=peaks.only({*begins}))
+    if start == 0:
+        return [found]
+    span = box.spans[alone]
+    below = replace(box, spans={**box.spans, alone: replace(span, high=start - span.step)})
+    return [below, replace(found, spans={**box.spans, alone: replace(span, low=start)})]
+
+
+def _bent(box: Box, fitted: Interpolant[Key], samples: Samples) -> set[str]:
+    """Sizes along which alone something that may have the peak does not follow its law."""
+    low, found = [axis.nodes[0] for axis in box.found.axes], set[str]()
+    for point, tally in samples.known:
+        moved = [i for i, (x, least) in enumerate(zip(point, low, strict=True)) if x != least]
+        if len(moved) != 1 or moved[0] >= len(samples.names) or not _inside(point, box.spans):
+            continue
+        claimed = fitted.at(point)
+        if any(
+            counted >= _RIVAL * tally.peak and claimed.get(key, 0) != counted
+            for key, counted in tally.counts.items()
+            if key.quantity == PEAK
+        ):
+            found.add(samples.names[moved[0]])
+    return found
+
+
+def _inside(point: Point, spans: Mapping[str, Range]) -> bool:
+    return all(x in span for x, span in zip(point, spans.values(), strict=False))
 
 
 def peak_is_off(claims: Mapping[Key, int | Fraction], tally: Tally) -> bool:
@@ -83,6 +166,12 @@ def _look_around(box: Box, samples: Samples) -> None:
     random = Random(0)
     for _ in range(_AT_RANDOM):
         _look(_grown(box, samples, lambda: random.choice((1, 2, _BESIDE))), box, samples)
+    for _ in range(_ANYWHERE):  # another line may peak only where some are large and some small
+        sizes = [
+            Law(span).nearest(int(span.low * (_BESIDE * x / span.low) ** random.random()))
+            for span, x in zip(spans, base, strict=False)
+        ]
+        _look((*sizes, *base[len(sizes) :]), box, samples)
 
 
 def _look_down(box: Box, samples: Samples, i: int, low: int) -> None:
@@ -100,7 +189,7 @@ def _grown(box: Box, samples: Samples, times: Callable[[], int]) -> Point:
 
 def _look(point: Point, box: Box, samples: Samples) -> None:
     few = steps_at(box.found, point) <= _STEPS
-    if few and all(x in span for x, span in zip(point, box.spans.values(), strict=False)):
+    if few and _inside(point, box.spans):
         samples.runs(point)
 
 
@@ -113,12 +202,7 @@ def _honest(box: Box, peaks: Interpolant[Key], samples: Samples) -> Interpolant[
     Returns:
         The peaks, or None where what is left does not reach what was alive.
     """
-    spans = tuple(box.spans.values())
-    known = [
-        (point, tally)
-        for point, tally in samples.known
-        if all(x in span for x, span in zip(point, spans, strict=False))
-    ]
+    known = [(point, tally) for point, tally in samples.known if _inside(point, box.spans)]
     nodes = [tally for point, tally in known if point in peaks.points]
     keys = {k for k in peaks.keys if all(k in tally.counts for tally in nodes)}
     claims = [(peaks.at(point), tally) for point, tally in known]

@@ -157,6 +157,12 @@ class Piece:
         return Piece(where, first, tuple(rest))
 
     @property
+    def cut(self) -> str:
+        """Of the condition what leaves large sizes out, or values between; not where it begins."""
+        cuts = [(name, span) for name, span in self.where if span.high is not None or span.step > 1]
+        return ", ".join(span.text(name) for name, span in cuts)
+
+    @property
     def condition(self) -> str:
         """The sizes for which it holds, in words; "" for all."""
         return ", ".join(text for name, span in self.where if (text := span.text(name)))

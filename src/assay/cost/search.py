@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import combinations
 
-from assay.cost.axis import HIGHEST
 from assay.cost.begin import begun, further, later, ranges, straight
 from assay.cost.ends import explained, last_explained, last_that_runs, returns, turn
 from assay.cost.fit import Box, Fit, Sizes
 from assay.cost.floors import with_floors
-from assay.cost.heldout import far, near
+from assay.cost.heldout import far, near, untried
 from assay.cost.interpolate import Interpolant, Point
 from assay.cost.law import Law, Laws
 from assay.cost.ones import from_one, odd_ones
@@ -22,6 +21,7 @@ from assay.cost.samples import Fails, Samples, TooMany, equal, put
 from assay.cost.tally import PEAK, SAVED, Key
 
 _FEW, _MANY = 4, 1000  # values: fewer are a list, each of which was run; more have room for any law
+_CUBIC = 3  # degree from which a law of few values is held to have one value more than coefficients
 _BOXES = 8  # more laws than this are no formula that a reader could use
 
 
@@ -84,7 +84,8 @@ class Search:
     def _peaked(self, boxes: list[Box]) -> tuple[list[Box], bool]:
         """The boxes with peaks that nothing contradicts, and whether all have them."""
         peaked = [with_peaks(box, self._samples) for box in boxes]
-        return [new or old for new, old in zip(peaked, boxes, strict=True)], None not in peaked
+        pairs = zip(peaked, boxes, strict=True)
+        return [box for new, old in pairs for box in new or [old]], all(peaked)
 
     def _has_base(self, box: Box) -> bool:
         """Whether a formula holds where the sizes are in use; a size of 1 is looked at later."""
@@ -225,14 +226,18 @@ class Search:
         for point, _ in samples.known:  # whatever was run in search of a law must agree with it too
             check(point)
         self._checked += [samples.sizes(point) for point in dict.fromkeys(checked)]
+        for i, x in untried(found, laws, samples).items():
+            law = laws.all[i]
+            span = replace(law.span, high=law.nearest(x - 1))
+            laws = laws.having(i, replace(law, span=span))
         spans = {name: law.span for name, law in zip(samples.names, laws.all, strict=False)}
         return Box(spans, found, found.replayed(samples.peaks), samples.depths)
 
     def _held_out(self, found: Interpolant[Key], laws: Laws) -> None:
-        """Refuse a quartic through as many values as there are: anything is one, as powers of 2 are."""
+        """Refuse a cubic or quartic through as many values as there are: anything is one."""
         for i, law in enumerate(laws.all[: laws.sizes]):
             span, degree = law.span, max(index[i] for index in found.coefficients)
-            if span.high is None or law.atoms or degree < HIGHEST:
+            if span.high is None or law.atoms or degree < _CUBIC:
                 continue
             if (span.high - span.low) // span.step <= degree:
                 beyond = put(laws.low, i, span.high + span.step)

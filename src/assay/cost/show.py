@@ -77,7 +77,7 @@ def _answer(cost: Cost) -> str:
         return f"There are no matrix products; all operations together are {cost.order}."
     at = say(cost.base)
     text = (
-        f"A forward pass costs `{forward}` operations in matrix products and convolutions, "
+        f"A forward pass costs `{_law(forward, cost)}` operations in matrix products and convolutions, "
         f"{forward.order}"
     )
     lengths = [name for name in ("n", "m") if name in forward.needed]
@@ -94,10 +94,18 @@ def _written(formula: Formula, cost: Cost) -> str:
     """A formula as text; of a peak with many laws only how many there are, and which one rules here."""
     rivals = max((len(piece.rivals) for piece in formula.pieces), default=0)
     if rivals < _LAWS or not formula.holds(**cost.base):
-        return str(formula)
+        return _law(formula, cost)
     piece = next(p for p in formula.pieces if p.covers(cost.base))
     ruling = max(piece.every, key=lambda p: p.fraction(cost.base))
     return f"the largest of {rivals + 1} laws, at the base sizes {ruling}"
+
+
+def _law(formula: Formula, cost: Cost) -> str:
+    """A formula as text; where it ends as the flops do, the notes say where that is."""
+    pieces, main = formula.pieces, cost.flops.forward.pieces
+    if len(pieces) == 1 and len(main) == 1 and pieces[0].cut == main[0].cut:
+        return str(pieces[0])
+    return str(formula)
 
 
 def _by_class(cost: Cost) -> Table:
@@ -141,8 +149,8 @@ def _chosen(cost: Cost) -> Table:
             _named(name, cost.by),
             f"{100 * share.base.operations / done:.2f}",
             f"{100 * share.base.moved / moved:.2f}",
-            _of(share.flops),
-            _of(share.operations),
+            _of(share.flops, cost),
+            _of(share.operations, cost),
             f"{share.base.moved:,}",
         )
         for name, share in found.items()
@@ -158,9 +166,9 @@ def _named(name: str, by: str) -> str:
     return name or {"line": "(torch)", "module": "(the model itself)"}.get(by, "other")
 
 
-def _of(phases: Phases) -> str:
+def _of(phases: Phases, cost: Cost) -> str:
     total = phases.total
-    return str(total) if total.pieces else "no formula"
+    return _law(total, cost) if total.pieces else "no formula"
 
 
 def _table(
@@ -168,7 +176,12 @@ def _table(
 ) -> Table:
     ranked = sorted(phases.items(), key=lambda item: -_at(item[1].total, cost))
     rows = tuple(
-        (name or "(the model itself)", str(p.forward), str(p.backward), _number(p.total, cost))
+        (
+            name or "(the model itself)",
+            _law(p.forward, cost),
+            _law(p.backward, cost),
+            _number(p.total, cost),
+        )
         for name, p in ranked
     )
     return Table(columns, rows, caption)
@@ -204,6 +217,13 @@ def _notes(cost: Cost) -> tuple[str, ...]:
     if any(conditions):
         holds = "; or ".join(c for c in conditions if c)
         notes.append(f"Valid for {holds}; elsewhere the formula refuses to answer.")
+    own: dict[str, list[str]] = {}
+    for name, formula in cost.formulas().items():
+        if len(formula.pieces) == 1 and (held := formula.pieces[0].condition) not in conditions:
+            own.setdefault(held, []).append(name)
+    for held, names in own.items():
+        these = " and ".join(name.replace(", ", " ") for name in names)
+        notes.append(f"{these.capitalize()}: valid for {held}.")
     notes += [
         f"With data it runs up to {name} = {end.value:,}: {end.why}."
         for name, end in cost.ends.items()
