@@ -46,9 +46,11 @@ class Law:
         """Nodes and functions for interpolation."""
         values = (x for x in map(self.value, range(12 * self.period + 12)) if x in self.span)
         if self.atoms:
+            # first where there is something of everything: no power of another size shows in no attention
+            whole = sorted(values, key=lambda x: any(a.value({name: x}) < 1 for a in self.atoms))
             return Axis.floors(
                 name,
-                values,
+                whole,
                 self.atoms,
                 degree=self.degree,
                 mixed=self.mixed,
