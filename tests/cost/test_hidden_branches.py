@@ -297,3 +297,34 @@ assert first.peak == probe({"b": 2, "n": 16}).peak
 def test_the_first_pass_of_a_process_counts_as_every_other():
     """The frames of an import in the middle of a pass keep tensors alive."""
     subprocess.run([sys.executable, "-c", FIRST], check=True, capture_output=True)
+
+
+class Remembering(nn.Module):
+    """Attends to the last steps, which are in a list; how long a list is, nobody notes."""
+
+    def __init__(self, window):
+        super().__init__()
+        self.layer, self.window = nn.Linear(4, 4), window
+
+    def forward(self, x):
+        past, found = [], []
+        for step in x.unbind(1):
+            past.append(self.layer(step))
+            past = past[-self.window :]
+            keys = torch.stack(past, 1)
+            found.append((keys * (keys @ step[:, :, None]).softmax(1)).sum(1))
+        return torch.stack(found, 1)
+
+
+@pytest.mark.parametrize("window", [24, 128])
+def test_a_window_over_a_list_is_in_the_formula_or_ends_it(window):
+    def build(b: int = 1, n: int = 8):
+        return Remembering(window), torch.randn(b, n, 4)
+
+    found = derive_cost(build).flops.forward
+    assert found.holds(b=1, n=window - 1)
+    for n in (window - 1, window, window + 1, window + 2, 2 * window):
+        if found.holds(b=1, n=n):
+            assert found(b=1, n=n) == flops(build, b=1, n=n)[0]
+    if not found.holds(b=1, n=2 * window):
+        assert str(found).endswith(f" for n ≤ {window - 1}")

@@ -170,3 +170,26 @@ def test_what_numbers_round_to_the_other_side_is_no_exact_floor(share):
     for n in range(8, 2000):
         if cost.status == "exact" and cost.holds(b=2, n=n):
             assert cost(b=2, n=n) == 2 * 32 * int(n * share)
+
+
+class Mixed(nn.Module):
+    """Attention in every fourth layer, as models with few such layers have it."""
+
+    def __init__(self, d, depth):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(d, (1 + 2 * (k % 4 == 3)) * d) for k in range(depth))
+
+    def forward(self, x):
+        for layer in self.layers:
+            query, *others = layer(x).split(x.shape[-1], -1)
+            for key, value in zip(others[::2], others[1::2], strict=True):
+                query = (query @ key.transpose(1, 2)).softmax(-1) @ value
+            x = x + query
+        return x
+
+
+@pytest.mark.parametrize("b", [1, 2])
+def test_every_fourth_layer(b):
+    """No layer of the smallest nets is one: what grows with their square shows further up."""
+    cost = derive_cost(lambda b=b, n=6, d=8, depth=8: (Mixed(d, depth), torch.randn(b, n, d)))
+    assert str(cost.flops.forward) == "2*b*d*n*(2*(depth//4)*(d + n) + d*depth)"

@@ -24,6 +24,7 @@ from assay.progress import Progress, silent
 _STEPS = 4000  # more operators than this are too many to run with all layers
 # that may run in search of a law: about a minute, or so many passes at the base
 _OPERATORS, _PASSES = 700_000, 400
+_USUAL = 4  # sizes: of more there is more to run
 
 
 def derive(
@@ -62,16 +63,18 @@ def derive(
                 first, stacks = probe(base), ()
 
     def once(stacks: tuple[str, ...], dropped: tuple[str, ...]) -> Fit:
-        before, room = known.setdefault(stacks, {}), max(_OPERATORS, _PASSES * first.steps)
+        room = max(_OPERATORS, _PASSES * first.steps) * max(len(base), _USUAL) // _USUAL
+        before = known.setdefault(stacks, {})
         samples = Samples(probe, base, stacks, dropped, first, progress, before, room)
         try:
             return Search(samples, grids or {}).run()
         except TooMany as enough:
             size = samples.most_varied
-            found = (
-                f"{len(samples.known)} runs along {size} and no law that explains them: its costs turn again "
-                "and again"
-            )
+            runs, i = len(samples.known), samples.names.index(size)
+            if 2 * len({point[i] for point, _ in samples.known}) > runs:
+                found = f"{runs} runs along {size} and no law that explains them: its costs turn on and on"
+            else:
+                found = f"{runs} runs were not enough for the laws of {len(samples.names)} sizes at once"
             raise Refused(found, size, of_bytes=False) from enough
 
     for dropped in ((), (BYTES, SAVED)):
