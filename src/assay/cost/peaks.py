@@ -19,7 +19,7 @@ _RIVAL = 0.5  # of the peak: a line after which so much is alive may have it at 
 _FURTHER = 4  # steps up from the low corner, where the smallest sizes hide which tensors weigh most
 _BESIDE = 5  # times its value in use: a size that is large beside the others
 _AT_RANDOM = 4  # points where several sizes are larger than in use
-_ANYWHERE = 8  # points between the least sizes and that
+_ANYWHERE = 4  # points between the least sizes and that
 _STEPS = 8000  # more operators than this are not run for a peak alone
 
 
