@@ -153,6 +153,7 @@ def _run(
                 "an output with elements",
                 "Give example inputs with a batch of two or more.",
             )
+        recorder.returned(list(tensors(output)))
         softmax = SoftmaxOf(recorder.probabilities(found))
         if subject.loss is not None:
             with softmax:
