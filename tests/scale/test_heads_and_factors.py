@@ -1,6 +1,7 @@
 """Heads that begin small, factorised matrices, and how far apart two operators are."""
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -9,7 +10,7 @@ from assay import measure_scale
 
 
 def orthogonal(sizes, last):
-    layers = [nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False)]
+    layers = [nn.Linear(a, b) for a, b in pairwise(sizes)]
     for layer in layers:
         nn.init.orthogonal_(layer.weight, math.sqrt(2))
         nn.init.zeros_(layer.bias)

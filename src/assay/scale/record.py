@@ -71,6 +71,7 @@ class Record:
     weight_std: float | None = None
     weight_square: float | None = None
     weight_factor: float = 1.0  # of the parameter, before it is a weight
+    alike: bool = True  # all units have the same values, and the same gradients
     trained: bool = False  # in some call the parameter that is its weight can get a gradient
     factors: set[float] = field(default_factory=set)  # constants before what reads the output
     predictions: list[float] = field(default_factory=list)
@@ -117,6 +118,7 @@ class Record:
         axes = tuple(a for a in self.axes if -out.dim() <= a < out.dim()) or (-1,)
         found = UnitMoments.of(out, axes)
         self.finite &= bool(torch.isfinite(found.mean).all())
+        self.alike = self.alike and _alike(out.detach(), axes[-1])
         variance = found.variance
         call = Call(found.second_moment if variance is None else variance)
         self.calls.append(call)
@@ -132,6 +134,7 @@ class Record:
         g = (g.to_dense() if g.is_sparse else g).to(torch.float64)
         call.energy, call.elements = float(g.square().sum()), g.numel()
         self.finite &= math.isfinite(call.energy)
+        self.alike = self.alike and _alike(g, self.axes[-1])
 
     @property
     def factor(self) -> float:
@@ -145,6 +148,14 @@ class Record:
         if not seen:
             return None
         return sum(call.energy or 0.0 for call in seen) / sum(call.elements for call in seen)
+
+
+def _alike(x: Tensor, axis: int) -> bool:
+    """Whether all units have the same values, down to rounding."""
+    if not -x.dim() <= axis < x.dim() or x.shape[axis] < 2:
+        return False
+    apart = (x.amax(axis) - x.amin(axis)).max()
+    return bool(apart <= 1e-5 * x.abs().max())
 
 
 def to_rows(records: Sequence[Record]) -> tuple[Row, ...]:
@@ -197,6 +208,7 @@ def _row(record: Record, records: Sequence[Record], used: int) -> Row:
         weight_square=record.weight_square,
         weight_factor=record.weight_factor,
         factor=record.factor,
+        alike=record.alike and bool(record.weight_square) and record.kind == "product",
         frozen=record.fan_in is not None and not record.trained,
         units=len(found.mean),
         samples=found.samples,

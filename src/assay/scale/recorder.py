@@ -26,6 +26,7 @@ from assay.scale.modules import ModuleStack, elementwise, is_norm
 from assay.scale.norms import divisor
 from assay.scale.record import Call, Record
 from assay.scale.rows import Kind
+from assay.scale.twice import Squashed
 from assay.subject import tensors
 from assay.where import Location
 
@@ -83,7 +84,9 @@ class Recorder(TorchDispatchMode):
         super().__init__()
         self.records: list[Record] = []
         self.unmeasured: set[str] = set()
-        self.softmax_at: Location | None = None  # where the last softmax was
+        self._softmax_at: Location | None = None  # where the last softmax was
+        self.strangers: dict[int, nn.Parameter] = {}  # used, and none of the model's
+        self.stranger_at: Location | None = None
         self._modules = _Modules(model, self)
         self._lineage = WeakIdKeyDictionary()
         for x in tensors(inputs):
@@ -129,9 +132,17 @@ class Recorder(TorchDispatchMode):
             if line.origin is not None:
                 self.records[line.origin].factors.add(line.factor)
 
-    def probabilities(self, given: Sequence[Tensor]) -> list[Tensor]:
-        """Those of some tensors that are what a softmax returned."""
-        return [x for x in given if self._of(x).weights and self._of(x).factor == 1]
+    def squashed(self, given: Sequence[Tensor]) -> list[Squashed]:
+        """Those of some tensors that are what a softmax or a sigmoid returned."""
+        found = []
+        for x in given:
+            line = self._of(x)
+            made = self.records[line.origin] if line.origin is not None else None
+            if line.weights and line.factor == 1:
+                found.append(Squashed(x, "softmax", self._softmax_at))
+            elif made is not None and made.operator.lower() == "sigmoid" and line.factor == 1:
+                found.append(Squashed(x, "sigmoid", made.where))
+        return found
 
     # Modules that are an activation as a whole (a GELU is one, though it is made of five operators)
 
@@ -191,6 +202,7 @@ class Recorder(TorchDispatchMode):
         lines = [self._of(x) for x in given]
         weights = [(x, line) for x, line in zip(given, lines, strict=True) if line.parameters]
         data = [line for line in lines if not line.parameters and not line.constant]
+        self._meet(given)
         rows, sizes, signal, pair = 0, 0, False, 0
         for line in lines:
             rows, sizes = rows | line.rows, sizes | line.sizes
@@ -255,7 +267,7 @@ class Recorder(TorchDispatchMode):
             lines = [x for x in lines if x not in self._looked_up(lines)]
         self._consume(lines, label, with_factor=alone)
         if weights_now:
-            self.softmax_at = self._modules.line()
+            self._softmax_at = self._modules.line()
         line = replace(on, pair=pair, weights=weights_now)
         if name in operators.AVERAGES:
             return partial(self._average, line, lines[0].averaged * given[0].numel())
@@ -277,6 +289,16 @@ class Recorder(TorchDispatchMode):
                 found = divisor(func, name, args, self._modules.innermost, out)
             self.records[origin].divisors.append(found)
         rest(out)
+
+    def _meet(self, given: Sequence[Tensor]) -> None:
+        """Note parameters that are to be trained and are none of the model's."""
+        for x in given:
+            if not isinstance(x, nn.Parameter) or self._lineage.get(x) is not None:
+                continue
+            if x.requires_grad and torch.is_grad_enabled():
+                if not self.strangers:
+                    self.stranger_at = self._modules.line()
+                self.strangers[id(x)] = x
 
     def _looked_up(self, lines: Sequence[Lineage]) -> list[Lineage]:
         """Those that are rows of a table as it is."""

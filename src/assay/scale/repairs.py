@@ -285,7 +285,7 @@ def _normal(row: Row, square: str) -> str:
 def _constants(row: Row) -> tuple[float, str]:
     """The c of the activation that reads this row, and what to do to its output."""
     found = row.gain
-    if found is None:
+    if found is None or row.readout:  # what the model returns is as it should be
         return 1.0, ""
     if found.input_scale is not None:
         return found.input_scale**2, centre(found, row.activation)

@@ -54,6 +54,7 @@ class Row:
         weight_factor: The constant that the parameter is multiplied with before it is the weight; NaN where
             the weight is made of it otherwise.
         factor: The constant that the output is multiplied with before it is read.
+        alike: All units, more than one, have the same values and the same gradients, and not zero weights.
         frozen: The weight's parameter requires no gradient, or runs under `no_grad` alone.
         units: Number of units.
         samples: Values seen of each unit.
@@ -106,6 +107,7 @@ class Row:
     weight_square: float | None
     weight_factor: float
     factor: float
+    alike: bool
     frozen: bool
     units: int
     samples: int

@@ -21,6 +21,7 @@ from assay.scale.repairs import (
     repair_one,
 )
 from assay.scale.rows import Row
+from assay.scale.stuck import stuck, symmetric
 
 NOTE = 10.0  # a factor within [1/10, 10] is nothing to speak of
 WARNING = 1e3  # a factor outside [1/1000, 1000] stops layers from learning together
@@ -30,7 +31,11 @@ ENOUGH = 32  # samples: fewer leave a ReLU dark by chance, 2⁻³² is no chance
 
 
 def find(
-    rows: Sequence[Row], origin: Origin | None, cut_off: int = 0, left_out: Sequence[str] = ()
+    rows: Sequence[Row],
+    origin: Origin | None,
+    cut_off: int = 0,
+    left_out: Sequence[str] = (),
+    still: Sequence[str] = (),
 ) -> tuple[Finding, ...]:
     """All findings about these rows.
 
@@ -39,6 +44,7 @@ def find(
         origin: Where values stopped being finite, if they did.
         cut_off: Number of trainable parameters, where the objective depends on none of them.
         left_out: Names of trainable parameters that got no gradient, where others got one.
+        still: Names of trainable parameters whose gradient is exactly zero.
 
     Returns:
         The findings, unranked.
@@ -49,12 +55,15 @@ def find(
         before = [row for row in rows if row.index < min(dark, default=0)]
         grown = [f for f in _forward_variance(before) if f.fails and float(f.measured.value) > 1]
         return (non_finite(broken, origin, grown[0].repair if grown else ""), *grown)
+    alike = tuple(symmetric(rows))
     return (
         *no_gradient(cut_off),
         *without_gradient(rows, left_out),
         *_forward_variance(rows),
         *_forward_mean(rows),
-        *_backward_variance(rows),
+        *stuck(rows, still),
+        *alike,
+        *(() if alike else _backward_variance(rows)),  # equal units: gradients cancel or add up
         *_over_calls(rows),
         *_dead_units(rows),
         *_epsilon(rows),

@@ -53,6 +53,9 @@ def _answer(scale: Scale) -> str:
         return f"No. {broken.message}"
     weighed = [row for row in scale.rows if row.kind in ("product", "lookup")]
     chain = products(scale.rows)
+    worst = max((f for f in scale.findings if f.fails), key=lambda f: f.weight, default=None)
+    if not chain and worst is not None:
+        return f"No. {worst.message}"
     if not chain:
         return f"Nothing to set: the {_operators(weighed)} in {scale.name} {_reasons(weighed)}."
     low, high = min(chain, key=_level), max(chain, key=_level)
