@@ -115,3 +115,21 @@ def test_what_reads_two_side_by_side_passes_on_no_factor():
     for layer in (model.a, model.b, model.c):
         nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
     assert all(0.1 < level < 10 for level in levels(model, x))
+
+
+def test_what_reads_the_input_beside_it_passes_on_no_factor():
+    class Skip(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList(nn.Linear(64 + 64 * (k == 3), 64) for k in range(6))
+            for layer in self.layers:
+                nn.init.normal_(layer.weight, std=0.02)
+
+        def forward(self, x):
+            h = x
+            for k, layer in enumerate(self.layers):
+                h = layer(torch.cat([x, h], 1) if k == 3 else h).relu()
+            return h
+
+    torch.manual_seed(0)
+    assert "math.sqrt(2.934/64)" in found(Skip(), torch.randn(256, 64)).repair

@@ -38,6 +38,10 @@ class Depends(Protocol):
     def sizes(self) -> int:
         """Those whose size reaches it."""
 
+    @property
+    def raw(self) -> bool:
+        """Whether the model's own input is in it, past no product and no norm."""
+
 
 @dataclass
 class Call:
@@ -82,6 +86,7 @@ class Record:
     )  # of the input of an activation, call by call
     reads: int = 0  # bits: the records that this one's input depends on
     sizes: int = 0  # bits: those whose size reaches it, past no norm
+    beside_input: bool = False  # reads the model's own input too
     function: Function | None = None  # of an activation
     divisors: list[Divisor | None] = field(default_factory=list)  # of the norms that read it
     beside_larger: bool = False
@@ -108,6 +113,7 @@ class Record:
         """Note what the input depends on."""
         self.reads |= on.rows
         self.sizes |= on.sizes
+        self.beside_input |= on.raw and on.rows != 0
 
     def add_output(self, out: Tensor) -> Call:
         """Note the output of one more call.
@@ -235,6 +241,7 @@ def _row(record: Record, records: Sequence[Record], used: int) -> Row:
         beside_larger=record.beside_larger,
         score=record.scores and not record.values,
         reads_input=record.reads == 0,
+        beside_input=record.beside_input,
         readout=not used >> record.index & 1,
         follows=_follows(record.index, [r.reads for r in records]),
         sized_by=_follows(record.index, [r.sizes for r in records]),

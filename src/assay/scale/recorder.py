@@ -43,6 +43,7 @@ class Lineage:
         sizes: Bits: of these, the records whose size reaches it, past no norm.
         factor: The constant that the origin's output, or the parameter, is multiplied with; NaN where
             a parameter is made into something else.
+        raw: One of the model's inputs is in it, past no product and no norm.
         signal: It depends on a record or on one of the model's inputs.
         pair: Bits: of a product of two signals, what was multiplied; a softmax of it makes these scores.
         weights: It is what a softmax returned.
@@ -58,6 +59,7 @@ class Lineage:
     rows: int = 0
     sizes: int = 0
     factor: float = 1.0
+    raw: bool = False
     signal: bool = False
     pair: int = 0
     weights: bool = False
@@ -67,7 +69,7 @@ class Lineage:
 
 
 _DATA = Lineage()
-_INPUT = Lineage(signal=True)
+_INPUT = Lineage(signal=True, raw=True)
 _LARGE = 1e30  # a mean square above: a mask of attention, not a signal
 _ARITHMETIC: dict[str, Kind] = {"add": "shift", "sub": "shift", "mul": "scale", "div": "scale"}
 
@@ -203,11 +205,13 @@ class Recorder(TorchDispatchMode):
         weights = [(x, line) for x, line in zip(given, lines, strict=True) if line.parameters]
         data = [line for line in lines if not line.parameters and not line.constant]
         self._meet(given)
-        rows, sizes, signal, pair = 0, 0, False, 0
+        rows, sizes, signal, raw, pair = 0, 0, False, False, 0
         for line in lines:
             rows, sizes = rows | line.rows, sizes | line.sizes
-            signal, pair = signal or line.signal, pair | line.pair
-        on = Lineage(rows=rows, sizes=sizes, signal=signal)
+            signal, raw, pair = signal or line.signal, raw or line.raw, pair | line.pair
+        if name == "exp" or name in operators.SOFTMAX:
+            sizes = 0  # what comes out is no multiple of what goes in
+        on = Lineage(rows=rows, sizes=sizes, signal=signal, raw=raw)
         if operators.takes_shape_only(name):
             return partial(self._pass_on, _DATA)
         if given and not data and not (weights and name in operators.LOOKUPS):
@@ -222,7 +226,7 @@ class Recorder(TorchDispatchMode):
         if operators.is_normaliser(name) or is_norm(self._modules.innermost):
             by_unit = "batch_norm" in name or "BatchNorm" in type(self._modules.innermost).__name__
             self._consume(lines, "batch norm" if by_unit else "norm")
-            on = replace(on, sizes=0)
+            on = replace(on, sizes=0, raw=False)
             rest: Callable[[Any], None] = partial(self._pass_on, on)
             if weights:
                 kind = "norm" if operators.is_normaliser(name) else _ARITHMETIC.get(name, "other")
@@ -326,7 +330,7 @@ class Recorder(TorchDispatchMode):
                 origin = lines[x].origin
                 if origin is not None and origin == lines[size].size:
                     self._consume([lines[x]], "norm")
-                    return replace(line, sizes=0)
+                    return replace(line, sizes=0, raw=False)
         squared = name == "pow" and args[1:2] == (2,)
         if first.origin is not None and (
             squared or (name == "mul" and signals == 2 and given[0] is given[1])
@@ -515,7 +519,12 @@ class Recorder(TorchDispatchMode):
             call = record.add_output(first)
         own = 1 << record.index
         self._lineage[first] = Lineage(
-            origin=record.index, rows=on.rows | own, sizes=on.sizes | own, signal=True, pair=pair
+            origin=record.index,
+            rows=on.rows | own,
+            sizes=on.sizes | own,
+            raw=on.raw and record.fan_in is None,
+            signal=True,
+            pair=pair,
         )
         self._pending.append((first, record, call))
 

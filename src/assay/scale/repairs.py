@@ -173,7 +173,7 @@ def _between(chain: Sequence[Row], rows: Sequence[Row]) -> str | None:
     pairs = [
         (a, b)
         for a, b in pairwise(chain)
-        if _nearest(b, chain, depends) == {a.index} and not (a.calls or b.calls)
+        if _nearest(b, rows, depends) == {a.index} and not (b.beside_input or a.calls or b.calls)
     ]
     for before, row in pairs:
         inside = [
@@ -218,9 +218,9 @@ def _between(chain: Sequence[Row], rows: Sequence[Row]) -> str | None:
     )
 
 
-def _nearest(row: Row, chain: Sequence[Row], depends: Mapping[int, set[int]]) -> set[int]:
-    """Of a chain, what the size of a row's input comes from, but for what that comes from itself."""
-    sources = {r.index for r in chain} & depends[row.index]
+def _nearest(row: Row, rows: Sequence[Row], depends: Mapping[int, set[int]]) -> set[int]:
+    """The products that the size of a row's input comes from, but for what that comes from itself."""
+    sources = {r.index for r in rows if r.kind in ("product", "lookup")} & depends[row.index]
     return sources - set[int]().union(*(depends[i] for i in sources))
 
 

@@ -87,6 +87,7 @@ class Row:
         score: It goes into the scores of attention and nowhere else: its gradient is set by the slope of a
             softmax, not by widths.
         reads_input: No earlier row goes into it: its input is the model's own.
+        beside_input: The model's own input goes into it beside earlier rows, past no product and no norm.
         readout: No later product depends on it.
         follows: Indices of the rows that its input depends on, but for those that these depend on.
         sized_by: The same, of the rows whose size reaches its input, past no norm.
@@ -134,6 +135,7 @@ class Row:
     beside_larger: bool
     score: bool
     reads_input: bool
+    beside_input: bool
     readout: bool
     follows: tuple[int, ...]
     sized_by: tuple[int, ...]
