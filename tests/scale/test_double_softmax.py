@@ -72,7 +72,15 @@ def test_a_softmax_of_sigmoids_has_the_floor_of_a_softmax_of_a_softmax():
 
 
 def test_a_likelihood_of_probabilities_misses_its_logarithm():
+    soft = F.one_hot(TARGETS, 10) * 0.9 + 0.01
+    divergence = nn.KLDivLoss(reduction="batchmean")
     assert "scale.no-logarithm" in rules([nn.Softmax(-1)], lambda y: F.nll_loss(y, TARGETS))
+    assert "scale.no-logarithm" in rules([nn.Softmax(-1)], lambda y: divergence(y, soft))
+    assert "scale.no-logarithm" not in rules([nn.LogSoftmax(-1)], lambda y: divergence(y, soft))
+    given = rules(
+        [nn.Softmax(-1)], lambda y: divergence(soft.log(), y)
+    )  # as the target it is right
+    assert "scale.no-logarithm" not in given
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ def _run(
         recorder.returned(list(tensors(output)))
         watch = SquashedAgain(recorder.squashed(found))
         if subject.loss is not None:
-            with watch:
+            with watch.watching():
                 value = subject.objective(output)
         else:
             value = _random_signs(first_floating(output))

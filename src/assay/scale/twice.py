@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from assay.finding import Finding, Number
@@ -66,10 +70,49 @@ class SquashedAgain(TorchDispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         takes = _TAKES.get(name_of(func))
-        if takes and isinstance(args[0], Tensor):
-            squashed = self._storages.get(args[0].untyped_storage().data_ptr())
-            self.found = Twice(squashed, takes) if squashed is not None else self.found
+        if takes:
+            self.note(args[0], takes)
         return func(*args, **(kwargs or {}))
+
+    def note(self, x: Any, takes: str) -> None:
+        """Note what is taken of a tensor, if it is one of those that were given."""
+        if isinstance(x, Tensor) and x.layout == torch.strided:
+            squashed = self._storages.get(x.untyped_storage().data_ptr())
+            self.found = Twice(squashed, takes) if squashed is not None else self.found
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Watch the loss inside.
+
+        Yields:
+            Nothing.
+        """
+        with self, _Divergences(self):
+            yield
+
+
+class _Divergences(TorchFunctionMode):
+    """Sees the Kullback-Leibler divergence as a whole: at dispatch it is a few products.
+
+    Args:
+        watch: Told what its first argument is.
+    """
+
+    def __init__(self, watch: SquashedAgain) -> None:
+        super().__init__()
+        self._watch = watch
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is F.kl_div:
+            self._watch.note(args[0] if args else kwargs.get("input"), "nothing")
+        return func(*args, **kwargs)
 
 
 def squashed_twice(found: Twice | None) -> Iterator[Finding]:
@@ -123,8 +166,8 @@ def squashed_twice(found: Twice | None) -> Iterator[Finding]:
 def _without_logarithm(squashed: Squashed) -> Finding:
     return Finding(
         rule="scale.no-logarithm",
-        message=f"The negative log-likelihood is given what a {squashed.by} returned, and not its logarithm: "
-        "it is minus the mean probability, and where the model is most wrong its gradient vanishes.",
+        message=f"The loss wants logarithms of probabilities and is given what a {squashed.by} returned: it "
+        "is linear in these, and where the model is most wrong its gradient vanishes.",
         expected=Number("logarithms", "", "formula"),
         measured=Number("probabilities", "", "measured"),
         severity="warning",
