@@ -33,8 +33,9 @@ def test_a_gradient_that_dies_before_a_small_head_is_still_found():
     model = orthogonal([32, 64, 64, 64, 4], 0.01)
     for k in (2, 4):
         nn.init.normal_(model[k].weight, std=1e-3)
-    scale = measure_scale((model, torch.randn(256, 32)))
-    assert any(f.fails and f.rule == "scale.backward-variance" for f in scale.findings)
+    found = {f.rule: f for f in measure_scale((model, torch.randn(256, 32))).findings}
+    assert found["scale.backward-variance"].fails
+    assert "the width of the readout accounts for" in found["scale.backward-variance"].message
 
 
 class Factors(nn.Module):

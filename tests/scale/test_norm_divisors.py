@@ -70,6 +70,7 @@ def test_a_large_epsilon_is_named_with_both_numbers_and_heals_by_its_repair():
     finding = measured(model, x)[1]["scale.epsilon"]
     assert finding.severity == "note"  # the factor is 1/100
     assert "ε = 100" in finding.message
+    assert finding.repair.startswith("a norm with an ε of at most 0.0")
     assert 0.5 < finding.measured.value * 100 < 2
     model.norm.eps = 0.01
     assert "scale.epsilon" not in measured(model, x)[1]
@@ -85,3 +86,15 @@ def test_a_factor_passes_a_relu_and_a_product_without_bias():
     assert measured(net(False, nn.LeakyReLU(0.2)), x)[0]["0.weight"].normalised
     assert not measured(net(True, nn.LeakyReLU(0.2)), x)[0]["0.weight"].normalised
     assert not measured(net(False, nn.Tanh()), x)[0]["0.weight"].normalised
+
+
+def test_a_signal_below_a_usual_epsilon_is_told_to_widen_at_the_first_norm():
+    torch.manual_seed(0)
+    layers = [m for _ in range(3) for m in (nn.Linear(64, 64), nn.LayerNorm(64))]
+    for layer in layers[::2]:
+        nn.init.normal_(layer.weight, std=1e-6)
+        nn.init.zeros_(layer.bias)
+    finding = measured(nn.Sequential(*layers), torch.randn(64, 64))[1]["scale.epsilon"]
+    assert "0.weight" in finding.message
+    assert finding.severity == "warning"
+    assert finding.repair.startswith("wider weights in front of it")

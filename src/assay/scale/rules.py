@@ -26,6 +26,7 @@ from assay.scale.stuck import stuck, symmetric
 NOTE = 10.0  # a factor within [1/10, 10] is nothing to speak of
 WARNING = 1e3  # a factor outside [1/1000, 1000] stops layers from learning together
 MEAN_NOTE, MEAN_WARNING = 1.0, 3.0  # |mean| of a unit in its standard deviations
+USUAL = 1e-3  # no norm of any library has a larger ε by default
 PERIODIC = {"sin", "sine"}  # activations that do not saturate
 ENOUGH = 32  # samples: fewer leave a ReLU dark by chance, 2⁻³² is no chance
 
@@ -261,9 +262,15 @@ def _backward_variance(rows: Sequence[Row]) -> Iterator[Finding]:
 
 
 def _by_means(back: Back) -> str:
-    if back.factor >= 1 or back.averages <= 1:
-        return ""
-    return f"; means over {back.averages:.4g} values on the way account for {1 / back.averages:.3g} of it"
+    """What else accounts for a part of the factor."""
+    known = []
+    if back.factor < 1 < back.averages:
+        known.append(
+            f"means over {back.averages:.4g} values on the way account for {1 / back.averages:.3g} of it"
+        )
+    if (back.readout < 1) is (back.factor < 1) and back.readout != 1:
+        known.append(f"the width of the readout accounts for {back.readout:.3g} of it")
+    return "".join(f"; {part}" for part in known)
 
 
 def _backward_repair(chain: Sequence[Row], back: Back, skips: bool, rows: Sequence[Row]) -> str:
@@ -379,20 +386,23 @@ def _epsilon(rows: Sequence[Row]) -> Iterator[Finding]:
     off = [(row, found) for row, found in seen if outside(found.kept)]
     if not off:
         return
-    row, worst = min(off, key=lambda pair: pair[1].kept)
+    row, first = off[0]  # what comes later may be small because of it
+    worst = min(found.kept for _, found in off)
+    wider = "wider weights in front of it: what a norm is given has to be well above its ε"
+    smaller = f"a norm with an ε of at most {first.size / 100:.1g}"
     yield Finding(
         rule="scale.epsilon",
-        message=f"The norm that reads {row.name} divides by its ε = {worst.epsilon:.3g}, not by the variance "
-        f"{worst.size:.3g} that it is given: what comes out has mean square {worst.kept:.3g} before its "
+        message=f"The norm that reads {row.name} divides by its ε = {first.epsilon:.3g}, not by the variance "
+        f"{first.size:.3g} that it is given: what comes out has mean square {first.kept:.3g} before its "
         f"affine map; so at {len(off)} of {_count(len(seen), 'operator')} before norms.",
         expected=Number(1.0, "1", "formula", "mean square of what a norm divided"),
-        measured=Number(worst.kept, "1", "measured", "variance / (variance + ε)"),
-        severity=severity(worst.kept),
-        repair=f"a norm with an ε of at most {worst.size / 100:.1g}, or wider weights in front of it",
+        measured=Number(first.kept, "1", "measured", "variance / (variance + ε)"),
+        severity=severity(worst),
+        repair=smaller if first.epsilon > USUAL else wider,
         where=row.where,
         module=row.module,
         theory="S4",
-        weight=abs(math.log10(worst.kept)),
+        weight=abs(math.log10(worst)) if worst > 0 else 300.0,
     )
 
 
