@@ -133,3 +133,41 @@ def test_what_reads_the_input_beside_it_passes_on_no_factor():
 
     torch.manual_seed(0)
     assert "math.sqrt(2.934/64)" in found(Skip(), torch.randn(256, 64)).repair
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(64, 64)
+        self.inner = nn.ModuleList(nn.Linear(64, 64) for _ in range(16))
+        self.outer = nn.ModuleList(nn.Linear(64, 64) for _ in range(16))
+        for layer in (self.first, *self.inner, *self.outer):
+            nn.init.kaiming_normal_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x):
+        x = self.first(x)
+        for a, b in zip(self.inner, self.outer, strict=True):
+            x = x + b(a(x).relu())
+        return x
+
+
+def test_a_stream_that_doubles_gets_widths_one_after_the_other():
+    torch.manual_seed(0)
+    model, x = Residual(), torch.randn(200, 64)
+    finding = found(model, x)
+    assert finding.severity == "warning"
+    assert "one after the other" in finding.repair
+
+    def by_its_input(layer, given):
+        with torch.no_grad():
+            std = 1 / math.sqrt(layer.in_features * given[0].square().mean())
+            nn.init.normal_(layer.weight, std=std)
+
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear)]
+    hooks = [layer.register_forward_pre_hook(by_its_input) for layer in layers]
+    with torch.no_grad():
+        model(x)
+    for hook in hooks:
+        hook.remove()
+    assert all(0.1 < level < 10 for level in levels(model, x))

@@ -191,10 +191,8 @@ def _between(chain: Sequence[Row], rows: Sequence[Row]) -> str | None:
         return None
     if math.prod(gains) <= BUDGET:
         return None  # fan-in and activation alone keep the signal inside the band
-    if median(gains) <= _KEPT and max(gains) <= _MORE:
-        return None
     first, weight = chain[0], expression(chain[0].parameters[0])
-    if max(gains) <= _MORE:
+    if max(gains) <= _MORE and median(gains) > _KEPT:
         whole = median(_passed_on(before.second_moment, row) for before, row in pairs)
         return (
             f"{_normal(first, f'{1 / whole:.3g}/{first.fan_in}')}; the same, each with its own fan-in, for "
