@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from assay.scale import operators
 from assay.scale.activations import Function
+from assay.scale.lineage import Lineage, constant_factor
 from assay.scale.modules import ModuleStack, elementwise, is_norm
 from assay.scale.norms import divisor
 from assay.scale.record import Call, Record
@@ -29,44 +30,6 @@ from assay.scale.rows import Kind
 from assay.scale.twice import Squashed
 from assay.subject import tensors
 from assay.where import Location
-
-
-@dataclass(frozen=True)
-class Lineage:
-    """What a tensor is made from.
-
-    Args:
-        parameters: Names of parameters, where it is made from these (and buffers) alone.
-        constant: It is a buffer, or made from buffers alone.
-        origin: The record whose output it is, up to views, casts, dropout and scalar factors.
-        rows: Bits: all records that it depends on.
-        sizes: Bits: of these, the records whose size reaches it, past no norm.
-        factor: The constant that the origin's output, or the parameter, is multiplied with; NaN where
-            a parameter is made into something else.
-        raw: One of the model's inputs is in it, past no product and no norm.
-        signal: It depends on a record or on one of the model's inputs.
-        pair: Bits: of a product of two signals, what was multiplied; a softmax of it makes these scores.
-        weights: It is what a softmax returned.
-        averaged: Of how many values each is the mean.
-        squares: The record of whose output these are the squares.
-        size: The record of whose output this is the size, up to a power, a factor and an ε: what divides by
-            it normalises by hand.
-    """
-
-    parameters: tuple[str, ...] = ()
-    constant: bool = False
-    origin: int | None = None
-    rows: int = 0
-    sizes: int = 0
-    factor: float = 1.0
-    raw: bool = False
-    signal: bool = False
-    pair: int = 0
-    weights: bool = False
-    averaged: float = 1.0
-    squares: int | None = None
-    size: int | None = None
-
 
 _DATA = Lineage()
 _INPUT = Lineage(signal=True, raw=True)
@@ -216,7 +179,7 @@ class Recorder(TorchDispatchMode):
             return partial(self._pass_on, _DATA)
         if given and not data and not (weights and name in operators.LOOKUPS):
             names = tuple(dict.fromkeys(n for _, line in weights for n in line.parameters))
-            factor = self._factor(func, name, args, lines) if names else 1.0
+            factor = constant_factor(func, name, args, self._of) if names else 1.0
             made = Lineage(parameters=names, constant=not names, factor=factor)
             return partial(self._pass_on, made)
         if operators.keeps_numbers(func, name) and lines:
@@ -244,7 +207,7 @@ class Recorder(TorchDispatchMode):
         if sized is not None:
             return partial(self._pass_on, sized)
         if len(signals) == 1 and (name == "mul" or (name == "div" and lines[0].signal)):
-            factor = self._factor(func, name, args, lines)  # by a number or a mask
+            factor = constant_factor(func, name, args, self._of)  # by a number or a mask
             factor = factor if math.isfinite(factor) else signals[0].factor
             return partial(self._pass_on, replace(signals[0], factor=factor))
         if name in operators.SOFTMAX:
@@ -460,25 +423,6 @@ class Recorder(TorchDispatchMode):
 
     def _is_weight(self, x: Any) -> bool:
         return bool(self._of(x).parameters)
-
-    def _factor(self, func: Any, name: str, args: Sequence[Any], lines: Sequence[Lineage]) -> float:
-        """The factor of what an operator makes of one tensor: that times a constant, or NaN."""
-        before = next((x.factor for x in lines if x.signal or x.parameters), 1.0)
-        if operators.keeps_numbers(func, name):
-            return before
-        if name not in ("mul", "div") or len(args) < 2:
-            return math.nan
-        for x in args[:2] if name == "mul" else args[1:2]:
-            line = self._of(x)
-            if isinstance(x, Tensor) and (line.signal or line.parameters or x.numel() != 1):
-                continue
-            if isinstance(x, Tensor) and x.dim() and not line.constant:
-                continue  # a mask for one example
-            with self._pause():
-                number = float(x)
-            usable = number != 0 and math.isfinite(number)
-            return before * (1 / number if name == "div" else number) if usable else math.nan
-        return math.nan
 
     def _consume(
         self, lines: Sequence[Lineage], reader: str | int, *, with_factor: bool = True
