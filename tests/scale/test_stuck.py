@@ -136,3 +136,8 @@ def test_layers_in_a_list_are_none_of_the_models():
 def test_an_input_that_is_a_parameter_is_an_input():
     scale = measure_scale((nn.Linear(20, 4), nn.Parameter(X.clone())))
     assert not any(f.rule == "scale.unregistered" for f in scale.findings)
+
+
+def test_what_such_layers_return_is_not_called_the_models_input():
+    scale = measure_scale((Listed(list), X, loss))
+    assert not any("standardise" in f.message + f.repair for f in scale.findings)

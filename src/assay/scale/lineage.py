@@ -25,6 +25,7 @@ class Lineage:
         sizes: Bits: of these, the records whose size reaches it, past no norm.
         factor: The constant that the origin's output, or the parameter, is multiplied with; NaN where
             a parameter is made into something else.
+        given: It is one of the model's inputs, or several side by side, up to shape and a constant.
         raw: One of the model's inputs is in it, past no product and no norm.
         signal: It depends on a record or on one of the model's inputs.
         pair: Bits: of a product of two signals, what was multiplied; a softmax of it makes these scores.
@@ -41,6 +42,7 @@ class Lineage:
     rows: int = 0
     sizes: int = 0
     factor: float = 1.0
+    given: bool = False
     raw: bool = False
     signal: bool = False
     pair: int = 0

@@ -86,6 +86,7 @@ class Record:
     )  # of the input of an activation, call by call
     reads: int = 0  # bits: the records that this one's input depends on
     sizes: int = 0  # bits: those whose size reaches it, past no norm
+    reads_input: bool = False  # reads the model's own input, in the last call
     beside_input: bool = False  # reads the model's own input too
     function: Function | None = None  # of an activation
     divisors: list[Divisor | None] = field(default_factory=list)  # of the norms that read it
@@ -240,7 +241,7 @@ def _row(record: Record, records: Sequence[Record], used: int) -> Row:
         gradient_relative=_relative(record, "batch norm" in norms),
         beside_larger=record.beside_larger,
         score=record.scores and not record.values,
-        reads_input=record.reads == 0,
+        reads_input=record.reads_input,
         beside_input=record.beside_input,
         readout=not used >> record.index & 1,
         follows=_follows(record.index, [r.reads for r in records]),

@@ -32,7 +32,7 @@ from assay.subject import tensors
 from assay.where import Location
 
 _DATA = Lineage()
-_INPUT = Lineage(signal=True, raw=True)
+_INPUT = Lineage(signal=True, given=True, raw=True)
 _LARGE = 1e30  # a mean square above: a mask of attention, not a signal
 _ARITHMETIC: dict[str, Kind] = {"add": "shift", "sub": "shift", "mul": "scale", "div": "scale"}
 
@@ -174,7 +174,8 @@ class Recorder(TorchDispatchMode):
             signal, raw, pair = signal or line.signal, raw or line.raw, pair | line.pair
         if name == "exp" or name in operators.SOFTMAX:
             sizes = 0  # what comes out is no multiple of what goes in
-        on = Lineage(rows=rows, sizes=sizes, signal=signal, raw=raw)
+        beside = name in operators.STRUCTURAL and all(x.given for x in lines if x.signal)
+        on = Lineage(rows=rows, sizes=sizes, signal=signal, given=beside and signal, raw=raw)
         if operators.takes_shape_only(name):
             return partial(self._pass_on, _DATA)
         if given and not data and not (weights and name in operators.LOOKUPS):
@@ -189,7 +190,7 @@ class Recorder(TorchDispatchMode):
         if operators.is_normaliser(name) or is_norm(self._modules.innermost):
             by_unit = "batch_norm" in name or "BatchNorm" in type(self._modules.innermost).__name__
             self._consume(lines, "batch norm" if by_unit else "norm")
-            on = replace(on, sizes=0, raw=False)
+            on = replace(on, sizes=0, given=False, raw=False)
             rest: Callable[[Any], None] = partial(self._pass_on, on)
             if weights:
                 kind = "norm" if operators.is_normaliser(name) else _ARITHMETIC.get(name, "other")
@@ -337,6 +338,7 @@ class Recorder(TorchDispatchMode):
         record.weight_factor = weight.factor
         record.trained |= torch.is_grad_enabled() and weight.parameters[0] in self._trained
         record.add_reads(on)
+        record.reads_input = source.given
         record.averaged = max(record.averaged, source.averaged)
         self._consume([line for line in lines if line is not source], "other")
         self._consume([source], record.index)

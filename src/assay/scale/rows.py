@@ -86,7 +86,7 @@ class Row:
         beside_larger: Added to a larger signal, as a residual branch is: it does not set the scale.
         score: It goes into the scores of attention and nowhere else: its gradient is set by the slope of a
             softmax, not by widths.
-        reads_input: No earlier row goes into it: its input is the model's own.
+        reads_input: Its input is the model's own, up to shape and a constant factor.
         beside_input: The model's own input goes into it beside earlier rows, past no product and no norm.
         readout: No later product depends on it.
         follows: Indices of the rows that its input depends on, but for those that these depend on.
