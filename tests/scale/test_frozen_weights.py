@@ -53,3 +53,15 @@ def test_the_trained_head_on_a_frozen_trunk_is_judged_by_the_input_that_it_has()
     (finding,) = measure_scale((model, torch.randn(128, 64))).findings
     assert "model[6].weight" in finding.repair
     assert "its input has mean square" in finding.repair
+
+
+def test_units_that_are_dead_behind_frozen_weights_are_theirs():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 8))
+    nn.init.normal_(model[2].weight, std=0.2)
+    nn.init.constant_(model[0].bias, -100.0)
+    rules = {f.rule for f in measure_scale((model, torch.randn(128, 64))).findings}
+    assert "scale.dead-units" in rules
+    model[0].requires_grad_(False)
+    rules = {f.rule for f in measure_scale((model, torch.randn(128, 64))).findings}
+    assert "scale.dead-units" not in rules
