@@ -72,3 +72,102 @@ def test_a_plain_network_has_the_widths_of_its_activation():
     torch.manual_seed(0)
     layers = [m for _ in range(8) for m in (nn.Linear(128, 128), nn.ReLU())]
     assert "math.sqrt(2/128)" in found(nn.Sequential(*layers), torch.randn(256, 128)).repair
+
+
+def convolutions(between):
+    """Three layers, each far too narrow, with something between them."""
+    torch.manual_seed(0)
+    layers = [nn.Linear(64, 64) for _ in range(3)]
+    for layer in layers:
+        nn.init.normal_(layer.weight, std=0.02)
+    return nn.Sequential(layers[0], between(), layers[1], between(), layers[2])
+
+
+def test_behind_a_norm_nothing_is_passed_on_and_fan_in_alone_will_do():
+    class Between(nn.Sequential):  # the norm makes a small signal one: that is no sum over many
+        def __init__(self):
+            super().__init__(nn.Tanh(), nn.LayerNorm(64), nn.Tanh())
+
+    model, x = convolutions(Between), torch.randn(256, 64)
+    repair = found(model, x).repair
+    assert "one after the other" not in repair
+    for layer in model:
+        if isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, std=1 / 8)
+    assert all(0.1 < level < 10 for level in levels(model, x))
+
+
+def test_what_reads_two_side_by_side_passes_on_no_factor():
+    class Side(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(128, 64)
+            for layer in (self.a, self.b, self.c):
+                nn.init.normal_(layer.weight, std=1e-3)
+            nn.init.normal_(self.a.weight, std=1.0)
+
+        def forward(self, x):
+            return self.c(torch.cat([self.a(x), self.b(x)], 1))
+
+    torch.manual_seed(0)
+    model, x = Side(), torch.randn(256, 64)
+    assert "one after the other" not in found(model, x).repair
+    for layer in (model.a, model.b, model.c):
+        nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+    assert all(0.1 < level < 10 for level in levels(model, x))
+
+
+def test_what_reads_the_input_beside_it_passes_on_no_factor():
+    class Skip(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList(nn.Linear(64 + 64 * (k == 3), 64) for k in range(6))
+            for layer in self.layers:
+                nn.init.normal_(layer.weight, std=0.02)
+
+        def forward(self, x):
+            h = x
+            for k, layer in enumerate(self.layers):
+                h = layer(torch.cat([x, h], 1) if k == 3 else h).relu()
+            return h
+
+    torch.manual_seed(0)
+    assert "math.sqrt(2.934/64)" in found(Skip(), torch.randn(256, 64)).repair
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(64, 64)
+        self.inner = nn.ModuleList(nn.Linear(64, 64) for _ in range(16))
+        self.outer = nn.ModuleList(nn.Linear(64, 64) for _ in range(16))
+        for layer in (self.first, *self.inner, *self.outer):
+            nn.init.kaiming_normal_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x):
+        x = self.first(x)
+        for a, b in zip(self.inner, self.outer, strict=True):
+            x = x + b(a(x).relu())
+        return x
+
+
+def test_a_stream_that_doubles_gets_widths_one_after_the_other():
+    torch.manual_seed(0)
+    model, x = Residual(), torch.randn(200, 64)
+    finding = found(model, x)
+    assert finding.severity == "warning"
+    assert "one after the other" in finding.repair
+
+    def by_its_input(layer, given):
+        with torch.no_grad():
+            std = 1 / math.sqrt(layer.in_features * given[0].square().mean())
+            nn.init.normal_(layer.weight, std=std)
+
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear)]
+    hooks = [layer.register_forward_pre_hook(by_its_input) for layer in layers]
+    with torch.no_grad():
+        model(x)
+    for hook in hooks:
+        hook.remove()
+    assert all(0.1 < level < 10 for level in levels(model, x))

@@ -18,7 +18,10 @@ class Back:
         end: Of the last operators that it leads to, the one with the largest gradient.
         factor: Its gradient energy, as a multiple of that of all these ends together.
         averages: Of how many values what lies between takes means: a mean divides the gradient by that.
-        depth: How many operators later the end is.
+        depth: How many operators of the chain later the end is.
+        operators: How many operators with weights later, of the chain or not.
+        readout: What the width of readouts at the ends accounts for, where it is off: their own finding
+            judges it.
     """
 
     row: Row
@@ -26,11 +29,15 @@ class Back:
     factor: float
     averages: float
     depth: int
+    operators: int
+    readout: float
 
     @property
     def unexplained(self) -> float:
-        """The factor, without what means on the way make it smaller by."""
-        return self.factor if self.factor > 1 else min(1.0, self.factor * self.averages)
+        """The factor, without what readouts and means on the way account for."""
+        if self.factor > 1:
+            return max(1.0, self.factor / max(1.0, self.readout))
+        return min(1.0, self.factor * self.averages / min(1.0, self.readout))
 
 
 def energy(row: Row) -> float:
@@ -72,16 +79,44 @@ def backward(chain: Sequence[Row], rows: Sequence[Row]) -> list[Back]:
             if other.index in path and row.index in before[other.index] and not other.gate
         )
         depth = sum(other.index in path for other in after)
-        factor = energy(row) / sum(map(energy, ends))
-        found.append(Back(row, end, factor, averages, depth))
+        operators = sum(
+            other.kind in ("product", "lookup")
+            and other.index in path
+            and row.index in before[other.index]
+            for other in rows
+        )
+        whole = sum(map(energy, ends))
+        readout = sum(energy(other) * _own(other) for other in ends) / whole
+        found.append(Back(row, end, energy(row) / whole, averages, depth, operators, readout))
     return found
 
 
-def ancestors(rows: Sequence[Row]) -> Mapping[int, set[int]]:
-    """The indices of all rows that each row depends on."""
+def _own(row: Row) -> float:
+    """By what the width of a readout multiplies the gradient's energy, where it is off by ten: σ² fan-in.
+
+    A head that starts small is a choice, and a note of the forward pass.
+
+    Returns:
+        The factor; 1 of everything else.
+    """
+    if not row.readout or row.normalised or not (row.fan_in and row.weight_square):
+        return 1.0
+    size = row.fan_in * row.weight_square * row.factor**2
+    return size if not 0.1 <= size <= 10 else 1.0
+
+
+def ancestors(rows: Sequence[Row], *, sized: bool = False) -> Mapping[int, set[int]]:
+    """The indices of all rows that each row depends on.
+
+    Args:
+        rows: All rows.
+        sized: Only those whose size reaches it, past no norm.
+
+    Returns:
+        Sets by index.
+    """
     found: dict[int, set[int]] = {}
     for row in rows:
-        found[row.index] = set(row.follows)
-        for i in row.follows:
-            found[row.index] |= found.get(i, set())
+        direct = row.sized_by if sized else row.follows
+        found[row.index] = set(direct).union(*(found.get(i, set()) for i in direct))
     return found

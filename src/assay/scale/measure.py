@@ -20,7 +20,8 @@ from assay.scale.recorder import Recorder
 from assay.scale.rows import Row
 from assay.scale.rules import find
 from assay.scale.show import show
-from assay.scale.twice import SoftmaxOf, double_softmax
+from assay.scale.stuck import unregistered
+from assay.scale.twice import SquashedAgain, Twice, squashed_twice
 from assay.state import preserved, unfused
 from assay.subject import Subject, first_floating, tensors
 from assay.view.blocks import View
@@ -92,6 +93,7 @@ def measure_scale(subject: Any, *, progress: Progress = silent) -> Scale:
             objective, finite, whole, twice = _run(subject, recorder, progress)
             trainable = {n: p for n, p in model.named_parameters() if p.requires_grad}
             left_out = [name for name, p in trainable.items() if p.grad is None]
+            still = [name for name, p in trainable.items() if _is_zero(p.grad)]
     finally:
         recorder.release()
     rows = to_rows(recorder.records)
@@ -105,8 +107,9 @@ def measure_scale(subject: Any, *, progress: Progress = silent) -> Scale:
         objective=objective,
         unmeasured=tuple(sorted(recorder.unmeasured)),
         findings=(
-            *find(rows, origin, cut_off, left_out if whole else ()),
-            *double_softmax(twice, recorder.softmax_at),
+            *find(rows, origin, cut_off, left_out if whole else (), still),
+            *squashed_twice(twice),
+            *unregistered([p.shape for p in recorder.strangers.values()], recorder.stranger_at),
         ),
     )
 
@@ -131,7 +134,7 @@ def _require_values(model: nn.Module) -> None:
 
 def _run(
     subject: Subject, recorder: Recorder, progress: Progress
-) -> tuple[Objective, bool, bool, Tensor | None]:
+) -> tuple[Objective, bool, bool, Twice | None]:
     """Forward and backward.
 
     Returns:
@@ -153,21 +156,29 @@ def _run(
                 "an output with elements",
                 "Give example inputs with a batch of two or more.",
             )
-        softmax = SoftmaxOf(recorder.probabilities(found))
+        recorder.returned(list(tensors(output)))
+        watch = SquashedAgain(recorder.squashed(found))
         if subject.loss is not None:
-            with softmax:
+            with watch.watching():
                 value = subject.objective(output)
         else:
             value = _random_signs(first_floating(output))
         finite = all(bool(torch.isfinite(x).all()) for x in (*found, value))
         if not value.requires_grad:
-            return "none", finite, False, softmax.taken
+            return "none", finite, False, watch.found
         recorder.differentiating = True
         subject.differentiate(value)
     progress("scale", 2, 2)
     if subject.loss is not None:
-        return "loss", finite, True, softmax.taken
+        return "loss", finite, True, watch.found
     return "random signs", finite, sum(x.requires_grad for x in found) < 2, None
+
+
+def _is_zero(gradient: Tensor | None) -> bool:
+    """Whether there is a gradient and all of it is exactly 0."""
+    if gradient is None:
+        return False
+    return not bool((gradient.coalesce().values() if gradient.is_sparse else gradient).any())
 
 
 def _random_signs(output: Tensor) -> Tensor:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from assay.errors import UsageError
-from assay.scale.activations import Function, fingerprint
+from assay.scale.activations import Function, fingerprint, values
 from assay.scale.gain import Gain, gain, moments
 from assay.scale.moments import UnitMoments
+from assay.scale.norms import Divisor
 from assay.scale.operators import Product, wide
 from assay.scale.rows import Calls, Kind, Row
 from assay.where import Location
@@ -20,8 +23,24 @@ from assay.where import Location
 # gains by the activation's values on a grid: fifty ReLU modules need one quadrature
 _GAINS: dict[bytes, Gain] = {}
 
-
+_BY_SIZE = 0.99  # of what a norm divides by: where ε is the rest, it divides by the size
 _BOUNDED = ("sigmoid", "hardsigmoid", "tanh", "hardtanh", "softsign")
+
+
+class Depends(Protocol):
+    """What a tensor depends on, in bits."""
+
+    @property
+    def rows(self) -> int:
+        """All records."""
+
+    @property
+    def sizes(self) -> int:
+        """Those whose size reaches it."""
+
+    @property
+    def raw(self) -> bool:
+        """Whether the model's own input is in it, past no product and no norm."""
 
 
 @dataclass
@@ -37,8 +56,8 @@ class Call:
 class Record:
     """An operator at one line of code with one set of parameters; `calls` grows in a loop.
 
-    `readers` says what used the output: "norm", "batch norm", "gate" (a product of two signals), "other",
-    or the index of another record.
+    `readers` says what used the output: "norm", "batch norm", "gate" (a product of two signals), "pair" (of a
+    looked-up row and another signal), "other", or the index of another record.
     """
 
     index: int
@@ -55,6 +74,10 @@ class Record:
     fan_out: float | None = None
     weight_std: float | None = None
     weight_square: float | None = None
+    weight_factor: float = 1.0  # of the parameter, before it is a weight
+    alike: bool = True  # all units have the same values, and the same gradients
+    trained: bool = False  # in some call the parameter that is its weight can get a gradient
+    factors: set[float] = field(default_factory=set)  # constants before what reads the output
     predictions: list[float] = field(default_factory=list)
     inputs: UnitMoments | None = None
     averaged: float = 1.0  # of how many values each is the mean that it reads
@@ -62,7 +85,11 @@ class Record:
         default_factory=list
     )  # of the input of an activation, call by call
     reads: int = 0  # bits: the records that this one's input depends on
+    sizes: int = 0  # bits: those whose size reaches it, past no norm
+    reads_input: bool = False  # reads the model's own input, in the last call
+    beside_input: bool = False  # reads the model's own input too
     function: Function | None = None  # of an activation
+    divisors: list[Divisor | None] = field(default_factory=list)  # of the norms that read it
     beside_larger: bool = False
     scores: bool = False  # goes, as query or key, into what a softmax turns into weights
     values: bool = False  # is weighted with what a softmax returned
@@ -83,6 +110,12 @@ class Record:
             else:
                 self.inputs.add(inputs)
 
+    def add_reads(self, on: Depends) -> None:
+        """Note what the input depends on."""
+        self.reads |= on.rows
+        self.sizes |= on.sizes
+        self.beside_input |= on.raw and on.rows != 0
+
     def add_output(self, out: Tensor) -> Call:
         """Note the output of one more call.
 
@@ -92,6 +125,7 @@ class Record:
         axes = tuple(a for a in self.axes if -out.dim() <= a < out.dim()) or (-1,)
         found = UnitMoments.of(out, axes)
         self.finite &= bool(torch.isfinite(found.mean).all())
+        self.alike = self.alike and _alike(out.detach(), axes[-1])
         variance = found.variance
         call = Call(found.second_moment if variance is None else variance)
         self.calls.append(call)
@@ -107,6 +141,12 @@ class Record:
         g = (g.to_dense() if g.is_sparse else g).to(torch.float64)
         call.energy, call.elements = float(g.square().sum()), g.numel()
         self.finite &= math.isfinite(call.energy)
+        self.alike = self.alike and _alike(g, self.axes[-1])
+
+    @property
+    def factor(self) -> float:
+        """The constant that the output is multiplied with; 1 where readers differ in it."""
+        return next(iter(self.factors)) if len(self.factors) == 1 else 1.0
 
     @property
     def gradient(self) -> float | None:
@@ -115,6 +155,14 @@ class Record:
         if not seen:
             return None
         return sum(call.energy or 0.0 for call in seen) / sum(call.elements for call in seen)
+
+
+def _alike(x: Tensor, axis: int) -> bool:
+    """Whether all units have the same values, down to rounding."""
+    if not -x.dim() <= axis < x.dim() or x.shape[axis] < 2:
+        return False
+    apart = (x.amax(axis) - x.amin(axis)).max()
+    return bool(apart <= 1e-5 * x.abs().max())
 
 
 def to_rows(records: Sequence[Record]) -> tuple[Row, ...]:
@@ -134,12 +182,12 @@ def _bits(number: int) -> list[int]:
     return [i for i in range(number.bit_length()) if number >> i & 1]
 
 
-def _follows(record: Record, records: Sequence[Record]) -> tuple[int, ...]:
+def _follows(index: int, reads: Sequence[int]) -> tuple[int, ...]:
     """What a record depends on, but for what that depends on itself."""
-    own = record.reads & ~(1 << record.index)
+    own = reads[index] & ~(1 << index)
     further = 0
     for i in _bits(own):
-        further |= records[i].reads & ~(1 << i)
+        further |= reads[i] & ~(1 << i)
     # around a loop everything depends on everything: then all of it
     return tuple(_bits(own & ~further or own))
 
@@ -147,6 +195,7 @@ def _follows(record: Record, records: Sequence[Record]) -> tuple[int, ...]:
 def _row(record: Record, records: Sequence[Record], used: int) -> Row:
     found = record.moments
     assert found is not None
+    square = record.factor**2
     energies = [call.energy for call in record.calls if call.energy is not None]
     worst = found.worst
     follower = _activation_of(record, records)
@@ -163,31 +212,40 @@ def _row(record: Record, records: Sequence[Record], used: int) -> Row:
         fan_in=record.fan_in,
         fan_out=record.fan_out,
         weight_std=record.weight_std,
+        weight_square=record.weight_square,
+        weight_factor=record.weight_factor,
+        factor=record.factor,
+        alike=record.alike and bool(record.weight_square) and record.kind == "product",
+        frozen=record.fan_in is not None and not record.trained,
         units=len(found.mean),
         samples=found.samples,
-        mean=found.rms_mean,
-        variance=found.variance,
+        mean=found.rms_mean * abs(record.factor),
+        variance=None if found.variance is None else found.variance * square,
         worst_unit=worst[0] if worst else None,
-        worst_variance=worst[1] if worst else None,
+        worst_variance=worst[1] * square if worst else None,
         dead=found.dead,
-        second_moment=found.second_moment,
+        second_moment=found.second_moment * square,
         input_mean=inputs.rms_mean if inputs else None,
         input_variance=inputs.variance if inputs else None,
         input_second_moment=inputs.second_moment if inputs else read,
-        predicted=sum(predictions) / len(predictions) if predictions else None,
-        gradient=record.gradient,
-        gradient_energy=sum(energies) if energies else None,
+        predicted=square * sum(predictions) / len(predictions) if predictions else None,
+        gradient=None if record.gradient is None else record.gradient / square,
+        gradient_energy=sum(energies) / square if energies else None,
         gradient_predicted=_predicted_gradient(record, records),
         activation=follower.operator if follower else "",
         gain=_gain(record if record.kind == "activation" else follower),
         gate=_only_gates(record, records, set()),
         normalised=bool(norms) and "other" not in norms,
+        divisor=min(filter(None, record.divisors), key=lambda d: d.kept, default=None),
+        no_effect=_no_effect(record, records),
         gradient_relative=_relative(record, "batch norm" in norms),
         beside_larger=record.beside_larger,
         score=record.scores and not record.values,
-        reads_input=record.reads == 0,
+        reads_input=record.reads_input,
+        beside_input=record.beside_input,
         readout=not used >> record.index & 1,
-        follows=_follows(record, records),
+        follows=_follows(record.index, [r.reads for r in records]),
+        sized_by=_follows(record.index, [r.sizes for r in records]),
         averaged=record.averaged,
         calls=_calls(record),
         finite=record.finite,
@@ -199,11 +257,15 @@ def _calls(record: Record) -> Calls | None:
     if len(levels) < 2:
         return None
     energies = [call.energy for call in record.calls if call.energy is not None]
-    off = [abs(math.log(max(level, 1e-300))) if math.isfinite(level) else 1e9 for level in levels]
+    square = record.factor**2
+    off = [
+        abs(math.log(max(level * square, 1e-300))) if math.isfinite(level) else 1e9
+        for level in levels
+    ]
     return Calls(
         count=len(levels),
-        variance=(levels[0], levels[-1]),
-        gradient=(energies[0], energies[-1]) if energies else None,
+        variance=(levels[0] * square, levels[-1] * square),
+        gradient=(energies[0] / square, energies[-1] / square) if energies else None,
         worst=off.index(max(off)),
     )
 
@@ -243,11 +305,20 @@ def _is_gate(activation: Record) -> bool:
 
 
 def _only_gates(record: Record, records: Sequence[Record], seen: set[int]) -> bool:
-    """Whether all that reads a record is a gate, or goes into one: the squeeze of squeeze and excitation."""
+    """Whether all that reads a record is a gate, or goes into one: the squeeze of squeeze and excitation.
+
+    A row of a table that is only multiplied with another signal (a factorised matrix) has no size of its own
+    either: that of the product is what counts.
+
+    Returns:
+        Whether.
+    """
     if record.index in seen:
         return False
     seen.add(record.index)
     if record.kind == "activation" and _is_gate(record):
+        return True
+    if record.readers == {"pair"}:
         return True
     readers = [r for r in record.readers if isinstance(r, int)]
     if not readers or len(readers) < len(record.readers):
@@ -264,9 +335,56 @@ def _normalisers(record: Record, records: Sequence[Record], seen: set[int]) -> s
     for reader in record.readers:
         if isinstance(reader, int) and records[reader].kind in ("sum", "shift", "scale"):
             found |= _normalisers(records[reader], records, seen) or {"other"}
+        elif isinstance(reader, int):
+            found |= _behind(records[reader], records) or {"other"}
         else:
             found.add(reader if reader in ("norm", "batch norm") else "other")
     return found
+
+
+def _no_effect(record: Record, records: Sequence[Record]) -> bool:
+    """Whether a factor on a record's output changes nothing behind it.
+
+    It has to reach norms alone, and nothing may be added on the way: a norm of a sum divides by the size of
+    the sum, and there the size of one against the other counts.
+
+    Returns:
+        Whether.
+    """
+    if not record.readers:
+        return False
+    if any(d is None or d.kept < _BY_SIZE for d in record.divisors):
+        return False
+    through = [r for r in record.readers if isinstance(r, int) and records[r].kind == "scale"]
+    norms = record.readers & {"norm", "batch norm"}
+    return len(through) + len(norms) == len(record.readers) and all(
+        r > record.index and _no_effect(records[r], records) for r in through
+    )
+
+
+def _behind(reader: Record, records: Sequence[Record]) -> set[str]:
+    """The norms behind one product without a bias, also with a ReLU in front: a factor passes all of these.
+
+    Returns:
+        "norm" and "batch norm"; empty where anything else reads it or it is no such product.
+    """
+    if reader.kind == "activation" and len(reader.readers) == 1 and _homogeneous(reader.function):
+        after = next(iter(reader.readers))
+        reader = records[after] if isinstance(after, int) else reader
+    alone = reader.kind == "product" and len(reader.parameters) == 1
+    norms = {r for r in reader.readers if isinstance(r, str)}
+    return norms if alone and reader.readers <= {"norm", "batch norm"} else set()
+
+
+def _homogeneous(function: Function | None) -> bool:
+    """Whether an activation passes positive factors on: φ(2x) = 2 φ(x)."""
+    if function is None:
+        return False
+    x = np.linspace(-3, 3, 13)
+    try:
+        return bool(np.allclose(values(function)(2 * x), 2 * values(function)(x)))
+    except (UsageError, ValueError, RuntimeError):  # not elementwise after all
+        return False
 
 
 def _relative(record: Record, by_unit: bool) -> float | None:
@@ -302,7 +420,7 @@ def _predicted_gradient(record: Record, records: Sequence[Record]) -> float | No
         if activation.function is None:
             return None
         try:
-            size = math.sqrt(record.moments.second_moment)
+            size = math.sqrt(record.moments.second_moment) * abs(record.factor)
             slope = moments(activation.function, size)[2]
         except (ValueError, RuntimeError):  # not elementwise, or not finite: no prediction
             return None

@@ -8,9 +8,10 @@ are kept as a `Lineage` of every tensor that is alive.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,45 +22,17 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from assay.scale import operators
 from assay.scale.activations import Function
+from assay.scale.lineage import Lineage, constant_factor
 from assay.scale.modules import ModuleStack, elementwise, is_norm
+from assay.scale.norms import divisor
 from assay.scale.record import Call, Record
 from assay.scale.rows import Kind
+from assay.scale.twice import Squashed
 from assay.subject import tensors
 from assay.where import Location
 
-
-@dataclass(frozen=True)
-class Lineage:
-    """What a tensor is made from.
-
-    Args:
-        parameters: Names of parameters, where it is made from these (and buffers) alone.
-        constant: It is a buffer, or made from buffers alone.
-        origin: The record whose output it is, up to views, casts, dropout and scalar factors.
-        rows: Bits: all records that it depends on.
-        signal: It depends on a record or on one of the model's inputs.
-        pair: Bits: of a product of two signals, what was multiplied; a softmax of it makes these scores.
-        weights: It is what a softmax returned.
-        averaged: Of how many values each is the mean.
-        squares: The record of whose output these are the squares.
-        size: The record of whose output this is the size, up to a power, a factor and an ε: what divides by
-            it normalises by hand.
-    """
-
-    parameters: tuple[str, ...] = ()
-    constant: bool = False
-    origin: int | None = None
-    rows: int = 0
-    signal: bool = False
-    pair: int = 0
-    weights: bool = False
-    averaged: float = 1.0
-    squares: int | None = None
-    size: int | None = None
-
-
 _DATA = Lineage()
-_INPUT = Lineage(signal=True)
+_INPUT = Lineage(signal=True, given=True, raw=True)
 _LARGE = 1e30  # a mean square above: a mask of attention, not a signal
 _ARITHMETIC: dict[str, Kind] = {"add": "shift", "sub": "shift", "mul": "scale", "div": "scale"}
 
@@ -76,7 +49,9 @@ class Recorder(TorchDispatchMode):
         super().__init__()
         self.records: list[Record] = []
         self.unmeasured: set[str] = set()
-        self.softmax_at: Location | None = None  # where the last softmax was
+        self._softmax_at: Location | None = None  # where the last softmax was
+        self.strangers: dict[int, nn.Parameter] = {}  # used, and none of the model's
+        self.stranger_at: Location | None = None
         self._modules = _Modules(model, self)
         self._lineage = WeakIdKeyDictionary()
         for x in tensors(inputs):
@@ -85,6 +60,7 @@ class Recorder(TorchDispatchMode):
             self._lineage[p] = Lineage(parameters=(name,))
         for buffer in model.buffers():
             self._lineage[buffer] = Lineage(constant=True)
+        self._trained = {name for name, p in model.named_parameters() if p.requires_grad}
         self._keys: dict[Any, int] = {}
         self._fed_rows = 0  # bits: the records that a parameter feeds
         self._pending: list[tuple[Tensor, Record, Call]] = []
@@ -115,9 +91,23 @@ class Recorder(TorchDispatchMode):
             handle.remove()
         self._handles.clear()
 
-    def probabilities(self, given: Sequence[Tensor]) -> list[Tensor]:
-        """Those of some tensors that are what a softmax returned."""
-        return [x for x in given if self._of(x).weights]
+    def returned(self, given: Sequence[Tensor]) -> None:
+        """Note what the model returned, and by which constants it is multiplied."""
+        for line in map(self._of, given):
+            if line.origin is not None:
+                self.records[line.origin].factors.add(line.factor)
+
+    def squashed(self, given: Sequence[Tensor]) -> list[Squashed]:
+        """Those of some tensors that are what a softmax or a sigmoid returned."""
+        found = []
+        for x in given:
+            line = self._of(x)
+            made = self.records[line.origin] if line.origin is not None else None
+            if line.weights and line.factor == 1:
+                found.append(Squashed(x, "softmax", self._softmax_at))
+            elif made is not None and made.operator.lower() == "sigmoid" and line.factor == 1:
+                found.append(Squashed(x, "sigmoid", made.where))
+        return found
 
     # Modules that are an activation as a whole (a GELU is one, though it is made of five operators)
 
@@ -177,38 +167,50 @@ class Recorder(TorchDispatchMode):
         lines = [self._of(x) for x in given]
         weights = [(x, line) for x, line in zip(given, lines, strict=True) if line.parameters]
         data = [line for line in lines if not line.parameters and not line.constant]
-        rows, signal, pair = 0, False, 0
+        self._meet(given)
+        rows, sizes, signal, raw, pair = 0, 0, False, False, 0
         for line in lines:
-            rows, signal, pair = rows | line.rows, signal or line.signal, pair | line.pair
+            rows, sizes = rows | line.rows, sizes | line.sizes
+            signal, raw, pair = signal or line.signal, raw or line.raw, pair | line.pair
+        if name == "exp" or name in operators.SOFTMAX:
+            sizes = 0  # what comes out is no multiple of what goes in
+        beside = name in operators.STRUCTURAL and all(x.given for x in lines if x.signal)
+        on = Lineage(rows=rows, sizes=sizes, signal=signal, given=beside and signal, raw=raw)
         if operators.takes_shape_only(name):
             return partial(self._pass_on, _DATA)
         if given and not data and not (weights and name in operators.LOOKUPS):
             names = tuple(dict.fromkeys(n for _, line in weights for n in line.parameters))
-            return partial(self._pass_on, Lineage(parameters=names, constant=not names))
+            factor = constant_factor(func, name, args, self._of) if names else 1.0
+            made = Lineage(parameters=names, constant=not names, factor=factor)
+            return partial(self._pass_on, made)
         if operators.keeps_numbers(func, name) and lines:
             return partial(self._pass_on, lines[0])
         if self._opaque:
-            return partial(self._pass_on, Lineage(rows=rows, signal=signal))
+            return partial(self._pass_on, on)
         if operators.is_normaliser(name) or is_norm(self._modules.innermost):
             by_unit = "batch_norm" in name or "BatchNorm" in type(self._modules.innermost).__name__
             self._consume(lines, "batch norm" if by_unit else "norm")
+            on = replace(on, sizes=0, given=False, raw=False)
+            rest: Callable[[Any], None] = partial(self._pass_on, on)
             if weights:
                 kind = "norm" if operators.is_normaliser(name) else _ARITHMETIC.get(name, "other")
-                return self._fed(kind, name, weights, rows, self._norm_axes(name, weights))
-            return partial(self._pass_on, Lineage(rows=rows, signal=signal))
+                rest = self._fed(kind, name, weights, on, self._norm_axes(name, weights))
+            return partial(self._normalise, func, name, args, lines, rest)
         if weights:
-            return self._read_fed(name, args, weights, lines, rows)
+            return self._read_fed(name, args, weights, lines, on)
         if name in operators.ACTIVATIONS and lines[0].rows:
             function = partial(_apply, func, args[1:], kwargs)
             with self._pause():  # before it may be overwritten
                 square = operators.mean_square(given[0])
             return partial(self._activation, name, function, lines[0], square)
         signals = [line for line in lines if line.signal]
-        sized = self._sized(name, args, given, lines, len(signals), rows) if lines else None
+        sized = self._sized(name, args, given, lines, len(signals), on) if lines else None
         if sized is not None:
             return partial(self._pass_on, sized)
-        if name in ("mul", "div") and len(signals) == 1:
-            return partial(self._pass_on, signals[0])  # by a number or a mask
+        if len(signals) == 1 and (name == "mul" or (name == "div" and lines[0].signal)):
+            factor = constant_factor(func, name, args, self._of)  # by a number or a mask
+            factor = factor if math.isfinite(factor) else signals[0].factor
+            return partial(self._pass_on, replace(signals[0], factor=factor))
         if name in operators.SOFTMAX:
             self._mark_scores(pair)
         elif operators.is_attention(name):
@@ -220,17 +222,57 @@ class Recorder(TorchDispatchMode):
                 if weighing.weights:
                     self._mark_values(weighed)
         if name in ("add", "sub") and len(signals) == 2 and rows:
-            found = self._read_sum(name, given, lines, rows)
+            found = self._read_sum(name, given, lines, on)
             if found is not None:
                 return found
-        self._consume(lines, "gate" if name == "mul" else "other")
         weights_now = name in operators.SOFTMAX
+        # a factor on one of two signals in a product, or on logits, is a matter of both, or of the softmax
+        alone = len(signals) < 2 and not weights_now
+        label = "gate" if name == "mul" else "other"
+        product = name == "mul" or name in operators.MATRIX_PRODUCTS
+        if product and len(signals) == 2 and all(x.rows and not x.weights for x in signals):
+            self._consume(self._looked_up(signals), "pair", with_factor=False)
+            lines = [x for x in lines if x not in self._looked_up(lines)]
+        self._consume(lines, label, with_factor=alone)
         if weights_now:
-            self.softmax_at = self._modules.line()
-        line = Lineage(rows=rows, signal=signal, pair=pair, weights=weights_now)
+            self._softmax_at = self._modules.line()
+        line = replace(on, pair=pair, weights=weights_now)
         if name in operators.AVERAGES:
             return partial(self._average, line, lines[0].averaged * given[0].numel())
         return partial(self._pass_on, line)
+
+    def _normalise(
+        self,
+        func: Any,
+        name: str,
+        args: Sequence[Any],
+        lines: Sequence[Lineage],
+        rest: Callable[[Any], None],
+        out: Any,
+    ) -> None:
+        """Note by what a norm divides the output of a record, and then what comes of it."""
+        origin = lines[0].origin if lines else None
+        if origin is not None:
+            with self._pause():
+                found = divisor(func, name, args, self._modules.innermost, out)
+            self.records[origin].divisors.append(found)
+        rest(out)
+
+    def _meet(self, given: Sequence[Tensor]) -> None:
+        """Note parameters that are to be trained and are none of the model's."""
+        for x in given:
+            if not isinstance(x, nn.Parameter) or self._lineage.get(x) is not None:
+                continue
+            if x.requires_grad and torch.is_grad_enabled():
+                if not self.strangers:
+                    self.stranger_at = self._modules.line()
+                self.strangers[id(x)] = x
+
+    def _looked_up(self, lines: Sequence[Lineage]) -> list[Lineage]:
+        """Those that are rows of a table as it is."""
+        return [
+            x for x in lines if x.origin is not None and self.records[x.origin].kind == "lookup"
+        ]
 
     def _sized(
         self,
@@ -239,22 +281,24 @@ class Recorder(TorchDispatchMode):
         given: Sequence[Tensor],
         lines: Sequence[Lineage],
         signals: int,
-        rows: int,
+        on: Lineage,
     ) -> Lineage | None:
         """A step of a norm written by hand, as in `x / x.norm()` or `x * rsqrt(x.pow(2).mean() + ε)`.
 
         Returns:
             What comes of it; None where it is no such step.
         """
-        first, line = lines[0], Lineage(rows=rows, signal=True)
+        first, line = lines[0], replace(on, signal=True)
         if name in ("mul", "div") and len(lines) == 2 and signals == 2:
             for x, size in ((0, 1), (1, 0))[: 2 if name == "mul" else 1]:
                 origin = lines[x].origin
                 if origin is not None and origin == lines[size].size:
                     self._consume([lines[x]], "norm")
-                    return line
+                    return replace(line, sizes=0, raw=False)
         squared = name == "pow" and args[1:2] == (2,)
-        if first.origin is not None and (squared or (name == "mul" and given[0] is given[-1])):
+        if first.origin is not None and (
+            squared or (name == "mul" and signals == 2 and given[0] is given[1])
+        ):
             return replace(line, squares=first.origin)
         if first.origin is not None and name in operators.SIZES:
             return replace(line, size=first.origin)
@@ -270,17 +314,17 @@ class Recorder(TorchDispatchMode):
         args: Sequence[Any],
         weights: Sequence[tuple[Tensor, Lineage]],
         lines: Sequence[Lineage],
-        rows: int,
+        on: Lineage,
     ) -> Callable[[Any], None]:
         """An operator with a parameter and data among its operands."""
         if name in operators.STRUCTURAL:
             self._consume(lines, "other")
-            return partial(self._pass_on, Lineage(rows=rows, signal=True))
+            return partial(self._pass_on, replace(on, signal=True))
         found = operators.product(name, args, self._is_weight)
         if found is None:
             kind: Kind = "activation" if name == "_prelu_kernel" else _ARITHMETIC.get(name, "other")
             axes = (1,) if name == "_prelu_kernel" else None
-            return self._fed(kind, name, weights, rows, axes, lines)
+            return self._fed(kind, name, weights, on, axes, lines)
         kind = "product" if found.data is not None else "lookup"
         names = self._of(found.weight).parameters
         if found.bias is not None:
@@ -290,18 +334,22 @@ class Recorder(TorchDispatchMode):
         with self._pause():
             record = self._record(kind, name, names, found.axes, self._modules.line())
             record.add_input(found)
-        record.reads |= rows
+        weight = self._of(found.weight)
+        record.weight_factor = weight.factor
+        record.trained |= torch.is_grad_enabled() and weight.parameters[0] in self._trained
+        record.add_reads(on)
+        record.reads_input = source.given
         record.averaged = max(record.averaged, source.averaged)
         self._consume([line for line in lines if line is not source], "other")
         self._consume([source], record.index)
-        return partial(self._close, record, rows)
+        return partial(self._close, record, on)
 
     def _fed(
         self,
         kind: Kind,
         name: str,
         weights: Sequence[tuple[Tensor, Lineage]],
-        rows: int,
+        on: Lineage,
         axes: tuple[int, ...] | None,
         lines: Sequence[Lineage] = (),
     ) -> Callable[[Any], None]:
@@ -312,18 +360,18 @@ class Recorder(TorchDispatchMode):
         def finish(out: Any) -> None:
             first = out[0] if isinstance(out, tuple | list) else out
             if not isinstance(first, Tensor) or not first.is_floating_point():
-                self._unmeasured(name, out, rows)
+                self._unmeasured(name, out, on)
                 return
             chosen = axes or operators.parameter_axes([w for w, _ in weights], first)
             record = self._record(kind, name, names, chosen, where)
-            record.reads |= rows
+            record.add_reads(on)
             self._consume(lines, record.index)
-            self._close(record, rows, out)
+            self._close(record, on, out)
 
         return finish
 
     def _read_sum(
-        self, name: str, given: Sequence[Tensor], lines: Sequence[Lineage], rows: int
+        self, name: str, given: Sequence[Tensor], lines: Sequence[Lineage], on: Lineage
     ) -> Callable[[Any], None] | None:
         """The sum of two signals, as in a residual stream: the larger one sets its scale."""
         if not all(x.is_floating_point() for x in given[:2]):
@@ -341,14 +389,14 @@ class Recorder(TorchDispatchMode):
             self._modules.innermost, nn.RNNBase | nn.RNNCellBase
         ):  # gates: a sum of two products, not a stream
             self._consume(lines, "other")
-            return partial(self._pass_on, Lineage(rows=rows, signal=True))
+            return partial(self._pass_on, replace(on, signal=True))
         main = lines[0] if sizes[0] >= sizes[1] else lines[1]
         axes = self._axes_of(main, given[0].dim())
         salt = ((a | b) & self._fed_rows).bit_length()  # the latest parameter: alike in every round
         record = self._record("sum", name, (), axes, self._modules.line(), salt)
-        record.reads |= rows
+        record.add_reads(on)
         self._consume(lines, record.index)
-        return partial(self._close, record, rows, pair=lines[0].pair | lines[1].pair)
+        return partial(self._close, record, on, pair=lines[0].pair | lines[1].pair)
 
     def _activation(
         self,
@@ -365,9 +413,9 @@ class Recorder(TorchDispatchMode):
         record = self._record("activation", name, (), axes, self._modules.line(), salt)
         record.function = function
         record.squares.append(square)
-        record.reads |= source.rows
+        record.add_reads(source)
         self._consume([source], record.index)
-        self._close(record, source.rows, out)
+        self._close(record, source, out)
 
     # Bookkeeping
 
@@ -378,10 +426,13 @@ class Recorder(TorchDispatchMode):
     def _is_weight(self, x: Any) -> bool:
         return bool(self._of(x).parameters)
 
-    def _consume(self, lines: Sequence[Lineage], reader: str | int) -> None:
+    def _consume(
+        self, lines: Sequence[Lineage], reader: str | int, *, with_factor: bool = True
+    ) -> None:
         for line in lines:
             if line.origin is not None and line.origin != reader:
                 self.records[line.origin].readers.add(reader)
+                self.records[line.origin].factors.add(line.factor if with_factor else 1.0)
             for other in (line.squares, line.size):  # they were for something else than a norm
                 if other is not None:
                     self.records[other].readers.add("other")
@@ -404,16 +455,22 @@ class Recorder(TorchDispatchMode):
             self._fed_rows |= bool(parameters) << index
         return self.records[self._keys[key]]
 
-    def _close(self, record: Record, rows: int, out: Any, pair: int = 0) -> None:
+    def _close(self, record: Record, on: Lineage, out: Any, pair: int = 0) -> None:
         """Measure an output, remember where it comes from, and ask for its gradient."""
         first = out[0] if isinstance(out, tuple | list) else out
         if not isinstance(first, Tensor) or not first.is_floating_point() or not first.numel():
-            self._unmeasured(record.operator, out, rows)
+            self._unmeasured(record.operator, out, on)
             return
         with self._pause():
             call = record.add_output(first)
+        own = 1 << record.index
         self._lineage[first] = Lineage(
-            origin=record.index, rows=rows | 1 << record.index, signal=True, pair=pair
+            origin=record.index,
+            rows=on.rows | own,
+            sizes=on.sizes | own,
+            raw=on.raw and record.fan_in is None,
+            signal=True,
+            pair=pair,
         )
         self._pending.append((first, record, call))
 
@@ -431,9 +488,9 @@ class Recorder(TorchDispatchMode):
         for record in self.records:
             record.values |= bool(latest >> record.index & 1)
 
-    def _unmeasured(self, name: str, out: Any, rows: int) -> None:
+    def _unmeasured(self, name: str, out: Any, on: Lineage) -> None:
         self.unmeasured.add(name)
-        self._pass_on(Lineage(rows=rows, signal=True), out)
+        self._pass_on(Lineage(rows=on.rows, sizes=on.sizes, signal=True), out)
 
     def _pass_on(self, line: Lineage, out: Any) -> None:
         for x in tensors(out):

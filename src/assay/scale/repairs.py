@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from statistics import median
 
@@ -95,12 +95,14 @@ def repair_one(row: Row, rows: Sequence[Row] = ()) -> str:
     looked_up = [r for r in rows if r.kind == "lookup" and r.parameters[:1] == row.parameters[:1]]
     if looked_up and _tied(row, rows):
         weight, width = expression(row.parameters[0]), looked_up[0].units
+        now = abs(looked_up[0].factor)
+        instead = "" if now == 1 else f" in place of {now:.4g}"
         return (
             f"`nn.init.normal_({weight}, std={width}**-0.5)`, and multiply what is looked up by "
-            f"`math.sqrt({width})`: the embedding wants 1, the product with the same matrix 1/fan-in"
+            f"`math.sqrt({width})`{instead}: the embedding wants 1, the product with the same matrix 1/fan-in"
         )
     if row.kind == "lookup" or not row.fan_in:
-        return f"`nn.init.normal_({expression(row.parameters[0])}, std=1.0)`"
+        return _drawn(row, "1.0")
     c, rest = _constants(row)
     size = row.input_second_moment
     if size is None or size <= 0 or 0.5 <= size <= 2:
@@ -131,7 +133,10 @@ def repair_all(chain: Sequence[Row], rows: Sequence[Row] = ()) -> str:
     row, depth = wanted[0], len(wanted) - 1
     c, rest = _constants(row)
     cost = price(row, depth)
-    others = f"; the same, each with its own fan-in and activation, for {depth} more"
+    own = "fan-in and activation"
+    if any(constant(r) != 1 for r in wanted):
+        own = "fan-in, activation and constant factor"
+    others = f"; the same, each with its own {own}, for {depth} more"
     if cost > BUDGET and row.gain is not None and row.gain.square_scale is not None:
         square = row.gain.square_scale**2
         return (
@@ -155,16 +160,21 @@ def _tied(row: Row, rows: Sequence[Row]) -> bool:
 def _between(chain: Sequence[Row], rows: Sequence[Row]) -> str | None:
     """The repair where something beside weights and activations changes the mean square on the way.
 
-    Sums over many, dropout, concatenations: widths from fan-in and activation alone would let the signal
-    grow by what these add, layer after layer.
+    Sums over many and dropout: widths from fan-in and activation alone would let the signal grow by what
+    these add, layer after layer. Behind a norm nothing is passed on, and what reads several side by side, or
+    runs on several inputs, reads more than the one before it: such pairs do not count.
 
     Returns:
         What to do, or None where there is no such thing.
     """
     gains: list[float] = []
     behind: list[float] = []  # of these, what happens before the activation
-    depends = ancestors(rows)
-    pairs = [(a, b) for a, b in pairwise(chain) if a.index in depends[b.index]]
+    depends = ancestors(rows, sized=True)
+    pairs = [
+        (a, b)
+        for a, b in pairwise(chain)
+        if _nearest(b, rows, depends) == {a.index} and not (b.beside_input or a.calls or b.calls)
+    ]
     for before, row in pairs:
         inside = [
             r
@@ -179,10 +189,10 @@ def _between(chain: Sequence[Row], rows: Sequence[Row]) -> str | None:
         gains.append(_passed_on(source, row) * behind[-1])
     if not pairs:
         return None
-    if median(gains) <= _KEPT and max(gains) <= _MORE:
-        return None
+    if math.prod(gains) <= BUDGET:
+        return None  # fan-in and activation alone keep the signal inside the band
     first, weight = chain[0], expression(chain[0].parameters[0])
-    if max(gains) <= _MORE:
+    if max(gains) <= _MORE and median(gains) > _KEPT:
         whole = median(_passed_on(before.second_moment, row) for before, row in pairs)
         return (
             f"{_normal(first, f'{1 / whole:.3g}/{first.fan_in}')}; the same, each with its own fan-in, for "
@@ -195,16 +205,21 @@ def _between(chain: Sequence[Row], rows: Sequence[Row]) -> str | None:
         return (
             "one after the other, in the order of the forward pass: "
             f"`{weight}.data /= u.square().mean().sqrt()` with u what then enters the activation behind it, "
-            "and so on. Fan-in and activation alone would not do: behind "
-            f"{before.name} the mean square goes times {behind[most]:.3g} before the activation "
-            "(a sum over many, as of messages of neighbours)"
+            f"and so on. Fan-in and activation alone leave a factor {math.prod(gains):.3g}: behind "
+            f"{before.name} the mean square goes times {behind[most]:.3g} before the activation"
         )
+    each = _drawn(first, "1/math.sqrt(fan_in * x.square().mean())")
     return (
-        f"one after the other, in the order of the forward pass: `nn.init.normal_({weight}, "
-        "std=1/math.sqrt(fan_in * x.square().mean()))` with the input x that it then has, and so on. Fan-in "
-        f"and activation alone would not do: from {before.name} to {after.name} the mean square goes times "
-        f"{gains[most]:.3g} by what is between them (a sum over many, a concatenation, noise)"
+        f"one after the other, in the order of the forward pass: {each} with the input x that it then has, "
+        f"and so on. Fan-in and activation alone leave a factor {math.prod(gains):.3g}: from {before.name} "
+        f"to {after.name} the mean square goes times {gains[most]:.3g} by what is between them"
     )
+
+
+def _nearest(row: Row, rows: Sequence[Row], depends: Mapping[int, set[int]]) -> set[int]:
+    """The products that the size of a row's input comes from, but for what that comes from itself."""
+    sources = {r.index for r in rows if r.kind in ("product", "lookup")} & depends[row.index]
+    return sources - set[int]().union(*(depends[i] for i in sources))
 
 
 def _passed_on(source: float, row: Row) -> float:
@@ -229,14 +244,46 @@ def price(row: Row, depth: int) -> float:
     return float(chi**depth) if chi > 0 else 1.0
 
 
+def constant(row: Row) -> float:
+    """What a parameter is multiplied with on its way to what reads the product, before and behind it.
+
+    Returns:
+        The factor's size; NaN where the weight is made of the parameter otherwise.
+    """
+    return abs(row.weight_factor * row.factor)
+
+
+def _drawn(row: Row, std: str) -> str:
+    """Weights of a standard deviation, whatever constants they are multiplied with."""
+    factor, weight = constant(row), expression(row.parameters[0])
+    if math.isnan(factor):
+        over = f"/{abs(row.factor):.4g}" if row.factor != 1 else ""
+        return f"give the weights that are made of `{weight}` the standard deviation `{std}{over}`"
+    over = f"/{factor:.4g}" if factor != 1 else ""
+    return f"`nn.init.normal_({weight}, std={std}{over})`"
+
+
+def orthogonal(row: Row) -> str:
+    """The same of an orthogonal matrix.
+
+    Returns:
+        Python to write.
+    """
+    factor, weight = constant(row), expression(row.parameters[0])
+    if math.isnan(factor):
+        return f"make what comes of `{weight}` orthogonal"
+    gain = f", gain={1 / factor:.4g}" if factor != 1 else ""
+    return f"`nn.init.orthogonal_({weight}{gain})`"
+
+
 def _normal(row: Row, square: str) -> str:
-    return f"`nn.init.normal_({expression(row.parameters[0])}, std=math.sqrt({square}))`"
+    return _drawn(row, f"math.sqrt({square})")
 
 
 def _constants(row: Row) -> tuple[float, str]:
     """The c of the activation that reads this row, and what to do to its output."""
     found = row.gain
-    if found is None:
+    if found is None or row.readout:  # what the model returns is as it should be
         return 1.0, ""
     if found.input_scale is not None:
         return found.input_scale**2, centre(found, row.activation)

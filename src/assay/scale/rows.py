@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from assay.scale.gain import Gain
+from assay.scale.norms import Divisor
 from assay.where import Location
 
 Kind = Literal["product", "lookup", "norm", "scale", "shift", "activation", "sum", "other"]
@@ -35,7 +36,8 @@ class Row:
     """An operator that a parameter feeds, or the activation or residual sum after it.
 
     Moments are per unit, over examples, positions and calls, and then averaged over units. Expected are
-    mean 0 and variance 1 (Theory S1, S2).
+    mean 0 and variance 1 (Theory S1, S2). Where the output is multiplied with a constant before anything
+    reads it (`x * sqrt(d)`), they are of what comes of that.
 
     Args:
         index: Position in the order of first execution.
@@ -48,6 +50,12 @@ class Row:
         fan_in: Weights that a unit sums over; None where it is no product.
         fan_out: Units that an input reaches; None where it is no product.
         weight_std: Standard deviation of the weight.
+        weight_square: Mean square of the weight: 0 only where all of it is zero.
+        weight_factor: The constant that the parameter is multiplied with before it is the weight; NaN where
+            the weight is made of it otherwise.
+        factor: The constant that the output is multiplied with before it is read.
+        alike: All units, more than one, have the same values and the same gradients, and not zero weights.
+        frozen: The weight's parameter requires no gradient, or runs under `no_grad` alone.
         units: Number of units.
         samples: Values seen of each unit.
         mean: Root mean square over units of their means (less its sampling error).
@@ -70,13 +78,19 @@ class Row:
         gain: The gain of that activation; of the row itself where it is an activation.
         gate: Its activation is multiplied with another signal: it scales, and has no scale to keep. So does
             what goes into such a one and nowhere else.
-        normalised: Everything that reads this output divides it by its own size.
+        normalised: Everything that reads this output, alone or in a sum, is a norm of it.
+        divisor: What the norm divides by that reads this output; of several the one with the largest part of
+            ε; None where there is none or it is not known.
+        no_effect: A factor on this output changes nothing behind it: norms alone read it, nothing is added on
+            the way, and their ε is small against what they divide by.
         beside_larger: Added to a larger signal, as a residual branch is: it does not set the scale.
         score: It goes into the scores of attention and nowhere else: its gradient is set by the slope of a
             softmax, not by widths.
-        reads_input: No earlier row goes into it: its input is the model's own.
+        reads_input: Its input is the model's own, up to shape and a constant factor.
+        beside_input: The model's own input goes into it beside earlier rows, past no product and no norm.
         readout: No later product depends on it.
         follows: Indices of the rows that its input depends on, but for those that these depend on.
+        sized_by: The same, of the rows whose size reaches its input, past no norm.
         averaged: Of how many values each is the mean that it reads, as behind a global average pool.
         calls: How it changes over calls; None for a single call.
         finite: Every value and gradient is finite.
@@ -91,6 +105,11 @@ class Row:
     fan_in: int | None
     fan_out: float | None
     weight_std: float | None
+    weight_square: float | None
+    weight_factor: float
+    factor: float
+    alike: bool
+    frozen: bool
     units: int
     samples: int
     mean: float
@@ -111,11 +130,15 @@ class Row:
     gain: Gain | None
     gate: bool
     normalised: bool
+    divisor: Divisor | None
+    no_effect: bool
     beside_larger: bool
     score: bool
     reads_input: bool
+    beside_input: bool
     readout: bool
     follows: tuple[int, ...]
+    sized_by: tuple[int, ...]
     averaged: float
     calls: Calls | None
     finite: bool

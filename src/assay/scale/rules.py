@@ -6,30 +6,37 @@ import math
 from collections.abc import Iterator, Sequence
 
 from assay.finding import Finding, Number, Severity
-from assay.scale.backward import Back, backward, energy
+from assay.scale.backward import Back, ancestors, backward, energy
 from assay.scale.broken import no_gradient, non_finite, without_gradient
 from assay.scale.nonfinite import Origin
 from assay.scale.repairs import (
     STANDARDISE,
     centre,
     closed_gate,
-    expression,
     keeping_the_square,
     open_gate,
+    orthogonal,
     price,
     repair_all,
     repair_one,
 )
 from assay.scale.rows import Row
+from assay.scale.stuck import stuck, symmetric
 
 NOTE = 10.0  # a factor within [1/10, 10] is nothing to speak of
 WARNING = 1e3  # a factor outside [1/1000, 1000] stops layers from learning together
 MEAN_NOTE, MEAN_WARNING = 1.0, 3.0  # |mean| of a unit in its standard deviations
+USUAL = 1e-3  # no norm of any library has a larger ε by default
+PERIODIC = {"sin", "sine"}  # activations that do not saturate
 ENOUGH = 32  # samples: fewer leave a ReLU dark by chance, 2⁻³² is no chance
 
 
 def find(
-    rows: Sequence[Row], origin: Origin | None, cut_off: int = 0, left_out: Sequence[str] = ()
+    rows: Sequence[Row],
+    origin: Origin | None,
+    cut_off: int = 0,
+    left_out: Sequence[str] = (),
+    still: Sequence[str] = (),
 ) -> tuple[Finding, ...]:
     """All findings about these rows.
 
@@ -38,6 +45,7 @@ def find(
         origin: Where values stopped being finite, if they did.
         cut_off: Number of trainable parameters, where the objective depends on none of them.
         left_out: Names of trainable parameters that got no gradient, where others got one.
+        still: Names of trainable parameters whose gradient is exactly zero.
 
     Returns:
         The findings, unranked.
@@ -48,14 +56,18 @@ def find(
         before = [row for row in rows if row.index < min(dark, default=0)]
         grown = [f for f in _forward_variance(before) if f.fails and float(f.measured.value) > 1]
         return (non_finite(broken, origin, grown[0].repair if grown else ""), *grown)
+    alike = tuple(symmetric(rows))
     return (
         *no_gradient(cut_off),
         *without_gradient(rows, left_out),
         *_forward_variance(rows),
         *_forward_mean(rows),
-        *_backward_variance(rows),
+        *stuck(rows, still),
+        *alike,
+        *(() if alike else _backward_variance(rows)),  # equal units: gradients cancel or add up
         *_over_calls(rows),
         *_dead_units(rows),
+        *_epsilon(rows),
         *_no_effect(rows),
     )
 
@@ -63,8 +75,8 @@ def find(
 def products(rows: Sequence[Row]) -> list[Row]:
     """The rows that set the scale of the signal: products that are not normalised right after.
 
-    Left out are branches beside a larger signal, gates, and weights that are all zero (a zero-initialised
-    branch or head is a choice).
+    Left out are branches beside a larger signal, gates, frozen weights (they are somebody's, not to be drawn
+    again), and weights that are all zero (a zero-initialised branch or head is a choice).
 
     Returns:
         The rows, in order.
@@ -73,8 +85,8 @@ def products(rows: Sequence[Row]) -> list[Row]:
 
 
 def _sets_scale(row: Row) -> bool:
-    beside = row.normalised or row.beside_larger or row.gate
-    return row.varies and not beside and row.weight_std != 0.0
+    beside = row.normalised or row.beside_larger or row.gate or row.frozen
+    return row.varies and not beside and row.weight_square != 0.0
 
 
 def severity(factor: float) -> Severity:
@@ -100,6 +112,8 @@ def _forward_variance(rows: Sequence[Row]) -> Iterator[Finding]:
     chain = products(rows)
     for grows in (False, True):
         off = [row for row in chain if outside(row.level) and (row.level > 1) is grows]
+        if grows:  # in front of a sine the width is a frequency
+            off = [row for row in off if row.activation.lower() not in PERIODIC]
         if not off:
             continue
         inner = [row for row in off if not row.readout]
@@ -120,7 +134,7 @@ def _forward_variance(rows: Sequence[Row]) -> Iterator[Finding]:
             expected=Number(1.0, "1", "formula", "mean over units of their variance"),
             measured=Number(worst.level, "1", "measured", "mean over units of their variance"),
             severity=level,
-            repair=_forward_repair(off, chain, rows, raw=raw),
+            repair=_forward_repair(inner or off, chain, rows, raw=raw, readout=not inner),
             where=off[0].where,
             module=off[0].module,
             theory="S1, S2",
@@ -129,20 +143,28 @@ def _forward_variance(rows: Sequence[Row]) -> Iterator[Finding]:
 
 
 def _forward_repair(
-    off: Sequence[Row], chain: Sequence[Row], rows: Sequence[Row], *, raw: bool
+    off: Sequence[Row], chain: Sequence[Row], rows: Sequence[Row], *, raw: bool, readout: bool
 ) -> str:
     if raw:
         return f"{STANDARDISE}; then measure again"
     gate = closed_gate(off[0], rows) if off[0].level < 1 else None
     if gate is not None:
         return open_gate(gate, rows)
+    if readout:
+        more = (
+            ""
+            if len(off) == 1
+            else f"; the same, each with its own fan-in, for {len(off) - 1} more"
+        )
+        small = "a head that begins small is often meant to; if not, " if off[0].level < 1 else ""
+        return f"{small}{repair_one(off[0], rows)}{more}"
     if off[0].kind == "lookup" or len(off) == 1:
         return repair_one(off[0], rows)
     return repair_all(chain, rows)
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def _count(number: int, noun: str, several: str = "") -> str:
+    return f"{number} {noun if number == 1 else several or noun + 's'}"
 
 
 def _rate(chain: Sequence[Row], worst: Row) -> str:
@@ -203,7 +225,11 @@ def _backward_variance(rows: Sequence[Row]) -> Iterator[Finding]:
     Yields:
         At most one finding for each of the two groups.
     """
-    kinds = [row for row in rows if row.kind in ("product", "lookup") and not row.beside_larger]
+    kinds = [
+        row
+        for row in rows
+        if row.kind in ("product", "lookup") and not (row.beside_larger or row.frozen)
+    ]
     skips = [row.index for row in rows if row.kind == "sum"]
     for group in (products(rows), [row for row in kinds if row.normalised and row.varies]):
         # a loop's rows add up over its calls: `_over_calls` judges them
@@ -217,11 +243,12 @@ def _backward_variance(rows: Sequence[Row]) -> Iterator[Finding]:
         if not outside(worst.unexplained) or any(_loops(r) and r.index in between for r in rows):
             continue
         times = ", times what it is of," if row.normalised else ""
+        earlier = _count(worst.operators, "operator with weights", "operators with weights")
         what = f"ratio of gradient energies{' times mean squares' if row.normalised else ''}"
         yield Finding(
             rule="scale.backward-variance",
             message=f"The gradient{times} {'grows' if factor > 1 else 'shrinks'} by {factor:.3g} (in the "
-            f"square) from {end.name} back to {row.name}, {_count(worst.depth, 'operator')} earlier"
+            f"square) from {end.name} back to {row.name}, {earlier} earlier"
             f"{_by_means(worst)}.",
             expected=Number(1.0, "1", "formula", what),
             measured=Number(factor, "1", "measured", what),
@@ -235,9 +262,15 @@ def _backward_variance(rows: Sequence[Row]) -> Iterator[Finding]:
 
 
 def _by_means(back: Back) -> str:
-    if back.factor >= 1 or back.averages <= 1:
-        return ""
-    return f"; means over {back.averages:.4g} values on the way account for {1 / back.averages:.3g} of it"
+    """What else accounts for a part of the factor."""
+    known = []
+    if back.factor < 1 < back.averages:
+        known.append(
+            f"means over {back.averages:.4g} values on the way account for {1 / back.averages:.3g} of it"
+        )
+    if (back.readout < 1) is (back.factor < 1) and back.readout != 1:
+        known.append(f"the width of the readout accounts for {back.readout:.3g} of it")
+    return "".join(f"; {part}" for part in known)
 
 
 def _backward_repair(chain: Sequence[Row], back: Back, skips: bool, rows: Sequence[Row]) -> str:
@@ -272,7 +305,7 @@ def _over_calls(rows: Sequence[Row]) -> Iterator[Finding]:
     """Loops over time: the first call against the last."""
     worst: tuple[float, Row, str] | None = None
     for row in rows:
-        if row.calls is None or not _loops(row):
+        if row.calls is None or not _loops(row) or row.frozen:
             continue
         for direction, pair in (("gradient", row.calls.gradient), ("signal", row.calls.variance)):
             if pair is None or min(pair) <= 0:
@@ -296,7 +329,7 @@ def _over_calls(rows: Sequence[Row]) -> Iterator[Finding]:
         "keeping (`assay highway` shows which)"
         if factor < 1
         else f"scale what each call adds to the state by 1/{row.calls.count}; where the state is replaced, "
-        f"`nn.init.orthogonal_({expression(row.parameters[0])})`",
+        f"{orthogonal(row)}",
         where=row.where,
         module=row.module,
         theory="S4",
@@ -310,12 +343,15 @@ def _size(factor: float) -> float:
 
 def _dead_units(rows: Sequence[Row]) -> Iterator[Finding]:
     varying = {row.index for row in rows if row.varies}
+    before = ancestors(rows)
+    trained = {row.index for row in rows if row.fan_in and not row.frozen}
     seen = [
         row
         for row in rows
         if row.kind == "activation"
         and row.samples >= ENOUGH
         and (row.varies or varying.intersection(row.follows))  # all of them, by its own doing
+        and trained.intersection(before[row.index])
     ]
     off = [row for row in seen if _dead(row) >= max(2, 0.05 * row.units)]
     if not off:
@@ -344,17 +380,43 @@ def _dead(row: Row) -> int:
     return row.dead if row.varies else row.units
 
 
+def _epsilon(rows: Sequence[Row]) -> Iterator[Finding]:
+    """Norms that divide by their ε and not by the size of what they are given."""
+    seen = [(row, row.divisor) for row in rows if row.divisor is not None and row.varies]
+    off = [(row, found) for row, found in seen if outside(found.kept)]
+    if not off:
+        return
+    row, first = off[0]  # what comes later may be small because of it
+    worst = min(found.kept for _, found in off)
+    wider = "wider weights in front of it: what a norm is given has to be well above its ε"
+    smaller = f"a norm with an ε of at most {first.size / 100:.1g}"
+    yield Finding(
+        rule="scale.epsilon",
+        message=f"The norm that reads {row.name} divides by its ε = {first.epsilon:.3g}, not by the variance "
+        f"{first.size:.3g} that it is given: what comes out has mean square {first.kept:.3g} before its "
+        f"affine map; so at {len(off)} of {_count(len(seen), 'operator')} before norms.",
+        expected=Number(1.0, "1", "formula", "mean square of what a norm divided"),
+        measured=Number(first.kept, "1", "measured", "variance / (variance + ε)"),
+        severity=severity(worst),
+        repair=smaller if first.epsilon > USUAL else wider,
+        where=row.where,
+        module=row.module,
+        theory="S4",
+        weight=abs(math.log10(worst)) if worst > 0 else 300.0,
+    )
+
+
 def _no_effect(rows: Sequence[Row]) -> Iterator[Finding]:
     """Weights whose width looks wrong and does not matter."""
-    kinds = [row for row in rows if row.kind in ("product", "lookup") and row.normalised]
-    off = [row for row in kinds if row.varies and outside(row.level)]
+    kinds = [row for row in rows if row.kind in ("product", "lookup") and row.no_effect]
+    off = [row for row in kinds if row.varies and outside(row.level) and not row.frozen]
     if not off:
         return
     worst = max(off, key=lambda row: abs(math.log(row.level)))
     yield Finding(
         rule="scale.no-effect",
         message=f"The variance is {worst.level:.3g} at {worst.name}, but everything that reads it divides "
-        f"by its size: the width of these weights has no effect on the signal "
+        f"by its size: a factor on these weights and their bias has no effect on the signal "
         f"({_count(len(off), 'such operator')}).",
         expected=Number("any", "", "formula"),
         measured=Number(worst.level, "1", "measured", "mean over units of their variance"),

@@ -53,20 +53,18 @@ def _answer(scale: Scale) -> str:
         return f"No. {broken.message}"
     weighed = [row for row in scale.rows if row.kind in ("product", "lookup")]
     chain = products(scale.rows)
+    worst = max((f for f in scale.findings if f.fails), key=lambda f: f.weight, default=None)
+    if not chain and worst is not None:
+        return f"No. {worst.message}"
     if not chain:
-        return (
-            f"Nothing to set: the {len(weighed)} operators with weights in {scale.name} "
-            f"{_reasons(weighed)}."
-        )
+        return f"Nothing to set: the {_operators(weighed)} in {scale.name} {_reasons(weighed)}."
     low, high = min(chain, key=_level), max(chain, key=_level)
     inside = sum(1 for row in chain if not outside(row.level))
-    verdict = (
-        "No" if any(f.fails for f in scale.findings) else "Mostly" if scale.findings else "Yes"
-    )
     words = (
-        f"{verdict}: of {len(weighed)} operators with weights, {len(chain)} set the scale of the signal"
-        f"{_others(weighed, chain)}; {inside} of these have variance within [0.1, 10] "
-        "of the expected 1"
+        f"{_verdict(scale, inside / len(chain))}: of {_operators(weighed)}, {len(chain)} "
+        f"{'sets' if len(chain) == 1 else 'set'} the scale of the signal"
+        f"{_others(weighed, chain)}; "
+        f"{inside} of these {'has' if inside == 1 else 'have'} variance within [0.1, 10] of the expected 1"
     )
     if low is high:
         words += f": {low.level:.3g} at {low.name}."
@@ -81,6 +79,19 @@ def _answer(scale: Scale) -> str:
     return words
 
 
+def _verdict(scale: Scale, inside: float) -> str:
+    """The word that the answer begins with, by the findings and the share of operators inside the band."""
+    if any(f.fails for f in scale.findings):
+        return "No"
+    if not scale.findings:
+        return "Yes"
+    return "Mostly" if inside >= 0.5 else "Partly"
+
+
+def _operators(rows: Sequence[Row]) -> str:
+    return "1 operator with weights" if len(rows) == 1 else f"{len(rows)} operators with weights"
+
+
 def _others(weighed: Sequence[Row], chain: Sequence[Row]) -> str:
     """Why some operators with weights do not count, in brackets; "" where all do."""
     counted = {row.index for row in chain}
@@ -92,9 +103,10 @@ def _reasons(left: Sequence[Row]) -> str:
     why = (
         ("are normalised right after", [row.normalised for row in left]),
         ("stand beside a larger signal", [row.beside_larger for row in left]),
-        ("are gates", [row.gate for row in left]),
+        ("are gates or factors of another signal", [row.gate for row in left]),
+        ("are frozen", [row.frozen for row in left]),
         ("do not vary between samples", [not row.varies for row in left]),
-        ("are zero", [row.weight_std == 0.0 for row in left]),
+        ("are zero", [row.weight_square == 0.0 for row in left]),
     )
     told = [text for text, found in why if any(found)]
     return " or ".join(filter(None, (", ".join(told[:-1]), told[-1]))) if told else "do not count"
@@ -148,17 +160,19 @@ def _cells(row: Row, counts: bool) -> tuple[str | Cell, ...]:
         mark = "bad" if bad else "" if outside(row.level) else "good"
     reader = row.activation
     if row.normalised:
-        reader = "norm: no effect"
+        reader = "norm: no effect" if row.no_effect else "norm"
+    elif row.frozen:
+        reader = f"{reader}, frozen" if reader else "frozen"
     elif row.beside_larger and row.kind in ("product", "lookup"):
         reader = reader or "sum with larger"
     elif row.gate:
-        reader = f"{reader}, a gate"
+        reader = f"{reader}, a gate" if reader else "a factor of another signal"
     elif row.score:
         reader = reader or "attention scores"
     path = row.parameters[0] if row.parameters else row.module or "model"
     gain = None
     if row.weight_std is not None and row.fan_in is not None:
-        gain = row.weight_std * math.sqrt(row.fan_in)
+        gain = row.weight_std * math.sqrt(row.fan_in) * abs(row.factor)
     times = f" ×{row.calls.count}" if row.calls else ""
     return (
         f"{path} {row.operator}{times}",
