@@ -296,6 +296,7 @@ def test_weights_of_zero_have_no_relative_size_but_a_direction() -> None:
 def test_updates_that_a_low_precision_rounds_away_are_seen() -> None:
     torch.manual_seed(0)
     model = nn.Linear(64, 64, dtype=torch.bfloat16)
+    nn.init.constant_(model.weight, 0.1)  # a weight close to zero is not rounded away
     with Recorder(model, SGD(model.parameters(), lr=1e-6), by="parameter") as recorder:
         model(torch.randn(8, 64, dtype=torch.bfloat16)).square().mean().backward()
         recorder.optimizer.step()
