@@ -373,3 +373,10 @@ def test_a_tuple_of_four_is_told_once(tmp_path, capsys):
     out, err = capsys.readouterr()
     assert not out
     assert err.count("returned a tuple of 4") == 1
+
+
+@pytest.mark.parametrize("seed", [2**64, -1])
+@pytest.mark.parametrize("command", ["scale", "report", "steps", "certify"])
+def test_a_seed_that_generators_do_not_take_is_wrong_usage(command, seed, capsys):
+    assert run(command, f"{TINY}:net", "--seed", seed) == 2
+    assert "an integer from 0 to 2^62 − 1" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
-from assay.errors import UsageError, verbatim
+from assay.errors import UsageError, require_seed, verbatim
 from assay.place import split_target
 from assay.progress import Progress, silent
 
@@ -68,8 +68,18 @@ def output(function: _F) -> _F:
     return function
 
 
+def _checked_seed(_context: click.Context, _option: click.Parameter, value: int) -> int:
+    require_seed(value, "--seed")
+    return value
+
+
 seed = click.option(
-    "--seed", type=int, default=0, show_default=True, help="Seed of the model's initial weights."
+    "--seed",
+    type=int,
+    callback=_checked_seed,
+    default=0,
+    show_default=True,
+    help="Seed of the model's initial weights.",
 )
 
 
