@@ -448,3 +448,17 @@ def test_a_gradient_that_is_not_finite_at_the_start_is_no_matter_of_the_warm_up(
     made = section(report(build, sections=["step"]), "step")
     assert made.status != "measured"
     assert "at the given weights" in made.reason
+
+
+def test_a_cost_without_a_formula_has_no_tick():
+    def asked(mask):
+        class Chosen(torch.nn.Linear):
+            def forward(self, x):
+                return super().forward(x[x[:, 0] > 0] if mask else x)
+
+        def build(b: int = 8):
+            return Chosen(3, 3), torch.randn(b, 3)
+
+        return report(build, sections=("cost",)).view().blocks[0].rows[0][0].mark
+
+    assert (asked(True), asked(False)) == ("unknown", "good")

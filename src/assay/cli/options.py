@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -210,10 +211,25 @@ def check(path: str | None, form: str | None) -> None:
     if path is not None:
         from assay.reporting.files import check_writable
 
+        _require_one_format(path, form)
         check_writable(path, form)
     elif form not in (None, "text"):
         _results.append(sys.stdout)
         sys.stdout = sys.stderr
+
+
+def _require_one_format(path: str, form: str | None) -> None:
+    """Refuse a format that the file's own suffix contradicts."""
+    from assay.reporting.files import SUFFIXES
+
+    said = SUFFIXES.get(os.path.splitext(path)[1].lower())
+    if form is not None and said is not None and said != form:
+        raise UsageError(
+            "--format",
+            form,
+            f"{said}, which the suffix of {path} says",
+            "Leave --format out, or rename the file.",
+        )
 
 
 def give_back() -> None:

@@ -161,6 +161,21 @@ def _gate_unneeded(path: SkipPath) -> Finding | None:
     )
 
 
+def kept(retention: float, it: str) -> str:
+    """What a path does to the gradient's norm, in words.
+
+    Args:
+        retention: The norm at its start over that at its end.
+        it: What the path is called in this sentence.
+
+    Returns:
+        As in "0.3 of the gradient's norm survives it".
+    """
+    if retention > 1:
+        return f"the gradient's norm grows {retention:.3g}-fold along {it}"
+    return f"{retention:.3g} of the gradient's norm survives {it}"
+
+
 def _scaled_skip(path: SkipPath) -> Finding | None:
     if path.length < LONG or not _off(path.retention):
         return None
@@ -168,7 +183,7 @@ def _scaled_skip(path: SkipPath) -> Finding | None:
         rule="highway.scaled-skip",
         message=(
             f"The skip is multiplied by a constant at {path.length} additions, and the factors "
-            f"multiply: {path.retention:.2g} of the gradient's norm survives the path."
+            f"multiply: {kept(path.retention, 'the path')}."
         ),
         expected=_within("four halvings end to end"),
         measured=_ratio(path.retention, "gradient norm at the start over that at the end"),
@@ -229,7 +244,7 @@ def _norm_on_skip(path: SkipPath) -> Finding:
         rule="highway.norm-on-skip",
         message=(
             f"A norm lies on the skip path of {path.length} additions (post-norm), so the path is "
-            f"not the identity: {path.retention:.3g} of the gradient's norm survives it."
+            f"not the identity: {kept(path.retention, 'it')}."
         ),
         expected=Number(1.0, "1", "formula", "an identity path passes the gradient on"),
         measured=_ratio(path.retention, "fraction of the gradient's norm that survives the path"),

@@ -317,6 +317,8 @@ def state_of(section: Section) -> tuple[Cell, str]:
     found = section.result.findings if section.result else ()
     counts = (_count(sum(f.severity == s for f in found), s) for s in ("error", "warning", "note"))
     mark: Mark = "bad" if section.worst else "good"
+    if mark == "good" and getattr(section.result, "status", "") == "refused":
+        mark = "unknown"  # it was asked, and has no formula
     return Cell(title, mark), _listed([text for text in counts if text]) or "nothing found"
 
 
