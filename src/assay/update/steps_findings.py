@@ -55,11 +55,12 @@ def _of_step(row: Step, kind: Norm, resolution: float) -> Finding | None:
         said = f"lowers the loss by {row.decrease:.3g}, not a tenth of the {row.predicted:.3g} predicted"
     else:
         return None
+    decrease = row.decrease if math.isfinite(row.decrease) else "no finite number"
     return Finding(
         rule,
         f"At equal {kind} norm the step of {row.name} {said}.",
         Number(row.predicted, "1", "formula", "loss decrease −g·ΔΦ"),
-        Number(row.decrease, "1", "measured", "loss decrease on the example inputs"),
+        Number(decrease, "1", "measured", "loss decrease on the example inputs"),
         "note",
         repair=repair,
         theory="U1",
