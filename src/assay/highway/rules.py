@@ -7,6 +7,7 @@ import math
 from torch import nn
 
 from assay.finding import Finding, Number, ranked
+from assay.highway.breaks import Break, find_breaks
 from assay.highway.highways import Highways
 from assay.highway.paths import PlainPath, SkipPath
 from assay.highway.repair import keep_bias
@@ -34,6 +35,7 @@ def findings(highways: Highways, model: nn.Module) -> tuple[Finding, ...]:
             found.append(_none(plain))
         elif all(map(math.isfinite, (path.retention for path in judged))):
             found.append(broken)  # otherwise the path that it lies beside is told already
+    found += [_broken(gap) for gap in find_breaks(highways.paths, model)]
     return ranked(tuple(finding for finding in found if finding is not None))
 
 
@@ -84,6 +86,26 @@ def _none(plain: PlainPath) -> Finding | None:
         module=plain.modules[0],
         theory="H2" if plain.tied else "H1",
         weight=_octaves(plain.retention),
+    )
+
+
+def _broken(gap: Break) -> Finding:
+    before, after = gap.before.length, gap.after.length
+    many = len(gap.blocks) > 1
+    return Finding(
+        rule="highway.broken",
+        message=(
+            f"The skips break at {', '.join(gap.blocks)}, built like {'their' if many else 'its'} "
+            f"neighbours: one path of {before} ends before {'them' if many else 'it'}, and another of "
+            f"{after} begins after."
+        ),
+        expected=Number(before + after + len(gap.blocks), "additions", "formula", "in one path"),
+        measured=Number(max(before, after), "additions", "measured", "in the longer one"),
+        severity="note",
+        repair="x = x + block(x) there too; look for a forgotten skip, or a detach() on it",
+        where=gap.after.where,
+        module=gap.blocks[0],
+        theory="H1",
     )
 
 

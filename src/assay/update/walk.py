@@ -161,7 +161,10 @@ def refusal(
     if found.diverged:
         return CannotMeasure(
             "warm-up",
-            verbatim(f"{warmup} steps of {contenders[0].name} that took the loss {found.went}"),
+            verbatim(
+                f"a loss of {found.last:.3g}, from {found.first:.3g}, after {warmup} steps of "
+                f"{contenders[0].name}"
+            ),
             "a warm-up that leaves numbers in range",
             "Lower the lr of the first optimizer, or give warmup=0.",
         )
