@@ -78,7 +78,7 @@ def test_what_a_diverged_warm_up_breaks_is_put_down_to_it() -> None:
     line = nn.Linear(1, 1, bias=False)
     subject = Subject(line, torch.ones(1, 1), loss=lambda u: u.square().sum() / 2)
     fast = {"SGD": functools.partial(SGD, lr=1e5), "RMSProp": RMSprop}
-    with pytest.raises(CannotMeasure, match="a loss of inf, from .* after 5 steps of SGD"):
+    with pytest.raises(CannotMeasure, match=r"a loss of inf, from .* after 5 steps of SGD"):
         compare_steps(fast, subject, warmup=5)
 
 
