@@ -79,6 +79,25 @@ def test_truth_is_spelled_as_in_python():
     assert Builder(build, arguments={"bias": False, "padding": "same"})().model.bias is None
 
 
+def test_text_is_refused_where_a_number_or_a_list_belongs():
+    seen = {}
+
+    def build(
+        b: int = 2, *, lr: float, drop=0.1, sides=(3, 4), layers=[1], act: str = "relu",  # noqa: B006
+        width: float | str = 1.0, end=None,
+    ):  # fmt: skip
+        seen.update(lr=lr, layers=layers, act=act, width=width, end=end)
+        return nn.Linear(b, b), torch.ones(1, b)
+
+    for name in ("lr", "drop", "sides", "layers"):
+        with pytest.raises(UsageError, match=f"argument {name} = 'hello'"):
+            Builder(build, arguments={name: "hello"})
+    given = {"lr": 1, "drop": 0, "layers": (3, 4), "act": "gelu", "width": "full", "end": "last"}
+    Builder(build, arguments=given)()
+    expected = {"lr": 1, "layers": [3, 4], "act": "gelu", "width": "full", "end": "last"}
+    assert seen == expected
+
+
 MODEL = nn.Linear(3, 3)
 
 
@@ -154,6 +173,14 @@ def test_lazy_modules_have_to_run_first():
     assert isinstance(model[0], nn.LazyLinear)
     model(x)
     assert as_builder((model, x))().forward().shape == (2, 3)
+
+
+def test_weights_of_inference_mode_are_refused():
+    with torch.inference_mode():
+        model = nn.Linear(3, 3)
+    with pytest.raises(CannotMeasure, match=r"outside torch\.inference_mode"):
+        as_builder((model, torch.ones(1, 3)))()
+    assert as_builder((nn.Linear(3, 3), torch.ones(1, 3)))()
 
 
 def test_an_exit_in_a_builder_is_the_users():

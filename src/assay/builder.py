@@ -84,8 +84,7 @@ class Builder:
             self.sizes[size] = self._checked_size(size, value)
         for argument, given in (arguments or {}).items():
             self._check_name(argument, "argument")
-            self._check_truth(argument, given)
-            self.arguments[argument] = given
+            self.arguments[argument] = self._as_default(argument, given)
             self.sizes.pop(argument, None)
 
     def __repr__(self) -> str:
@@ -147,6 +146,13 @@ class Builder:
                 "weights with values",
                 "Run the model once in the builder, as in `model(*inputs)`, before it is returned.",
             )
+        if any(p.is_inference() for p in subject.model.parameters()):
+            raise CannotMeasure(
+                "model",
+                verbatim("parameters that were made in inference mode"),
+                "weights that can require a gradient",
+                "Build the model outside torch.inference_mode().",
+            )
         return subject
 
     def _as_subject(self, made: Any) -> Subject:
@@ -174,15 +180,34 @@ class Builder:
                 kind, name, f"a parameter of {self.name} ({known})", "Check the spelling."
             )
 
-    def _check_truth(self, name: str, value: Any) -> None:
-        """`true` and `false` are text in Python, and text is true."""
-        default = self._parameters[name].default if name in self._parameters else None
+    def _as_default(self, name: str, value: Any) -> Any:
+        """The value, of its default's kind: text where a number belongs is a slip of the command line.
+
+        `true` and `false` are text in Python, and text is true; `3,4` is a tuple, also where a list belongs.
+
+        Returns:
+            The value; a tuple as a list where the default is one.
+
+        Raises:
+            UsageError: If it is text, and the parameter takes none.
+        """
+        if name not in self._parameters:
+            return value
+        default, annotation = self._parameters[name].default, self._parameters[name].annotation
+        known = default is not None and default is not inspect.Parameter.empty
+        kind = type(default).__name__ if known else getattr(annotation, "__name__", annotation)
+        if isinstance(value, tuple) and kind == "list":
+            return list(value)
         text = str(value).capitalize()
-        if isinstance(value, str) and isinstance(default, int) and text in ("True", "False"):
-            remedy = f"Write {text}." if isinstance(default, bool) else "Give a number."
-            raise UsageError(
-                f"argument {name}", value, f"a value like its default, {default}", remedy
-            )
+        if not isinstance(value, str) or kind not in _NO_TEXT or "str" in str(annotation):
+            return value
+        if kind == "int" and text not in ("True", "False"):  # as in padding="same"
+            return value
+        remedy = (
+            f"Write {text}." if kind == "bool" and text in ("True", "False") else _NO_TEXT[kind]
+        )
+        expected = f"a value like its default, {default}" if known else f"a value of type {kind}"
+        raise UsageError(f"argument {name}", value, expected, remedy)
 
     def _checked_size(self, name: str, value: Any) -> int:
         self._check_name(name, "size")
@@ -191,6 +216,16 @@ class Builder:
                 f"size {name}", value, "an integer of at least 1", f"Give --size {name}=2, say."
             )
         return value if isinstance(value, int) else int(value)
+
+
+_NO_TEXT = {
+    "bool": "Give True or False.",
+    "int": "Give a number.",
+    "float": "Give a number.",
+    "list": "Give, for example, 3,4 or [3].",
+    "tuple": "Give, for example, 3,4 or (3,).",
+    "dict": 'Give, for example, {"name": 3}.',
+}
 
 
 def as_builder(build: Any) -> Builder:

@@ -89,6 +89,20 @@ def said(error: BaseException) -> str:
     return f"{name}: {text}" if text else name
 
 
+def require_seed(seed: object, name: str = "seed") -> None:
+    """Refuse what is no seed for every generator: torch's take 64 bits, and steps count on from it.
+
+    Args:
+        seed: What was given.
+        name: What the user calls it.
+
+    Raises:
+        UsageError: If it is no integer from 0 to 2^62 − 1.
+    """
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**62:
+        raise UsageError(name, seed, "an integer from 0 to 2^62 − 1", "seed=0 is usual.")
+
+
 class UsageError(AssayError, ValueError):
     """The call itself is wrong: a bad target, size, option or path. Exit code 2."""
 
@@ -114,14 +128,21 @@ class UserCodeError(CannotMeasure):
         what: What of the user's was being run: "builder", "forward", "loss", "fit"…
         name: Its name, for the message.
         error: The exception that it raised.
+        remedy: What to do, where running it alone would not raise the same.
     """
 
-    def __init__(self, what: str, name: str, error: BaseException) -> None:
+    def __init__(
+        self,
+        what: str,
+        name: str,
+        error: BaseException,
+        remedy: str = "The traceback above is from your code; run it alone to see the same error.",
+    ) -> None:
         super().__init__(
             what,
             verbatim(name),
             f"it to run, but your code raised {said(error).rstrip('.')}",
-            "The traceback above is from your code; run it alone to see the same error.",
+            remedy,
         )
         self.error = error
 

@@ -40,7 +40,7 @@ def split_target(target: str) -> tuple[str, str]:
     return place, name
 
 
-def _check_place(place: str, target: str) -> None:
+def _check_place(place: str, target: str, what: str = "target") -> None:
     if _is_file(place):
         path = Path(place)
         if not path.is_file():
@@ -49,21 +49,22 @@ def _check_place(place: str, target: str) -> None:
             )
             close = difflib.get_close_matches(path.name, beside, n=1)
             hint = f"Did you mean {path.parent / close[0]}?" if close else "Check the path."
-            raise UsageError("target", target, f"a file, but {place!r} does not exist", hint)
+            raise UsageError(what, target, f"a file, but {place!r} does not exist", hint)
     elif not all(part.isidentifier() for part in place.split(".")):
-        raise UsageError("target", target, _FORMS, "A module name is identifiers joined by dots.")
+        raise UsageError(what, target, _FORMS, "A module name is identifiers joined by dots.")
 
 
 def _is_file(place: str) -> bool:
     return place.endswith(".py") or "/" in place or "\\" in place
 
 
-def import_place(place: str, target: str) -> ModuleType:
+def import_place(place: str, target: str, what: str = "target") -> ModuleType:
     """Import a file or a module, keeping apart "does not exist" and "raised while importing".
 
     Args:
         place: A path ending in `.py`, or a dotted module name.
         target: The whole target, for messages.
+        what: What the user calls it.
 
     Returns:
         The module.
@@ -72,7 +73,7 @@ def import_place(place: str, target: str) -> ModuleType:
         UsageError: If it does not exist.
         UserCodeError: If it exists and raises.
     """
-    _check_place(place, target)
+    _check_place(place, target, what)
     if _is_file(place):
         return _import_file(Path(place), target)
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
@@ -85,7 +86,7 @@ def import_place(place: str, target: str) -> ModuleType:
         # the module itself (or a parent) is missing, as opposed to something that it imports
         if error.name and (place == error.name or place.startswith(error.name + ".")):
             raise UsageError(
-                "target",
+                what,
                 target,
                 f"an importable module, but there is no module named {error.name!r}",
                 "Check the spelling and the environment, or give a path ending in .py.",

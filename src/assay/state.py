@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import random
 import sys
@@ -82,9 +83,9 @@ def preserved(model: nn.Module, *, parameters: bool = False) -> Iterator[None]:
             yield
         finally:
             with torch.no_grad():
-                for module, name, value, copy in buffers:
-                    if value is not None and copy is not None and not _same(value, copy):
-                        value.copy_(copy)
+                for module, name, value, kept in buffers:
+                    if value is not None and kept is not None and not _same(value, kept):
+                        value.copy_(kept)
                     module._buffers[name] = value
                 for p, old in zip(weights, values, strict=False):
                     p.copy_(old)
@@ -97,6 +98,27 @@ def preserved(model: nn.Module, *, parameters: bool = False) -> Iterator[None]:
                     current: Any = getattr(module, name)
                     current.clear()
                     current.update(old_hooks)
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A deep copy that can be trained.
+
+    Of a TorchScript module `copy.deepcopy` makes parameters that are no leaves, which no optimizer takes.
+
+    Args:
+        model: The module.
+
+    Returns:
+        Its copy, every parameter a leaf as the original's is.
+
+    Raises:
+        Exception: If the module cannot be copied.
+    """
+    made = copy.deepcopy(model)
+    for p, old in zip(made.parameters(), model.parameters(), strict=True):
+        if not p.is_leaf:
+            p.detach_().requires_grad_(old.requires_grad)
+    return made
 
 
 @contextmanager

@@ -371,6 +371,25 @@ def first_floating(output: Any) -> Tensor:
     )
 
 
+def prediction(output: Any) -> Tensor:
+    """The first floating-point tensor of more than one number; without one, the first.
+
+    A model that is given its targets returns the loss first, and what it predicts after it.
+
+    Args:
+        output: Whatever a model returned.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        CannotMeasure: If there is no floating-point tensor.
+    """
+    several = (t for t in tensors(output) if t.is_floating_point() and t.numel() > 1)
+    found = next(several, None)
+    return first_floating(output) if found is None else found
+
+
 def _needs_inputs(model: nn.Module) -> bool:
     """Whether its forward pass has a parameter that must be given."""
     try:

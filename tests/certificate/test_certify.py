@@ -347,3 +347,54 @@ def test_a_convolutional_network():
     certificate = certify(build, digits(), trials=10)
     again = count_errors(Subject(certificate.model), digits())
     assert again.errors == certificate.errors < 600
+
+
+def certificate_of(train, held=None):
+    data = digits(400)
+
+    def build(d: int = 64):
+        model = nn.Linear(d, 10)
+        return Subject(
+            model, torch.ones(1, d), examples=Examples(*_pair(data), holdout=held), fit=train
+        )
+
+    return certify(build, trials=4)
+
+
+def test_training_that_ends_no_better_than_a_constant_is_warned_of():
+    def ruined(model, examples, progress):
+        with torch.no_grad():
+            model.weight.zero_()
+            model.bias.copy_(torch.arange(10.0))  # always the same answer
+
+    finding = rules(certificate_of(ruined))["certificate.unfitted"]
+    assert finding.fails
+    assert finding.measured.value >= finding.expected.value
+    assert "certificate.unfitted" not in rules(certificate_of(fit))
+
+
+def test_a_held_out_set_that_training_saw_is_said_beside_its_error():
+    other = digits(600)
+    fresh = Examples(other.inputs[0][400:], other.targets[400:])
+    part = Examples(other.inputs[0][350:], other.targets[350:])
+    seen = certificate_of(fit, part)
+    assert seen.holdout.shared == 50
+    assert "50 of them are training examples too" in seen.view().answer
+    assert rules(seen)["certificate.holdout-overlap"].fails  # no training example has a copy
+    clean = certificate_of(fit, fresh)
+    assert clean.holdout.shared == 0
+    assert "training examples too" not in clean.view().answer
+
+
+def test_a_world_that_repeats_itself_may_repeat_in_the_held_out_set():
+    data = digits(60)
+    rows = torch.arange(600) % 60
+    held = Examples(data.inputs[0], data.targets)
+
+    def build(d: int = 64):
+        given = Examples(data.inputs[0][rows], data.targets[rows], holdout=held)
+        return Subject(nn.Linear(d, 10), torch.ones(1, d), examples=given, fit=fit)
+
+    finding = rules(certify(build, trials=4))["certificate.holdout-overlap"]
+    assert finding.measured.value == 60
+    assert not finding.fails

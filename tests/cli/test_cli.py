@@ -373,3 +373,24 @@ def test_a_tuple_of_four_is_told_once(tmp_path, capsys):
     out, err = capsys.readouterr()
     assert not out
     assert err.count("returned a tuple of 4") == 1
+
+
+@pytest.mark.parametrize("seed", [2**64, -1])
+@pytest.mark.parametrize("command", ["scale", "report", "steps", "certify"])
+def test_a_seed_that_generators_do_not_take_is_wrong_usage(command, seed, capsys):
+    assert run(command, f"{TINY}:net", "--seed", seed) == 2
+    assert "an integer from 0 to 2^62 − 1" in capsys.readouterr().err
+
+
+def test_a_format_that_the_suffix_contradicts_is_wrong_usage(tmp_path, capsys):
+    path = tmp_path / "x.html"
+    assert run("highway", f"{TINY}:well", "--format", "json", "-o", path) == 2
+    assert "which the suffix of" in capsys.readouterr().err
+    assert not path.exists()
+    assert run("highway", f"{TINY}:well", "--format", "json", "-o", tmp_path / "x.out") in (0, 1)
+    assert json.loads((tmp_path / "x.out").read_text())["schema"]
+
+
+def test_an_optimizer_that_does_not_exist_is_called_one(capsys):
+    assert run("report", f"{TINY}:well", "--optimizer", "torch.optm:Adam") == 2
+    assert "optimizer = 'torch.optm:Adam'" in capsys.readouterr().err

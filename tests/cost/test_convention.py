@@ -190,3 +190,15 @@ def test_a_profilers_marks_count_nothing():
         return Marked(3, 3), torch.randn(b, 3)
 
     assert not derive_cost(build).uncounted
+
+
+def test_what_distributions_ask_of_their_arguments_is_counted():
+    def policy(b: int = 4):
+        taken = torch.randint(3, (b,))
+
+        def loss(logits):
+            return -torch.distributions.Categorical(logits=logits).log_prob(taken).mean()
+
+        return nn.Linear(5, 3), torch.randn(b, 5), loss
+
+    assert not derive_cost(policy).uncounted

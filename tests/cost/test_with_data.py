@@ -1,11 +1,13 @@
 """One run with data: a model that does not run, or takes another path, is not passed on a formula alone."""
 
+import pytest
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from assay.builder import Builder
 from assay.cost.cost import cost_of
+from assay.errors import CannotMeasure
 
 
 class Runs(nn.Module):
@@ -83,3 +85,15 @@ def test_masks_that_select_otherwise_than_load_are_a_note():
     finding = found["cost.other-path"]
     assert finding.severity == "note"
     assert "Give as `load`" in finding.repair
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # torch's advice to leave it
+def test_torchscript_has_a_formula_where_it_is_made_afresh_and_none_where_it_was_made_before():
+    def made():
+        return torch.jit.script(nn.Sequential(nn.Linear(4, 4), nn.ReLU()))
+
+    ready = made()
+    with pytest.raises(CannotMeasure, match="inside the function that builds it"):
+        cost_of(Builder(lambda b=2: (ready, torch.randn(b, 4))))
+    cost = cost_of(Builder(lambda b=2: (made(), torch.randn(b, 4))))
+    assert str(cost.flops.forward) == "32*b"

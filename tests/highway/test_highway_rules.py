@@ -122,3 +122,34 @@ def test_norms_on_a_long_skip_path_are_moved_in_front():
     after = measured(stack(lambda: block(in_front), 48), rows())
     assert abs(math.log(after.longest.retention)) < abs(math.log(before.longest.retention))
     assert after.findings == ()
+
+
+class Block(nn.Module):
+    def __init__(self, kind, width=D, stride=1):
+        super().__init__()
+        self.f, self.kind = nn.Conv1d(D, width, 1, stride=stride), kind
+
+    def forward(self, x):
+        if self.kind == "none":
+            return self.f(x).tanh()
+        return (x.detach() if self.kind == "cut" else x) + 0.1 * self.f(x).tanh()
+
+
+@pytest.mark.parametrize("kind", ["none", "cut"])
+def test_a_skip_that_is_forgotten_or_detached_in_one_block_is_noted(kind):
+    torch.manual_seed(0)
+    broken = nn.Sequential(*(Block(kind if i == 4 else "whole") for i in range(9)))
+    (finding,) = found(measured(broken, torch.randn(2, D, 4)), "broken")
+    assert (finding.module, finding.severity) == ("4", "note")
+    assert "one path of 4 ends before it, and another of 4 begins after" in finding.message
+
+
+def test_blocks_that_no_identity_fits_around_break_nothing():
+    torch.manual_seed(0)
+    whole = nn.Sequential(*(Block("whole") for _ in range(9)))
+    halved = nn.Sequential(
+        *(Block("none" if i == 4 else "whole", stride=1 + (i == 4)) for i in range(9))
+    )
+    for model in (whole, halved):
+        rules = [f.rule for f in measured(model, torch.randn(2, D, 4)).findings]
+        assert "highway.broken" not in rules

@@ -51,7 +51,9 @@ def test_a_unet_concatenates_across_scales():
         return m.leave(torch.relu(m.up(torch.cat((a, up), 1))))
 
     parts = {"enter": conv(1, 4), "down": conv(4, 8), "up": conv(12, 4), "leave": conv(4, 1)}
-    assert kinds(measured(Written(forward, **parts), images(1))) == [("concatenation", 1)]
+    highways = measured(Written(forward, **parts), images(1))
+    assert kinds(highways) == [("concatenation", 1)]
+    assert "The longest skip path: 1 concatenation at" in str(highways)
 
 
 def test_sequences_put_side_by_side_are_no_skip():

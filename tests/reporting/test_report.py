@@ -10,8 +10,9 @@ from assay import memory as machine
 from assay.builder import Builder
 from assay.errors import CannotMeasure, UsageError, UserCodeError
 from assay.reporting import memory
+from assay.reporting.optimizers import optimizer_name
 from assay.reporting.report import of_result, report
-from assay.reporting.sections import STEPS, Job, optimizer_name
+from assay.reporting.sections import STEPS, Job
 from assay.subject import Subject
 from assay.view.blocks import View
 
@@ -212,6 +213,8 @@ def test_optimizer_names():
         return torch.optim.Adam(model.encoder.parameters())
 
     assert optimizer_name(mine) == "mine"  # it needs its own model, so its class is not known
+    own = optimizer_name(lambda m: torch.optim.AdamW(m.head.parameters()), Headed())
+    assert own == "AdamW"
     assert optimizer_name(torch.optim.Adam) == "Adam"
 
 
@@ -366,12 +369,25 @@ def test_an_optimizer_of_parts_of_the_model_has_no_card_and_says_so():
 
     made = report(Subject(Headed(), torch.ones(4, 3), optimizer=mine), sections=("units",))
     assert statuses(made)["units"] == "not applicable"
-    assert (
-        "`mine` asks for a part of yours (AttributeError: 'Network'"
-        in section(made, "units").reason
-    )
+    reason = section(made, "units").reason
+    assert "`AdamW` asks for a part of yours (AttributeError: 'Network'" in reason
     assert "assay units" in section(made, "units").reason
     assert made.exit_code == 0
+
+
+def test_an_optimizer_of_a_numbered_part_has_no_card_and_says_so():
+    """`model[1]`: torch says TypeError, of a model that has no such parts."""
+
+    def build():
+        model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 2))
+        return Subject(
+            model, torch.ones(4, 3), optimizer=lambda m: torch.optim.AdamW(m[1].parameters())
+        )
+
+    made = report(build, sections=("units",))
+    assert statuses(made)["units"] == "not applicable"
+    assert "not subscriptable" in section(made, "units").reason
+    assert "run it alone" not in section(made, "units").reason
 
 
 def test_an_optimizer_that_fails_on_the_model_too_is_a_failure():
@@ -432,3 +448,17 @@ def test_a_gradient_that_is_not_finite_at_the_start_is_no_matter_of_the_warm_up(
     made = section(report(build, sections=["step"]), "step")
     assert made.status != "measured"
     assert "at the given weights" in made.reason
+
+
+def test_a_cost_without_a_formula_has_no_tick():
+    def asked(mask):
+        class Chosen(torch.nn.Linear):
+            def forward(self, x):
+                return super().forward(x[x[:, 0] > 0] if mask else x)
+
+        def build(b: int = 8):
+            return Chosen(3, 3), torch.randn(b, 3)
+
+        return report(build, sections=("cost",)).view().blocks[0].rows[0][0].mark
+
+    assert (asked(True), asked(False)) == ("unknown", "good")

@@ -284,3 +284,18 @@ def test_the_view_says_it_with_numbers() -> None:
     assert {f.rule for f in card.findings} >= {"units.input_scale", "units.loss_unit"}
     assert all(f.severity == "note" and f.repair for f in card.findings)
     assert "input scale" in str(card)
+
+
+def test_an_error_on_the_reference_network_is_told_as_one() -> None:
+    """Run alone on the user's own model, this raises nothing."""
+    own = torch.nn.ModuleDict({"encoder": torch.nn.Linear(2, 2)})
+
+    def make(model: Any) -> Any:
+        return torch.optim.SGD(model["encoder"].parameters(), lr=0.1)
+
+    assert make(own)
+    with pytest.raises(
+        UserCodeError, match="the small reference network and not your model"
+    ) as raised:
+        assay.audit_units(make)
+    assert "run it alone" not in str(raised.value)

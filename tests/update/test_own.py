@@ -14,8 +14,10 @@ from torch.optim import SGD, Adam
 import assay
 from assay import Subject
 from assay.errors import CannotMeasure, UsageError, UserCodeError
+from assay.update.features import feature_findings, worst
 from assay.update.own import OwnTraining, converted
 from assay.update.own_changes import find_changes
+from assay.update.units_card import Feature
 
 ADAM = functools.partial(Adam, lr=1e-3, eps=1e-30)
 
@@ -319,3 +321,15 @@ def test_what_cannot_be_trained_is_said() -> None:
         assay.audit_units(ADAM, Subject(nn.Linear(4, 1), table(), loss=raising))
     with pytest.raises(CannotMeasure, match="did not move any parameter of your Linear"):
         assay.audit_units(functools.partial(SGD, lr=0.0), Subject(nn.Linear(4, 1), table()))
+
+
+def test_units_read_as_sentences_and_repairs_as_python() -> None:
+    def noted(deviation: float, mean: float) -> Any:
+        return feature_findings("Adam", (Feature("0", 7, mean, 2.0, 0.1, 0.1, deviation),))[0]
+
+    low = noted(1.1, -0.5)
+    assert "(x[..., 7] + 0.5) / 2" in low.repair
+    assert "goes elsewhere by 110 % of how far" in low.message
+    assert "(x[..., 7] - 0.5) / 2" in noted(0.5, 0.5).repair
+    assert "goes elsewhere without bound, beside how far" in noted(math.inf, 0.5).message
+    assert worst((Feature("0", 0, 0.0, 1.0, 0.1, 0.1, 3.0),)).endswith("go elsewhere by 300 %.")

@@ -15,7 +15,7 @@ from assay.builder import Builder, as_builder
 from assay.certificate import file, language, warn
 from assay.certificate.bounds import Bounds, bound
 from assay.certificate.claim import Claim, printable
-from assay.certificate.evaluate import count_errors, digest, error_rule
+from assay.certificate.evaluate import count_errors, digest, error_rule, shared
 from assay.certificate.language import Code, Coded, Message
 from assay.certificate.prior import Prior, slots
 from assay.certificate.quantise import Search, load
@@ -56,11 +56,13 @@ class Holdout:
         examples: How many.
         errors: How many of them are wrong.
         certified: Upper bound on the true error from them alone, at the same δ, rounded up.
+        shared: How many of them are training examples too: then training has seen what it is held against.
     """
 
     examples: int
     errors: int
     certified: float
+    shared: int = 0
 
     @property
     def rate(self) -> float:
@@ -358,7 +360,8 @@ def _hold_out(
     if held.errors is None and given.errors is not None:
         held = replace(held, errors=given.errors)
     count = count_errors(decoded, held, seed=seed, progress=progress, task="held-out errors")
-    return Holdout(len(held), count.errors, bound(count.errors, len(held), 0, delta).binomial)
+    certified = bound(count.errors, len(held), 0, delta).binomial
+    return Holdout(len(held), count.errors, certified, shared(given, held))
 
 
 def _claim(prior: Prior, given: Examples, bounds: Bounds, anchored: bool) -> Claim:

@@ -126,6 +126,31 @@ def fingerprints(examples: Examples) -> list[bytes]:
     ]
 
 
+def shared(examples: Examples, held: Examples) -> int:
+    """How many held-out examples are training examples too.
+
+    Returns:
+        Their number; 0 where the two are of another kind, so that none can be the same.
+    """
+    seen = set(fingerprints(examples))
+    try:
+        return sum(mark in seen for mark in fingerprints(held))
+    except (RuntimeError, ValueError):  # pragma: no cover (held-out tensors of another kind)
+        return 0
+
+
+def constant_errors(examples: Examples) -> int | None:
+    """Errors of the best rule that says the same of every example.
+
+    Returns:
+        N less the number of examples with the most frequent target; None under a rule of the user's own.
+    """
+    if examples.errors is not None:
+        return None
+    counts = examples.targets.flatten(1) if examples.targets.dim() > 1 else examples.targets
+    return len(examples) - int(counts.unique(dim=0, return_counts=True)[1].max())
+
+
 def error_rule(examples: Examples) -> str:
     """What counts as an error, as text.
 

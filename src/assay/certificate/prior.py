@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from assay.builder import Builder
-from assay.errors import CannotMeasure, UsageError, verbatim
+from assay.errors import CannotMeasure, require_seed, verbatim
 from assay.state import preserved_random_state
 from assay.subject import Subject
 
@@ -126,8 +126,7 @@ class Prior:
         Raises:
             UsageError: If the seed is out of range.
         """
-        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**62:
-            raise UsageError("seed", seed, "an integer from 0 to 2^62 − 1", "seed=0 is usual.")
+        require_seed(seed)
         first = _build(builder, seed)
         initial = tuple(
             replace(slot, tensor=slot.tensor.detach().clone()) for slot in slots(first.model)

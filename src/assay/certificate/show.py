@@ -61,8 +61,9 @@ def _answer(result: Certificate) -> str:
     if held is not None:
         text += (
             f" The {held.examples:,} held-out examples measured {held.rate:.3f} and certify "
-            f"{upward(held.certified)}."
+            f"{upward(held.certified)}"
         )
+        text += "." if not held.shared else _too_low(held.shared)
         beat = bounds.affordable(held.certified) if 0 < held.certified < 1 else None
         if bounds.best <= held.certified:
             text += " The bound from training examples is the smaller one."
@@ -73,6 +74,11 @@ def _answer(result: Certificate) -> str:
         "the training error."
     )
     return text
+
+
+def _too_low(shared: int) -> str:
+    are = "is a training example" if shared == 1 else "are training examples"
+    return f"; {shared:,} of them {are} too, so that both numbers may be too low."
 
 
 def _bits(count: int) -> str:

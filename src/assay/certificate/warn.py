@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from assay.certificate.bounds import VACUOUS, Bounds, below_truth
-from assay.certificate.evaluate import depends_on_batch, fingerprints
+from assay.certificate.bounds import VACUOUS, Bounds, below_truth, bound
+from assay.certificate.evaluate import constant_errors, depends_on_batch, fingerprints
 from assay.certificate.prior import Prior
 from assay.finding import Finding, Number, ranked
 from assay.subject import Examples, Subject
@@ -46,7 +47,9 @@ def findings(
     """
     found = [
         *_not_a_rule(prior, decoded, given),
+        *_unfitted(prior, given, origin, float_errors),
         *_copies(given),
+        *_overlap(given, holdout),
         *_shift(bounds, holdout),
         *_vacuous(prior, bounds),
         *_untrained(prior, origin),
@@ -208,22 +211,49 @@ def _copies(given: Examples) -> Iterator[Finding]:
             repair="Certify on the examples as they were drawn, without augmentation.",
             theory="L1",
         )
-    if given.holdout is None:
+
+
+def _overlap(given: Examples, holdout: Holdout | None) -> Iterator[Finding]:
+    """A warning where held-out examples repeat training examples more often than these repeat each other."""
+    if holdout is None or not holdout.shared:
         return
-    try:
-        shared = sum(mark in distinct for mark in fingerprints(given.holdout))
-    except (RuntimeError, ValueError):  # pragma: no cover (held-out tensors of another kind)
+    among = Counter(fingerprints(given))
+    repeated = sum(number for number in among.values() if number > 1)
+    usual = bound(repeated, len(given), 0, UNLIKELY).binomial
+    leaked = below_truth(holdout.shared, holdout.examples, UNLIKELY) > usual
+    yield Finding(
+        "certificate.holdout-overlap",
+        f"{holdout.shared:,} of {holdout.examples:,} held-out examples are also training examples"
+        + (
+            f"; of the training examples themselves, {repeated:,} of {len(given):,} have a copy."
+            if leaked
+            else "."
+        ),
+        expected=Number(0, "examples", "formula"),
+        measured=Number(holdout.shared, "examples", "measured"),
+        severity="warning" if leaked else "note",
+        repair="Split before anything else, by the unit that repeats (word, patient, user).",
+        theory="L1",
+    )
+
+
+def _unfitted(prior: Prior, given: Examples, origin: str, float_errors: int) -> Iterator[Finding]:
+    """Training that ends no better than a constant has failed, whatever the bound is."""
+    least = constant_errors(given)
+    if origin == "built" or least is None or least == 0 or float_errors < least:
         return
-    if shared:
-        yield Finding(
-            "certificate.holdout-overlap",
-            f"{shared:,} of {len(given.holdout):,} held-out examples are also training examples.",
-            expected=Number(0, "examples", "formula"),
-            measured=Number(shared, "examples", "measured"),
-            severity="warning" if 2 * shared > len(given.holdout) else "note",
-            repair="Split before anything else, by the unit that repeats (word, patient, user).",
-            theory="L1",
-        )
+    yield Finding(
+        "certificate.unfitted",
+        f"The model does not fit its training examples: it gets {float_errors:,} of {len(given):,} wrong, "
+        f"and always saying the most frequent target {least:,}.",
+        expected=Number(least, "errors", "formula", "of the most frequent target, always said"),
+        measured=Number(float_errors, "errors", "measured", "weights as trained"),
+        severity="warning",
+        repair="Look at the training: a rate that is too high, gradients that do not arrive, targets in "
+        "another order than inputs.",
+        where=prior.builder.where,
+        theory="L1",
+    )
 
 
 def _shift(bounds: Bounds, holdout: Holdout | None) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
-from assay.errors import UsageError, verbatim
+from assay.errors import UsageError, require_seed, verbatim
 from assay.place import split_target
 from assay.progress import Progress, silent
 
@@ -68,8 +69,18 @@ def output(function: _F) -> _F:
     return function
 
 
+def _checked_seed(_context: click.Context, _option: click.Parameter, value: int) -> int:
+    require_seed(value, "--seed")
+    return value
+
+
 seed = click.option(
-    "--seed", type=int, default=0, show_default=True, help="Seed of the model's initial weights."
+    "--seed",
+    type=int,
+    callback=_checked_seed,
+    default=0,
+    show_default=True,
+    help="Seed of the model's initial weights.",
 )
 
 
@@ -200,10 +211,25 @@ def check(path: str | None, form: str | None) -> None:
     if path is not None:
         from assay.reporting.files import check_writable
 
+        _require_one_format(path, form)
         check_writable(path, form)
     elif form not in (None, "text"):
         _results.append(sys.stdout)
         sys.stdout = sys.stderr
+
+
+def _require_one_format(path: str, form: str | None) -> None:
+    """Refuse a format that the file's own suffix contradicts."""
+    from assay.reporting.files import SUFFIXES
+
+    said = SUFFIXES.get(os.path.splitext(path)[1].lower())
+    if form is not None and said is not None and said != form:
+        raise UsageError(
+            "--format",
+            form,
+            f"{said}, which the suffix of {path} says",
+            "Leave --format out, or rename the file.",
+        )
 
 
 def give_back() -> None:

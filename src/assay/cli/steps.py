@@ -59,6 +59,7 @@ def steps(
     options.check(path, form)
     build = options.builder(target, sizes, arguments)
     from assay.reporting.memory import require_memory
+    from assay.reporting.optimizers import compared
     from assay.reporting.report import of_result
     from assay.state import preserved_random_state
     from assay.update.compare import compare_steps
@@ -67,10 +68,13 @@ def steps(
     require_memory(build)
     with preserved_random_state(seed):
         subject = build()
-    if optimizer is None and optimizers == _PLAIN:
-        makers |= _own(subject, makers)
+    own = _own(subject, makers) if optimizer is None and optimizers == _PLAIN else {}
     with options.bar() as progress:
-        found = compare_steps(makers, subject, norm, warmup=warmup, seed=seed, progress=progress)  # type: ignore[arg-type]
+        given = {"norm": norm, "warmup": warmup, "seed": seed, "progress": progress}
+        if optimizers == _PLAIN and "SGD" not in own:
+            found = compared(makers | own, subject, ours=True, **given)
+        else:
+            found = compare_steps(makers | own, subject, **given)  # type: ignore[arg-type]
     report = replace(of_result("step", target, found), sizes=dict(build.sizes))
     code = options.leave(report, path, form)
     for name, text in found.tracebacks:
@@ -111,10 +115,10 @@ def _unused(name: str, word: str, taken: dict[str, Make]) -> str:
 
 def _own(subject: Subject, taken: dict[str, Make]) -> dict[str, Make]:
     """The subject's own optimizer, where it brings one."""
-    from assay.reporting.sections import optimizer_name
+    from assay.reporting.optimizers import optimizer_name
 
     if subject.optimizer is None:
         return {}
-    name = optimizer_name(subject.optimizer)
+    name = optimizer_name(subject.optimizer, subject.model)
     same = next((known for known in taken if known.lower() == name.lower()), name)
     return {same: subject.optimizer}

@@ -49,7 +49,8 @@ _TABLE: Mapping[str, Mapping[int, str]] = {
     },
     REDUCTION: {
         1: """sum mean amax amin max min argmax argmin prod any all cumsum cumprod cummax cummin
-            nansum logcumsumexp count_nonzero trace max_pool2d_with_indices max_pool3d_with_indices
+            _is_all_true _is_any_true nansum logcumsumexp count_nonzero trace
+            max_pool2d_with_indices max_pool3d_with_indices
             avg_pool1d avg_pool2d avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d
             adaptive_max_pool2d max_pool2d_with_indices_backward avg_pool2d_backward
             avg_pool3d_backward _adaptive_avg_pool2d_backward adaptive_max_pool2d_backward

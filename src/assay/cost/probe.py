@@ -84,6 +84,7 @@ class Probe:
         self._skeletons: Skeletons | None = None
         self._paths: frozenset[str] | None = None
         self.runs = 0
+        self._seen: list[nn.Module] = []  # TorchScript of the pass before
 
     def open(self, sizes: Mapping[str, int]) -> Tally:
         """Find the way at `sizes`, and the stacks of equal layers.
@@ -229,7 +230,11 @@ class Probe:
     def _built(self, sizes: Mapping[str, int], depths: Mapping[str, int]) -> Subject:
         """The subject, without the layers that will be cut away where that can be had."""
         if not any(depths.get(s.path, s.depth) < s.depth for s in self.stacks):
-            return self.build(**sizes)
+            subject = self.build(**sizes)
+            before, self._seen = self._seen, _scripts(subject.model)
+            if not self.build.shared_model and any(a is b for a in before for b in self._seen):
+                raise _made_before()
+            return subject
         if self._skeletons is None:
             assert self.model is not None
             self._skeletons = Skeletons()
@@ -318,6 +323,8 @@ def _with_data(model: nn.Module) -> bool:
 
 def _without_data(subject: Subject) -> Subject:
     """A copy with all of its tensors on the meta device; what modules share they go on sharing."""
+    if _scripts(subject.model):
+        raise _made_before()
     model = _copied(subject.model)
     shared: dict[int, list[tuple[dict[str, Any], str]]] = {}
     for module in model.modules():
@@ -331,6 +338,20 @@ def _without_data(subject: Subject) -> Subject:
             held[name] = first[key]
     inputs, kwargs = tree_map(_to_meta, (subject.inputs, subject.kwargs))
     return Subject(model, inputs, kwargs, subject.loss)
+
+
+def _scripts(model: nn.Module) -> list[nn.Module]:
+    return [m for m in model.modules() if isinstance(m, torch.jit.ScriptModule)]
+
+
+def _made_before() -> CannotMeasure:
+    """TorchScript rewrites a module in its first passes, so that of one module no two counts need agree."""
+    return CannotMeasure(
+        "model",
+        verbatim("a TorchScript module that was made before"),
+        "one that the builder makes afresh each time",
+        "Script or trace it inside the function that builds it.",
+    )
 
 
 def _to_meta(value: Any) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from assay.highway.highways import Highways
 from assay.highway.paths import PlainPath, SkipPath
-from assay.highway.rules import FACTOR, LONG
+from assay.highway.rules import FACTOR, LONG, kept
 from assay.view.blocks import Arc, Arcs, Block, Cell, Column, Lines, Mark, Series, Table, View
 
 _STATIONS = 16
@@ -79,14 +79,11 @@ def _answer(highways: Highways) -> str:
 
 def _fate(path: SkipPath | PlainPath, it: str) -> str:
     """What becomes of the gradient on a path, as the end of a sentence."""
-    kept = path.retention
     if not path.gradient:
         return ", whose gradient was not measured"
-    if not math.isfinite(kept):
+    if not math.isfinite(path.retention):
         return ": the gradient is not finite"
-    if kept > 1:
-        return f": the gradient's norm grows {kept:.3g}-fold along {it}"
-    return f": {kept:.3g} of the gradient's norm survives {it}"
+    return f": {kept(path.retention, it)}"
 
 
 def _arcs(path: SkipPath) -> Arcs:
@@ -107,8 +104,9 @@ def _arcs(path: SkipPath) -> Arcs:
         for i, k in enumerate(shown)
         if k >= 0
     )
-    title = f"The longest skip path: {path.length} additions at {path.name}"
-    return Arcs(tuple(stations), arcs, title if path.is_sum else title.replace("add", "concaten"))
+    what = ("addition" if path.is_sum else "concatenation") + "s" * (path.length != 1)
+    title = f"The longest skip path: {path.length} {what} at {path.name}"
+    return Arcs(tuple(stations), arcs, title)
 
 
 def _short(module: str) -> str:

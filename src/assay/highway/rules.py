@@ -7,6 +7,7 @@ import math
 from torch import nn
 
 from assay.finding import Finding, Number, ranked
+from assay.highway.breaks import Break, find_breaks
 from assay.highway.highways import Highways
 from assay.highway.paths import PlainPath, SkipPath
 from assay.highway.repair import keep_bias
@@ -34,6 +35,7 @@ def findings(highways: Highways, model: nn.Module) -> tuple[Finding, ...]:
             found.append(_none(plain))
         elif all(map(math.isfinite, (path.retention for path in judged))):
             found.append(broken)  # otherwise the path that it lies beside is told already
+    found += [_broken(gap) for gap in find_breaks(highways.paths, model)]
     return ranked(tuple(finding for finding in found if finding is not None))
 
 
@@ -84,6 +86,26 @@ def _none(plain: PlainPath) -> Finding | None:
         module=plain.modules[0],
         theory="H2" if plain.tied else "H1",
         weight=_octaves(plain.retention),
+    )
+
+
+def _broken(gap: Break) -> Finding:
+    before, after = gap.before.length, gap.after.length
+    many = len(gap.blocks) > 1
+    return Finding(
+        rule="highway.broken",
+        message=(
+            f"The skips break at {', '.join(gap.blocks)}, built like {'their' if many else 'its'} "
+            f"neighbours: one path of {before} ends before {'them' if many else 'it'}, and another of "
+            f"{after} begins after."
+        ),
+        expected=Number(before + after + len(gap.blocks), "additions", "formula", "in one path"),
+        measured=Number(max(before, after), "additions", "measured", "in the longer one"),
+        severity="note",
+        repair="x = x + block(x) there too; look for a forgotten skip, or a detach() on it",
+        where=gap.after.where,
+        module=gap.blocks[0],
+        theory="H1",
     )
 
 
@@ -161,6 +183,21 @@ def _gate_unneeded(path: SkipPath) -> Finding | None:
     )
 
 
+def kept(retention: float, it: str) -> str:
+    """What a path does to the gradient's norm, in words.
+
+    Args:
+        retention: The norm at its start over that at its end.
+        it: What the path is called in this sentence.
+
+    Returns:
+        As in "0.3 of the gradient's norm survives it".
+    """
+    if retention > 1:
+        return f"the gradient's norm grows {retention:.3g}-fold along {it}"
+    return f"{retention:.3g} of the gradient's norm survives {it}"
+
+
 def _scaled_skip(path: SkipPath) -> Finding | None:
     if path.length < LONG or not _off(path.retention):
         return None
@@ -168,7 +205,7 @@ def _scaled_skip(path: SkipPath) -> Finding | None:
         rule="highway.scaled-skip",
         message=(
             f"The skip is multiplied by a constant at {path.length} additions, and the factors "
-            f"multiply: {path.retention:.2g} of the gradient's norm survives the path."
+            f"multiply: {kept(path.retention, 'the path')}."
         ),
         expected=_within("four halvings end to end"),
         measured=_ratio(path.retention, "gradient norm at the start over that at the end"),
@@ -229,7 +266,7 @@ def _norm_on_skip(path: SkipPath) -> Finding:
         rule="highway.norm-on-skip",
         message=(
             f"A norm lies on the skip path of {path.length} additions (post-norm), so the path is "
-            f"not the identity: {path.retention:.3g} of the gradient's norm survives it."
+            f"not the identity: {kept(path.retention, 'it')}."
         ),
         expected=Number(1.0, "1", "formula", "an identity path passes the gradient on"),
         measured=_ratio(path.retention, "fraction of the gradient's norm that survives the path"),

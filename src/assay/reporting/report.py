@@ -14,11 +14,12 @@ import torch
 
 from assay._version import __version__
 from assay.builder import as_builder
-from assay.errors import UsageError, say
+from assay.errors import UsageError, require_seed, say
 from assay.finding import Result, plain, ranked
 from assay.progress import Progress, silent
 from assay.reporting.files import check_writable, format_of, write_atomically
-from assay.reporting.sections import Job, OptimizerFactory, Section, chosen_steps, run_step
+from assay.reporting.optimizers import OptimizerFactory
+from assay.reporting.sections import Job, Section, chosen_steps, run_step
 from assay.view.blocks import Cell, Column, Mark, Table, View
 
 __all__ = ["Environment", "Report", "Section", "check_writable", "of_result", "report"]
@@ -269,6 +270,7 @@ def report(
             "a function from a model to its optimizer",
             "Give optimizer=lambda model: torch.optim.Adam(model.parameters()).",
         )
+    require_seed(seed)
     steps = chosen_steps(None if sections is None else tuple(sections))
     builder = as_builder(build)
     if sizes:
@@ -315,6 +317,8 @@ def state_of(section: Section) -> tuple[Cell, str]:
     found = section.result.findings if section.result else ()
     counts = (_count(sum(f.severity == s for f in found), s) for s in ("error", "warning", "note"))
     mark: Mark = "bad" if section.worst else "good"
+    if mark == "good" and getattr(section.result, "status", "") == "refused":
+        mark = "unknown"  # it was asked, and has no formula
     return Cell(title, mark), _listed([text for text in counts if text]) or "nothing found"
 
 

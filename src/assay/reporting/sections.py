@@ -8,21 +8,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-import torch
-from torch import nn
-
 from assay.builder import Builder
 from assay.errors import RAISED, AssayError, CannotMeasure, UsageError, UserCodeError, said
 from assay.finding import Result, Severity, plain
 from assay.progress import Progress, silent
 from assay.reporting.memory import require_memory
-from assay.state import preserved, preserved_random_state, unlogged
+from assay.reporting.optimizers import (
+    OptimizerFactory,
+    compared,
+    made_for,
+    optimizer_name,
+    rmsprop,
+    sgd,
+)
+from assay.state import preserved_random_state, unlogged
 from assay.subject import Subject
 from assay.view.blocks import View
 from assay.where import raised_at
 
 Status = Literal["measured", "not applicable", "failed"]
-OptimizerFactory = Callable[[nn.Module], torch.optim.Optimizer]
 
 
 class NotApplicable(Exception):
@@ -87,6 +91,7 @@ class Job:
     seed: int = 0
     progress: Progress = silent
     _subject: Subject | None = None
+    _name: str | None = None
     _error: BaseException | None = None
     _told: dict[str, str] = field(
         default_factory=dict
@@ -110,7 +115,11 @@ class Job:
     def optimizer_in_use(self) -> tuple[OptimizerFactory, str]:
         """The optimizer to ask about, and its name; "" where none was given and SGD stands in."""
         make = self.optimizer or self.subject.optimizer
-        return (make, optimizer_name(make)) if make is not None else (_sgd, "")
+        if make is None:
+            return sgd, ""
+        if self._name is None:
+            self._name = optimizer_name(make, self.subject.model)
+        return make, self._name
 
     def tell_once(self, section: str, failure: BaseException, text: str) -> tuple[str, str]:
         """Keep a traceback for the first section that fails with the same error in the same place.
@@ -142,34 +151,6 @@ class Step:
     run: Callable[[Job], Result]
 
 
-def _sgd(model: nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.SGD(model.parameters(), lr=0.01)
-
-
-def _rmsprop(model: nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.RMSprop(model.parameters(), lr=0.01)
-
-
-def optimizer_name(make: OptimizerFactory) -> str:
-    """What to call the optimizers that `make` makes.
-
-    Args:
-        make: A function from a model to its optimizer.
-
-    Returns:
-        The class of one that it makes for a tiny model, else the function's own name.
-
-    Example:
-        >>> optimizer_name(lambda model: torch.optim.AdamW(model.parameters()))
-        'AdamW'
-    """
-    with preserved_random_state():
-        try:
-            return type(make(nn.Linear(2, 2))).__name__
-        except Exception:  # it asks for its own model; the section that uses it will say more
-            return str(getattr(make, "__name__", type(make).__name__))
-
-
 def _scale(job: Job) -> Result:
     from assay.scale.measure import measure_scale
 
@@ -190,26 +171,16 @@ def _cost(job: Job) -> Result:
 
 
 def _step(job: Job) -> Result:
-    from assay.update.compare import compare_steps
-
     job.subject.require_finite()
     _require_trained(job, "No step moves this model")
     make, name = job.optimizer_in_use()
-    makers: dict[str, OptimizerFactory] = {"SGD": _sgd, "RMSProp": _rmsprop}
+    makers: dict[str, OptimizerFactory] = {"SGD": sgd, "RMSProp": rmsprop}
     if name:
         same = next((known for known in makers if known.lower() == name.lower()), name)
         makers[same] = make
-    given: dict[str, Any] = {"norm": "parameter", "seed": job.seed, "progress": job.progress}
-    try:
-        return compare_steps(makers, job.subject, **given)
-    except CannotMeasure as error:
-        if error.argument != "backward":
-            raise
-        # the first steps can still be compared, where it is the warm-up that leads nowhere
-        first = compare_steps(makers, job.subject, warmup=0, **given)
-        leader = "SGD with lr=0.01" if makers["SGD"] is _sgd else "your SGD"
-        remark = f"The first steps are compared: from them {leader} came to {error.value}."
-        return replace(first, remarks=(*first.remarks, remark))
+    ours = makers["SGD"] is sgd
+    given = {"norm": "parameter", "seed": job.seed, "progress": job.progress}
+    return compared(makers, job.subject, ours=ours, **given)
 
 
 def _units(job: Job) -> Result:
@@ -225,11 +196,11 @@ def _units(job: Job) -> Result:
         # that SGD depends on units is in the table; of an optimizer that nobody named it is no news
         return replace(card, findings=tuple(f for f in card.findings if f.fails))
     except UserCodeError as error:
-        if error.argument == "make_optimizer" and _needs_its_model(make, error.error, job):
+        if error.argument == "make_optimizer" and _needs_its_model(make, job):
             raise NotApplicable(
-                f"The card trains a small model of its own, and `{name}` asks for a part of yours "
-                f"({said(error.error)}). Ask about the optimizer inside it, as in "
-                "`assay units torch.optim:AdamW -a lr=1e-3`."
+                "The card trains a small model of its own, and the function that makes "
+                f"`{name}` asks for a part of yours ({said(error.error)}). Ask about the one inside it, "
+                "as in `assay units torch.optim:AdamW -a lr=1e-3`."
             ) from error
         raise
 
@@ -258,13 +229,10 @@ def _require_trained(job: Job, why: str) -> None:
     )
 
 
-def _needs_its_model(make: OptimizerFactory, error: BaseException, job: Job) -> bool:
+def _needs_its_model(make: OptimizerFactory, job: Job) -> bool:
     """Whether an optimizer that failed on the card's model is one for the subject's model alone."""
-    if not isinstance(error, AttributeError | LookupError):
-        return False
     try:
-        with preserved(job.subject.model):
-            make(job.subject.model)
+        made_for(make, job.subject.model)
     except RAISED:
         return False
     return True

@@ -9,22 +9,32 @@ def share(deviation: float) -> str:
     """A deviation in words: per cent, a multiple, or that it is not finite.
 
     Returns:
-        As in "33 %", "4.7 times" or "without bound".
+        As in "33 %", "47 times" or "without bound".
 
     Example:
-        >>> share(0.33), share(4.7), share(float("inf"))
-        ('33 %', '4.7 times', 'without bound')
+        >>> share(0.33), share(1.13), share(47.0), share(float("inf"))
+        ('33 %', '110 %', '47 times', 'without bound')
     """
     if not math.isfinite(deviation):
         return "without bound"
-    if deviation >= 1:
+    if deviation >= 10:
         return f"{deviation:.2g} times"
-    return f"{100 * deviation:.2g} %"
+    return f"{float(f'{100 * deviation:.2g}'):g} %"
 
 
-def than(deviation: float) -> str:
-    """The word between a share and what it is a share of."""
-    return " of" if deviation < 1 else "" if math.isfinite(deviation) else ", beside"
+def by(deviation: float) -> str:
+    """How far something goes, up to what that is a share of.
+
+    Returns:
+        As in "by 33 % of", to be followed by "how far …".
+
+    Example:
+        >>> by(0.33), by(47.0), by(float("inf"))
+        ('by 33 % of', 'by 47 times', 'without bound, beside')
+    """
+    if not math.isfinite(deviation):
+        return "without bound, beside"
+    return f"by {share(deviation)}{' of' if deviation < 10 else ''}"
 
 
 def number(value: float) -> str:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from assay.errors import UsageError, verbatim
+from assay.errors import UsageError, UserCodeError, verbatim
 from assay.progress import Progress, silent
 from assay.subject import Subject
 from assay.update.base import prepare
@@ -20,6 +20,11 @@ from assay.update.units_card import Feature, UnitsCard
 from assay.update.world import Problem
 
 __all__ = ["Feature", "UnitsCard", "audit_units"]
+
+_ON_REFERENCE = (
+    "The traceback above is from your code, which was given the small reference network and not your model. "
+    "Where it asks for parts of yours, audit it on that: `--on FILE:BUILDER`, or audit_units(make, subject)."
+)
 
 
 def audit_units(
@@ -81,7 +86,10 @@ def audit_units(
             "an assay.Subject, an assay.update.world.Problem, or nothing for the reference problem",
             "Wrap your model: assay.Subject(model, inputs, loss=…).",
         )
-    ready = prepare(make_optimizer, label, problem, problem.world(), fold=True)
+    try:
+        ready = prepare(make_optimizer, label, problem, problem.world(), fold=True)
+    except UserCodeError as error:
+        raise UserCodeError(error.argument, label, error.error, _ON_REFERENCE) from error.error
     verdicts, laws = {}, {}
     rows = changes(problem)
     for done, (row, variants) in enumerate(rows.items()):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from assay.finding import Finding, Number
-from assay.update.amount import number, share, than
+from assay.update.amount import by, number, share
 from assay.update.change import ROWS
 from assay.update.features import LITTLE, feature_blocks, feature_findings, worst
 from assay.update.own import OwnPlan
@@ -82,8 +82,7 @@ def findings_of(
             Finding(
                 f"units.{row.replace(' ', '_')}",
                 f"What {label} learns depends on {_PHRASES.get(row, f'the {row}')}: the same function in "
-                "other units drifts apart by "
-                f"{share(verdict.deviation)}{than(verdict.deviation)} how far training moves the "
+                f"other units drifts apart {by(verdict.deviation)} how far training moves the "
                 f"outputs{where}.",
                 Number(0.0, "1", "formula", "RMS difference of outputs over RMS movement"),
                 Number(verdict.deviation, "1", "measured", "mildest change tried"),

@@ -12,7 +12,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from assay.errors import AssayError, CannotMeasure, UsageError, UserCodeError, verbatim
+from assay.errors import AssayError, CannotMeasure, UsageError, require_seed, verbatim
 from assay.progress import Progress, silent
 from assay.state import preserved
 from assay.subject import Subject, first_floating, tensors
@@ -22,8 +22,6 @@ from assay.update.direction import (
     closed_form_degrees,
     degrees,
     dot,
-    is_finite,
-    is_zero,
     length,
     rms,
 )
@@ -33,6 +31,7 @@ from assay.update.probe import Probe, scale_to_function_norm
 from assay.update.steps import MULTIPLES, Norm, Pair, Step, Steps
 from assay.update.steps_findings import findings_of
 from assay.update.steps_units import in_other_units
+from assay.update.walk import Walk, refusal, walk
 
 __all__ = ["Pair", "Step", "Steps", "compare_steps"]
 
@@ -58,8 +57,8 @@ def compare_steps(
     Args:
         optimizers: Name to `make_optimizer(model)`, as in `audit_units`; at least two. The first leads.
         subject: Model, example inputs and loss. The model is copied, not changed.
-        norm: "parameter" (‖ΔΦ‖), "function" (RMS change of the first floating-point output) or "loss" (the
-            decrease that the gradient predicts).
+        norm: "parameter" (‖ΔΦ‖), "function" (RMS change of the first floating-point output of more than one
+            number) or "loss" (the decrease that the gradient predicts).
         warmup: Steps before the comparison; 0 compares first steps.
         seed: Of random numbers in forward passes; every forward of one step uses the same ones.
         progress: Told about every step.
@@ -68,7 +67,7 @@ def compare_steps(
         The steps, their angles, and the loss decrease of each.
 
     Raises:
-        UsageError: If `optimizers`, `norm` or `warmup` is not as described.
+        UsageError: If `optimizers`, `norm`, `warmup` or `seed` is not as described.
         CannotMeasure: If the model has nothing to train, its outputs or gradients are not finite, it cannot
             be copied, or fewer than two optimizers can step.
 
@@ -80,23 +79,19 @@ def compare_steps(
         >>> abs(steps.angle("SGD", "RMSProp") - steps.pairs[0].closed_form) < 0.1
         True
     """
-    _check(optimizers, subject, norm, warmup)
+    _check(optimizers, subject, norm, warmup, seed)
     with preserved(subject.model), _gradients_put_back(subject):
         _require_finite(subject)
         contenders, failed = _enter_all(optimizers, subject, seed)
-        steps, start = _walk(contenders, failed, warmup, progress)
+        found = walk(contenders, failed, warmup, progress)
+        steps = found.steps
         if len(steps) < 2:
-            reasons = "; ".join(f"{one.name}: {one.why}" for one in failed)
-            raise CannotMeasure(
-                "optimizers",
-                verbatim(reasons or "fewer than two"),
-                "at least two optimizers that can step on this model",
-                "Give a function of the model where an optimizer takes only some parameters.",
-            )
+            why = refusal(found, contenders, warmup, failed)
+            raise why
         progress("steps", warmup + 1, warmup + 2, "equal norm")
         leader = next(c for c in contenders if c.name in steps)
-        leader.adopt(start)
-        result = _measure(leader, contenders, steps, failed, norm, warmup, subject.name)
+        leader.adopt(found.start)
+        result = _measure(leader, contenders, found, failed, norm, warmup, subject.name)
         mine = {
             leader.name: steps[leader.name],
             **{row.name: steps[row.name] for row in result.rows},
@@ -106,7 +101,9 @@ def compare_steps(
     return result
 
 
-def _check(optimizers: Mapping[str, Make], subject: Subject, norm: str, warmup: int) -> None:
+def _check(
+    optimizers: Mapping[str, Make], subject: Subject, norm: str, warmup: int, seed: int
+) -> None:
     if not isinstance(optimizers, Mapping) or len(optimizers) < 2:
         raise UsageError(
             "optimizers",
@@ -122,6 +119,7 @@ def _check(optimizers: Mapping[str, Make], subject: Subject, norm: str, warmup: 
         raise UsageError("norm", norm, f"one of {get_args(Norm)}", 'Use norm="function".')
     if not isinstance(warmup, int) or isinstance(warmup, bool) or warmup < 0:
         raise UsageError("warmup", warmup, "an integer of at least 0", "Use warmup=10.")
+    require_seed(seed)
     require_trainable(subject)
 
 
@@ -177,86 +175,16 @@ def _enter_all(
     return contenders, failed
 
 
-def _walk(
-    contenders: list[Contender],
-    failed: list[Failure],
-    warmup: int,
-    progress: Progress,
-) -> tuple[dict[str, list[Tensor]], dict[str, Tensor]]:
-    """Warm up along the leader's path, then one step of each from the common weights."""
-    alive = list(contenders)
-    steps: dict[str, list[Tensor]] = {}
-    start: dict[str, Tensor] = {}
-    for t in range(warmup + 1):
-        progress("steps", t, warmup + 2, "warm-up" if t < warmup else "one step of each")
-        if not alive:
-            break
-        start = alive[0].state()
-        for one in list(alive):
-            if t < warmup and one is not alive[0] and needs_closure(one.optimizer):
-                continue  # its memory is about its own path and would be false along another's
-            one.adopt(start)
-            last = t == warmup
-            before = [p.detach().clone() for p in one.weights.values()] if last else []
-            try:
-                one.step(t)
-            except AssayError:
-                raise  # the user's model or loss: not the optimizer's fault
-            except Exception as error:
-                alive.remove(one)
-                failed.append(Failure.of(one.name, UserCodeError("optimizer", one.name, error)))
-                continue
-            _require_gradient(one.gradient, t)
-            if not last:
-                continue
-            taken = [p.detach() - old for p, old in zip(one.weights.values(), before, strict=True)]
-            why = _why_unusable(taken)
-            if why:
-                alive.remove(one)
-                failed.append(Failure(one.name, why))
-            else:
-                steps[one.name] = taken
-    return steps, start
-
-
-def _require_gradient(gradient: Direction, step: int) -> None:
-    """Refuse gradients that are not finite or all zero: no optimizer is to blame for these."""
-    when = f"after {step} warm-up steps" if step else "at the given weights"
-    if not is_finite(gradient):
-        raise CannotMeasure(
-            "backward",
-            verbatim(f"a gradient that is not finite {when}"),
-            "finite gradients on the example inputs",
-            "Lower the lr of the first optimizer, or give warmup=0."
-            if step
-            else "`assay scale` names the first operator.",
-        )
-    if is_zero(gradient):
-        raise CannotMeasure(
-            "backward",
-            verbatim(f"a gradient of zero {when}"),
-            "an objective that is not flat",
-            "Give warmup=0, or a loss that does not run into a plateau (dead units, saturated outputs)."
-            if step
-            else "Look for dead units and saturated outputs with `assay scale`.",
-        )
-
-
-def _why_unusable(step: Direction) -> str | None:
-    if not is_finite(step):
-        return "its step is not finite"
-    return "its step is zero" if is_zero(step) else None
-
-
 def _measure(
     leader: Contender,
     contenders: list[Contender],
-    steps: dict[str, list[Tensor]],
+    found: Walk,
     failed: list[Failure],
     kind: Norm,
     warmup: int,
     model: str,
 ) -> Steps:
+    steps = found.steps
     probe = Probe(leader.subject, warmup, leader.seed)
     loss, start = probe.at()
     gradient = leader.gradient
@@ -305,6 +233,12 @@ def _measure(
         if fresh
         else ()
     )
+    dense = [c.name for c in contenders if c.dense]
+    remarks += (
+        (f"{', '.join(dense)} takes no sparse gradients: it was given dense ones.",)
+        if dense
+        else ()
+    )
     remarks += (
         (
             f"The own step of {', '.join(coarse)} is so short that {str(dtype).removeprefix('torch.')} "
@@ -333,7 +267,7 @@ def _measure(
         remarks,
         tuple((one.name, one.traceback) for one in failed if one.traceback),
         objective="loss" if leader.subject.loss is not None else "sum of the outputs",
-        findings=findings_of(rows, failed, kind, resolution),
+        findings=findings_of(rows, failed, kind, resolution, found, contenders),
     )
 
 
@@ -368,7 +302,8 @@ def _pair(
         a,
         b,
         degrees(steps[a], steps[b]) or 0.0,
-        degrees(moved[a], moved[b]),
+        # of one number the change has a sign and no direction
+        degrees(moved[a], moved[b]) if moved[a][0].numel() > 1 else None,
         _closed_form(by_name[a], by_name[b]) or _closed_form(by_name[b], by_name[a]),
         layers,
     )

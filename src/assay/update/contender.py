@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from assay.errors import CannotMeasure, verbatim
-from assay.state import preserved_random_state
+from assay.state import copied, preserved_random_state
 from assay.subject import Subject
+from assay.update.direction import real
 from assay.update.optimizer import Make, build_optimizer, needs_closure
 
 
@@ -24,6 +24,9 @@ class Contender:
         subject: The subject with the copy as its model.
         optimizer: Made for the copy.
         seed: Of the random numbers in forward passes (dropout): the same at the same step for all.
+        squares: Running mean of g² where it is RMSprop, a complex number taken as two.
+        gradient: Of the latest step.
+        dense: Whether it refused sparse gradients, and is given dense ones.
     """
 
     name: str
@@ -32,6 +35,7 @@ class Contender:
     seed: int
     squares: list[Tensor] | None = None
     gradient: list[Tensor] = field(default_factory=list)
+    dense: bool = False
 
     @property
     def weights(self) -> dict[str, nn.Parameter]:
@@ -49,27 +53,68 @@ class Contender:
         with torch.enable_grad(), preserved_random_state(self.seed + step):
             return self.subject.backward(self.subject.forward())
 
-    def step(self, step: int) -> None:
-        """Take one step of the optimizer."""
+    def step(self, step: int) -> float:
+        """Take one step of the optimizer.
+
+        Returns:
+            The objective before it.
+        """
 
         def closure() -> Tensor:
-            return self.differentiate(step)
+            value = self.differentiate(step)
+            if self.dense:
+                self._densify()
+            return value
 
-        closure()
+        value = float(closure())
         self.gradient = [_dense(p) for p in self.weights.values()]
         self._remember_squares()
         if needs_closure(self.optimizer):
             self.optimizer.step(closure)
-        else:
+            return value
+        try:
             self.optimizer.step()
+        except Exception as error:
+            # torch's optimizers look at all gradients before they change anything
+            if "sparse" not in str(error) or not self._densify():
+                raise
+            self.dense = True
+            self.optimizer.step()
+        return value
+
+    def _densify(self) -> bool:
+        """Make sparse gradients dense.
+
+        Returns:
+            Whether there were any.
+        """
+        sparse = [p for p in self.weights.values() if p.grad is not None and p.grad.is_sparse]
+        for p in sparse:
+            p.grad = _dense(p)
+        return bool(sparse)
+
+    @property
+    def unheld(self) -> tuple[str, ...]:
+        """Parameters that have a gradient and that the optimizer does not hold.
+
+        Returns:
+            Their names; none where the optimizer holds no parameter of the model (it may keep copies).
+        """
+        groups = getattr(self.optimizer, "param_groups", None) or ()
+        held = {id(p) for group in groups for p in group["params"]}
+        if not any(id(p) in held for p in self.weights.values()):
+            return ()
+        pairs = zip(self.weights.items(), self.gradient, strict=True)
+        return tuple(name for (name, p), g in pairs if id(p) not in held and bool(g.any()))
 
     def _remember_squares(self) -> None:
         """RMSprop's `s ← α s + (1 − α) g²` from the gradients themselves, not from its state (U1)."""
         if not is_plain_rmsprop(self):
             return
         alpha = self.optimizer.param_groups[0]["alpha"]
-        self.squares = self.squares or [torch.zeros_like(g) for g in self.gradient]
-        for s, g in zip(self.squares, self.gradient, strict=True):
+        gradient = [real(g) for g in self.gradient]
+        self.squares = self.squares or [torch.zeros_like(g) for g in gradient]
+        for s, g in zip(self.squares, gradient, strict=True):
             s.mul_(alpha).addcmul_(g, g, value=1 - alpha)
 
     def adopt(self, state: dict[str, Tensor]) -> None:
@@ -112,7 +157,7 @@ def enter(name: str, make: Make, subject: Subject, seed: int) -> Contender:
         UserCodeError: If `make` raises.
     """
     try:
-        model = copy.deepcopy(subject.model)
+        model = copied(subject.model)
     except Exception as error:
         raise CannotMeasure(
             "model",

@@ -5,10 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+import torch
 from torch import Tensor
 
 _PIECE = 1 << 16  # numbers that stay in a cache, in float64
 Direction = Sequence[Tensor]  # one tensor a trainable parameter, in the order of `named_parameters`
+
+
+def real(x: Tensor) -> Tensor:
+    """A complex tensor as one of twice as many real numbers, as optimizers take it; a real one as it is."""
+    return torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
 
 
 def dot(a: Direction, b: Direction) -> float:
@@ -31,7 +37,9 @@ def _pieces(a: Direction, b: Direction) -> Iterator[tuple[Tensor, Tensor]]:
     """Both in float64, a piece at a time: copies of whole embeddings take longer than the sums."""
     for x, y in zip(a, b, strict=True):
         parts = zip(
-            x.detach().flatten().split(_PIECE), y.detach().flatten().split(_PIECE), strict=True
+            real(x.detach()).flatten().split(_PIECE),
+            real(y.detach()).flatten().split(_PIECE),
+            strict=True,
         )
         for one, other in parts:
             wide = one.double()
@@ -47,7 +55,7 @@ def degrees(a: Direction, b: Direction) -> float | None:
     """Angle between two directions, accurate also near 0 and 180 (Kahan's half-angle form).
 
     Returns:
-        Degrees from 0 to 180, or None where a direction is zero.
+        Degrees from 0 to 180, or None where a direction is zero or not finite.
 
     Example:
         >>> import torch
@@ -55,7 +63,7 @@ def degrees(a: Direction, b: Direction) -> float | None:
         45.0
     """
     m, n = length(a), length(b)
-    if m == 0 or n == 0:
+    if m == 0 or n == 0 or not math.isfinite(m) or not math.isfinite(n):
         return None
     minus = plus = 0.0
     for x, y in _pieces(a, b):
@@ -73,7 +81,7 @@ def closed_form_degrees(gradient: Direction, squares: Direction, eps: float) -> 
     """Angle between SGD and RMSProp in closed form (Theory U1).
 
     `cos = Σ g² / (√s + ε) / (‖g‖ ‖g / (√s + ε)‖)`, where s is the running mean of g² that counts the
-    present gradient, and ε stands outside the root as PyTorch has it.
+    present gradient (of a complex number: of its two parts), and ε stands outside the root as PyTorch has it.
 
     Args:
         gradient: g, one tensor a parameter.
@@ -83,4 +91,5 @@ def closed_form_degrees(gradient: Direction, squares: Direction, eps: float) -> 
     Returns:
         Degrees, or None where the gradient is zero.
     """
-    return degrees(gradient, [g / (s.sqrt() + eps) for g, s in zip(gradient, squares, strict=True)])
+    parts = [real(g) for g in gradient]
+    return degrees(parts, [g / (s.sqrt() + eps) for g, s in zip(parts, squares, strict=True)])

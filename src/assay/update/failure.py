@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from assay.errors import AssayError, UserCodeError
 from assay.update.optimizer import is_refusal
 
@@ -16,11 +18,13 @@ class Failure:
         name: The optimizer.
         why: The reason, in a phrase.
         traceback: Of the user's own code, where that raised; else "".
+        remedy: What to do about this reason, as a sentence.
     """
 
     name: str
     why: str
     traceback: str = ""
+    remedy: str = ""
 
     @classmethod
     def of(cls, name: str, error: AssayError) -> Failure:
@@ -36,4 +40,34 @@ class Failure:
         if not isinstance(error, UserCodeError):
             return cls(name, str(error))
         why = f"{type(error.error).__name__}: {error.error}"
-        return cls(name, why, "" if is_refusal(error.error) else error.user_traceback())
+        remedy = "Run it alone on this model."
+        if error.argument == "make_optimizer":
+            remedy += (
+                " One for only some parameters needs a function of the model that hands it these."
+            )
+        return cls(name, why, "" if is_refusal(error.error) else error.user_traceback(), remedy)
+
+    @classmethod
+    def unusable(cls, name: str, finite: bool, narrow: torch.dtype | None) -> Failure:
+        """The failure of a step that has no direction.
+
+        Args:
+            name: The optimizer.
+            finite: Whether the step is finite: then it is zero.
+            narrow: The precision of weights of 16 bits, if there are any.
+
+        Returns:
+            The failure.
+        """
+        why = "its step is zero" if finite else "its step is not finite"
+        if narrow is None:
+            return cls(
+                name, why, remedy="Run it alone on this model: look at its lr and its state."
+            )
+        kind = str(narrow).removeprefix("torch.")
+        return cls(
+            name,
+            why,
+            remedy=f"Measure the model in float32: in {kind} squares of gradients overflow, and they and a "
+            "small ε vanish.",
+        )

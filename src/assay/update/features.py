@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from assay.finding import Finding, Number
-from assay.update.amount import number, share, than
+from assay.update.amount import by, number, share
 from assay.update.units_card import Feature
 from assay.view.blocks import Bars, Block, Column, Table
 
@@ -90,8 +90,16 @@ def worst(features: tuple[Feature, ...]) -> str:
     most = max(known, key=lambda f: f.standard)
     return (
         f"Of single features, the unit of feature {label(most, features)} (mean {most.mean:.3g}, std "
-        f"{most.std:.3g}) matters most: standardised, training would go elsewhere by {share(most.standard)}."
+        f"{most.std:.3g}) matters most: standardised, training would go elsewhere {_plainly(most.standard)}."
     )
+
+
+def _plainly(deviation: float) -> str:
+    return f"by {share(deviation)}" if math.isfinite(deviation) else share(deviation)
+
+
+def _less(mean: float) -> str:
+    return f"{'+' if mean < 0 else '-'} {abs(mean):.6g}"
 
 
 def feature_findings(name: str, features: tuple[Feature, ...]) -> tuple[Finding, ...]:
@@ -112,11 +120,11 @@ def feature_findings(name: str, features: tuple[Feature, ...]) -> tuple[Finding,
             Finding(
                 "units.feature",
                 f"With {name}, what is learned depends on the unit of feature {what}: standardised, training "
-                f"goes elsewhere by {share(f.standard)}{than(f.standard)} how far it moves the outputs.",
+                f"goes elsewhere {by(f.standard)} how far it moves the outputs.",
                 Number(0.0, "1", "formula", "RMS difference of outputs over RMS movement"),
                 Number(f.standard, "1", "measured", "this feature standardised alone"),
                 "note",
-                repair=f"Before the first layer: `x[..., {f.index}] = (x[..., {f.index}] - {f.mean:.6g}) / "
+                repair=f"Before the first layer: `x[..., {f.index}] = (x[..., {f.index}] {_less(f.mean)}) / "
                 f"{f.std:.6g}`.",
                 theory="U5",
                 weight=min(f.standard, 1e6),

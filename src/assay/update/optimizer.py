@@ -85,7 +85,7 @@ def optimizer_factory(target: str, **arguments: Any) -> OptimizerFactory:
             "package.module:name or path/file.py:name",
             "Write, for example, `torch.optim:Adam`.",
         )
-    module = import_place(place, target)
+    module = import_place(place, target, "optimizer")
     function: Any = module
     for part in name.split("."):
         function = getattr(function, part, None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from assay.errors import AssayError
-from assay.state import preserved, preserved_random_state
-from assay.subject import Subject, first_floating
+from assay.state import copied, preserved, preserved_random_state
+from assay.subject import Subject, prediction
 from assay.update.readers import Reader
 
 SEEN = 2**16  # entries of the output that are compared; of a larger one, evenly spread ones
@@ -65,16 +64,16 @@ class OwnTraining:
 
     def network(self, folded: bool) -> nn.Module:
         """A copy of the model. It cannot be folded."""
-        return copy.deepcopy(self.subject.model)
+        return copied(self.subject.model)
 
     def observe(self, model: nn.Module) -> tuple[Tensor, float]:
-        """The output's first floating-point tensor `[entries]`, thinned out if it is large, and the loss."""
+        """What the model predicts `[entries]`, thinned out if it is large, and the loss."""
         mine = replace(self.subject, model=model)
         # with gradients on: a model may differentiate inside its forward pass, as force fields do
         with preserved(model), preserved_random_state(self.seed), torch.enable_grad():
             output = mine.forward()
             loss = float(mine.objective(output).detach())
-            flat = first_floating(output).detach().flatten()
+            flat = prediction(output).detach().flatten()
         return flat[:: max(1, flat.numel() // SEEN)], loss
 
     def loss(self, model: nn.Module, rows: Tensor) -> Tensor:
@@ -136,7 +135,7 @@ class Input:
             A subject with `W̃ = W / scale` and `b̃ = b − W̃ shift` for every reader. It is the same function
             where the readers are all that read the input, and all have a bias if there is a shift.
         """
-        model = copy.deepcopy(subject.model)
+        model = copied(subject.model)
         weights = dict(model.named_parameters())
         with torch.no_grad():
             for reader in self.readers:
@@ -182,10 +181,8 @@ def converted(subject: Subject, dtype: torch.dtype) -> tuple[Subject, bool]:
     Returns:
         The copy, and whether it is in `dtype`; where that fails, a copy as it was.
     """
-    plain = replace(subject, model=copy.deepcopy(subject.model))
-    other = _mapped(
-        replace(subject, model=copy.deepcopy(subject.model).to(dtype)), lambda x: x.to(dtype)
-    )
+    plain = replace(subject, model=copied(subject.model))
+    other = _mapped(replace(subject, model=copied(subject.model).to(dtype)), lambda x: x.to(dtype))
     try:
         with preserved(other.model), torch.enable_grad():
             other.backward(other.forward())

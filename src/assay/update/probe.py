@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from assay.errors import UserCodeError
 from assay.state import preserved, preserved_random_state
-from assay.subject import Subject, first_floating
+from assay.subject import Subject, prediction
 from assay.update.direction import Direction, rms
 
 
@@ -28,10 +29,14 @@ class Probe:
     seed: int
 
     def at(self, direction: Direction | None = None, scale: float = 1.0) -> tuple[float, Tensor]:
-        """Objective and first floating-point output at `weights + scale · direction`.
+        """Objective and what the model predicts at `weights + scale · direction`.
 
         Returns:
-            A float and a tensor of the output's shape, in float64.
+            A float and a tensor of the output's shape, in float64; NaN both where model or loss raise at
+            displaced weights (a loss that checks its range): there they have no value.
+
+        Raises:
+            UserCodeError: If model or loss raise at the common weights.
         """
         model = self.subject.model
         weights = [p for p in model.parameters() if p.requires_grad]
@@ -42,13 +47,19 @@ class Probe:
                         p.add_(d, alpha=scale)
             # with gradients on: a model may differentiate inside its forward pass, as force fields do
             with preserved_random_state(self.seed + self.step), torch.enable_grad():
-                output = self.subject.forward()
-                value = self.subject.objective(output)
-            return float(value.detach()), first_floating(output).detach().double().clone()
+                try:
+                    output = self.subject.forward()
+                    value = self.subject.objective(output)
+                except UserCodeError:
+                    if direction is None:
+                        raise
+                    return math.nan, torch.tensor(math.nan, dtype=torch.float64)
+            return float(value.detach()), prediction(output).detach().double().clone()
 
     def change(self, direction: Direction, scale: float, start: Tensor) -> float:
-        """RMS change of the output from `start` at `weights + scale · direction`."""
-        return rms(self.at(direction, scale)[1] - start)
+        """RMS change of the output from `start` at `weights + scale · direction`; infinite for NaN."""
+        changed = rms(self.at(direction, scale)[1] - start)
+        return math.inf if math.isnan(changed) else changed
 
 
 def scale_to_function_norm(
@@ -66,7 +77,7 @@ def scale_to_function_norm(
         target: RMS change to reach.
 
     Returns:
-        The factor, or None where no factor within 2^±40 reaches it.
+        The factor, or None where no factor within 2^±40 reaches it with finite outputs.
     """
     low, high = 1.0, 1.0
     for _ in range(40):
@@ -91,4 +102,6 @@ def scale_to_function_norm(
             high = middle
         if high / low < 1 + 1e-4:
             break
+    if math.isinf(probe.change(direction, high, start)):
+        return None  # the outputs jump to where they have no value
     return math.sqrt(low * high)

@@ -51,7 +51,7 @@ def _question(steps: Steps) -> str:
 
 
 def _answer(steps: Steps) -> str:
-    said = []
+    said = [f.message for f in steps.findings if f.rule == "step.diverged"]
     for pair in steps.pairs[:3]:
         text = f"The steps of {pair.a} and {pair.b} are {pair.degrees:.1f}° apart"
         if pair.closed_form is not None:
@@ -87,9 +87,13 @@ def _across_units(steps: Steps) -> list[str]:
     return [f"The angle to {other} depends on the units of the inputs: {angles}."]
 
 
+def _decrease(value: float) -> str:
+    return f"{value:.3g}" if math.isfinite(value) else "no finite number"
+
+
 def _fall(row: Step) -> str:
     if not math.isfinite(row.decrease):
-        return "no finite number"
+        return _decrease(row.decrease)
     return f"{row.decrease:.3g}{', so it rises' if row.decrease < 0 else ''}"
 
 
@@ -103,7 +107,7 @@ def _table(steps: Steps) -> Table:
                 row.name,
                 f"{row.own_norm:.3g}",
                 f"{row.parameter_norm:.3g}",
-                f"{row.function_norm:.3g}",
+                f"{row.function_norm:.3g}" if math.isfinite(row.function_norm) else "not finite",
                 f"{row.predicted:.3g}",
                 Cell(_fall(row), "unknown" if small else ("good" if good else "bad")),
                 _degrees(row.to_gradient),
@@ -142,8 +146,8 @@ def _units(steps: Steps) -> list[Block]:
             one.units,
             name,
             _degrees(0.0 if name == first else one.degrees[name]),
-            f"{decrease:.3g}",
-            f"{one.function[name]:.3g}",
+            _decrease(decrease),
+            _decrease(one.function[name]),
         )
         for one in steps.units
         for name, decrease in one.parameter.items()
