@@ -19,7 +19,6 @@ _RIVAL = 0.5  # of the peak: a line after which so much is alive may have it at 
 _FURTHER = 4  # steps up from the low corner, where the smallest sizes hide which tensors weigh most
 _BESIDE = 5  # times its value in use: a size that is large beside the others
 _AT_RANDOM = 4  # points where several sizes are larger than in use
-_ANYWHERE = 4  # points between the least sizes and that
 _STEPS = 8000  # more operators than this are not run for a peak alone
 
 
@@ -166,12 +165,6 @@ def _look_around(box: Box, samples: Samples) -> None:
     random = Random(0)
     for _ in range(_AT_RANDOM):
         _look(_grown(box, samples, lambda: random.choice((1, 2, _BESIDE))), box, samples)
-    for _ in range(_ANYWHERE):  # another line may peak only where some are large and some small
-        sizes = [
-            Law(span).nearest(int(span.low * (_BESIDE * x / span.low) ** random.random()))
-            for span, x in zip(spans, base, strict=False)
-        ]
-        _look((*sizes, *base[len(sizes) :]), box, samples)
 
 
 def _look_down(box: Box, samples: Samples, i: int, low: int) -> None:
