@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from assay import derive_cost
 from assay.builder import Builder
+from assay.state import unfused
 
 
 class Alive(TorchDispatchMode):
@@ -190,3 +191,19 @@ def as_a_buffer(n: int = 16, d: int = 8):
 @pytest.mark.parametrize("build", [as_attribute, in_a_closure])
 def test_what_is_held_without_being_registered_is_alive(build):
     assert str(derive_cost(build).peak_bytes) == str(derive_cost(as_a_buffer).peak_bytes)
+
+
+def projected(b: int = 2, n: int = 6, d: int = 12, p: int = 4):
+    return nn.LSTM(5, d, proj_size=p, batch_first=True), torch.randn(b, n, 5)
+
+
+def test_operators_of_one_line_are_told_apart():
+    """Four products in each turn of torch's loop, and the fourth has the peak.
+
+    A CPU multiplies all inputs before the loop, and has more alive; other devices do it turn by turn.
+    """
+    cost = derive_cost(projected)
+    for sizes in ({"b": 10, "n": 6, "d": 12, "p": 4}, {"b": 3, "n": 17, "d": 40, "p": 3}):
+        with torch.device("meta"), unfused():
+            counted = alive(projected, **sizes)
+        assert cost.peak_bytes(**sizes) == pytest.approx(counted, rel=0.01)

@@ -55,7 +55,7 @@ class Watch(TorchDispatchMode):
         self._done: dict[tuple[str, bool, Place, Rule], list[int]] = {}
         self._modules, self._live, self._weights = modules, live, weights
         self._known = known
-        self._weight = self._before = ""  # whose product was the last, and the operator before
+        self._weight = self._before = ""  # whose product was the last, and the operators before
         self._remember, self._fake = memory is not None, detect_fake_mode()
         memory = memory if memory is not None else Memory()
         self._seen, self._rules = memory.seen, memory.rules
@@ -169,14 +169,14 @@ class Watch(TorchDispatchMode):
         A line of code runs many times, in loops and layers. What is alive changes steadily from one
         time to the next, but for the ends of a loop. So it is largest the first or second time, or the
         last or last but one, and these are kept apart. Operators of one line, as those of nn.LSTM, are
-        told apart by the operator before and by the weight used last.
+        told apart by the two operators before and by the weight used last.
         """
         for tensor in made:
             self._live.see(tensor)
         now = self._live.bytes
         self.peak = max(self.peak, now)
         step = f"{self._before}, {name} {place.line} {self._weight}"
-        self._before = name
+        self._before = f"{self._before.rpartition(', ')[2]}, {name}"
         which = Key(PEAK, self.phase, place.module, step)
         alive = self.alive.get(which)
         if alive is None:
