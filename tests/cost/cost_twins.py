@@ -1,13 +1,16 @@
 """Slow, obvious twins of what this room measures, and programs to measure."""
 
 import inspect
+import weakref
 
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from assay.builder import as_builder
+from assay.builder import Builder, as_builder
 from assay.errors import CannotMeasure
 
 
@@ -73,3 +76,43 @@ def builder_with(size, function):
     parameter = inspect.Parameter(size, kind, default=3, annotation=int)
     build.__signature__ = inspect.Signature([parameter])
     return build
+
+
+class Alive(TorchDispatchMode):
+    """Bytes of storages from when an operator first shows them until they are gone."""
+
+    def __init__(self, before):
+        super().__init__()
+        self.known, self.now, self.peak = {}, 0, 0
+        for tensor in before:
+            self.see(tensor)
+
+    def see(self, tensor):
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self.known:
+            size, address = storage.nbytes(), storage._cdata
+            self.now += size
+            self.peak = max(self.peak, self.now)
+
+            def gone(_):
+                self.now -= size
+                del self.known[address]
+
+            self.known[address] = weakref.ref(storage, gone)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, torch.Tensor):
+                self.see(leaf)
+        return out
+
+
+def alive(build, **sizes):
+    """The peak of a run with data, without hooks of any kind."""
+    subject = Builder(build)(**sizes)
+    inputs = [t for t in tree_leaves(subject.inputs) if isinstance(t, torch.Tensor)]
+    with Alive([*subject.model.parameters(), *inputs]) as watch:
+        output = subject.forward()
+        subject.objective(output).backward()
+    return watch.peak

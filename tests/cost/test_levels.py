@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from cost_twins import flops
+from cost_twins import alive, flops
 from torch import nn
 
 from assay import derive_cost
@@ -193,3 +193,30 @@ def test_every_fourth_layer(b):
     """No layer of the smallest nets is one: what grows with their square shows further up."""
     cost = derive_cost(lambda b=b, n=6, d=8, depth=8: (Mixed(d, depth), torch.randn(b, n, d)))
     assert str(cost.flops.forward) == "2*b*d*n*(2*(depth//4)*(d + n) + d*depth)"
+
+
+class Gated(nn.Module):
+    """A second layer in every fourth block: what the last block holds depends on the depth's residue."""
+
+    def __init__(self, depth):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(depth))
+        self.gates = nn.ModuleList(nn.Linear(8, 8) for _ in range(depth // 4))
+
+    def forward(self, x):
+        for k, layer in enumerate(self.layers):
+            x = x + layer(x)
+            if k % 4 == 3:
+                x = x + self.gates[k // 4](x)
+        return x
+
+
+def test_a_peak_that_depends_on_a_residue_is_right_or_not_claimed():
+    def build(b: int = 2, n: int = 8, depth: int = 8):
+        return Gated(depth), torch.randn(b, n, 8)
+
+    peak = derive_cost(build).peak_bytes
+    for depth in range(5, 20):
+        if peak.pieces and peak.holds(b=4, n=6, depth=depth):
+            true = alive(build, b=4, n=6, depth=depth)
+            assert peak(b=4, n=6, depth=depth) == pytest.approx(true, rel=0.01)

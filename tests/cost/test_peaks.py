@@ -1,57 +1,14 @@
 """The peak of a formula is what is alive in a run that nobody watches closely."""
 
-import weakref
 from random import Random
 
 import pytest
 import torch
+from cost_twins import alive
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from assay import derive_cost
-from assay.builder import Builder
 from assay.state import unfused
-
-
-class Alive(TorchDispatchMode):
-    """Bytes of storages from when an operator first shows them until they are gone."""
-
-    def __init__(self, before):
-        super().__init__()
-        self.known, self.now, self.peak = {}, 0, 0
-        for tensor in before:
-            self.see(tensor)
-
-    def see(self, tensor):
-        storage = tensor.untyped_storage()
-        if storage._cdata not in self.known:
-            size, address = storage.nbytes(), storage._cdata
-            self.now += size
-            self.peak = max(self.peak, self.now)
-
-            def gone(_):
-                self.now -= size
-                del self.known[address]
-
-            self.known[address] = weakref.ref(storage, gone)
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(out):
-            if isinstance(leaf, torch.Tensor):
-                self.see(leaf)
-        return out
-
-
-def alive(build, **sizes):
-    """The peak of a run with data, without hooks of any kind."""
-    subject = Builder(build)(**sizes)
-    inputs = [t for t in tree_leaves(subject.inputs) if isinstance(t, torch.Tensor)]
-    with Alive([*subject.model.parameters(), *inputs]) as watch:
-        output = subject.forward()
-        subject.objective(output).backward()
-    return watch.peak
 
 
 class Refined(nn.Module):

@@ -19,6 +19,7 @@ _RIVAL = 0.5  # of the peak: a line after which so much is alive may have it at 
 _FURTHER = 4  # steps up from the low corner, where the smallest sizes hide which tensors weigh most
 _BESIDE = 5  # times its value in use: a size that is large beside the others
 _AT_RANDOM = 4  # points where several sizes are larger than in use
+_RESIDUES = 8  # values beside that in use, of a size with floors
 _STEPS = 8000  # more operators than this are not run for a peak alone
 
 
@@ -37,6 +38,7 @@ def with_peaks(box: Box, samples: Samples) -> list[Box]:
     if honest is not None:
         return _late(replace(box, peaks=honest), box.peaks, samples)
     spans = _further(box, set(box.spans))
+    _look_around(replace(box, spans=spans), samples)
     peaks = _fitted(box, spans, samples)
     honest = _honest(replace(box, spans=spans), peaks, samples)
     if honest is None:
@@ -159,9 +161,13 @@ def peak_is_off(claims: Mapping[Key, int | Fraction], tally: Tally) -> bool:
 
 def _look_around(box: Box, samples: Samples) -> None:
     """Run the model where one size is large beside the others in use: there another line may peak."""
-    base, spans = samples.base, tuple(box.spans.values())
-    for i, span in enumerate(spans):
+    spans = tuple(box.spans.values())
+    inside = [Law(span).nearest(x) for span, x in zip(spans, samples.base, strict=False)]
+    base = (*inside, *samples.base[len(spans) :])
+    for i, (span, axis) in enumerate(zip(spans, box.found.axes, strict=False)):
         _look(put(base, i, Law(span).nearest(_BESIDE * base[i])), box, samples)
+        for k in range(1, _RESIDUES * (not axis.adaptive)):  # floors: every residue, for most
+            _look(put(base, i, base[i] + k * span.step), box, samples)
     random = Random(0)
     for _ in range(_AT_RANDOM):
         _look(_grown(box, samples, lambda: random.choice((1, 2, _BESIDE))), box, samples)
