@@ -21,6 +21,7 @@ from assay.cost.polynomial import Atom
 
 K = TypeVar("K", bound=Hashable)
 _LONGEST = 512  # the longest period looked for: the stem of a speech model strides by 320
+_UNLIKE = 8  # dimensions that are looked at for floors of multiples: of more it is something else
 _COARSEST = 20  # the longest period of a floor of a multiple
 _TRIED = (0, 1, 2, 5, 19, 39, 70, 101, 143, 200, 267, 331, 611, 1117)
 _ROUNDS = 100
@@ -93,6 +94,8 @@ def floors_in_shapes(
             elif every:
                 left.append(column)
         left = [column for column in left if not _summed(column, xs, explained)]
+        if len(left) > _UNLIKE:
+            return None
         for column in left:
             if found := _multiples(size, xs, column):
                 candidates.append(found)
