@@ -21,7 +21,7 @@ from assay.cost.polynomial import Atom
 
 K = TypeVar("K", bound=Hashable)
 _LONGEST = 512  # the longest period looked for: the stem of a speech model strides by 320
-_UNLIKE = 8  # dimensions that are looked at for floors of multiples: of more it is something else
+_UNLIKE = 8  # dimensions that may wait for others to be found; of more it is something else
 _COARSEST = 20  # the longest period of a floor of a multiple
 _TRIED = (0, 1, 2, 5, 19, 39, 70, 101, 143, 200, 267, 331, 611, 1117)
 _ROUNDS = 100
@@ -93,14 +93,19 @@ def floors_in_shapes(
                 explained.append(root)
             elif every:
                 left.append(column)
-        left = [column for column in left if not _summed(column, xs, explained)]
-        if len(left) > _UNLIKE:
-            return None
+        unlike: list[tuple[int, ...]] = []
         for column in left:
+            if _summed(column, xs, explained):
+                continue
             if found := _multiples(size, xs, column):
                 candidates.append(found)
                 explained.append(column)
-        if not all(_summed(column, xs, explained) for column in left):
+            elif len(unlike) < _UNLIKE:
+                unlike.append(column)
+            else:
+                return None
+        # what was found later may be a part of these
+        if not all(_summed(column, xs, explained) for column in unlike):
             return None
         doubtful = [(a, c) for a, c in zip(candidates, explained, strict=True) if len(a) > 1]
         telling = _telling(doubtful, xs, step, odd)

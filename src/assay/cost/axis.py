@@ -86,7 +86,10 @@ class Axis:
         Returns:
             The axis.
         """
-        gains = [Polynomial.of(size), *(Polynomial({((a, 1),): Fraction(1)}) for a in atoms)]
+        gains = [
+            Polynomial.of(size),
+            *(Polynomial.of(a.size, a.offset, a.period, a.factor) for a in atoms),
+        ]
         powers = [Polynomial.constant(1), gains[0], gains[0] * gains[0]][: degree + 1]
         # What costs are likely made of comes first. Floors of one size are not independent (twice a floor of
         # h/8 is a floor of h/4, or one less), and what comes last is left out.

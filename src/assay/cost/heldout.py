@@ -112,8 +112,8 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
             if affordable(put(low, i, law.value(steps))):
                 yield put(low, i, law.value(steps))
         yield from filter(affordable, _multiples(i, laws))
-        for x in sorted({x for atom in law.atoms for x in _rounded(atom) if x in law.span}):
-            yield from filter(affordable, [put(low, i, x)])
+        rounded = sorted({x for atom in law.atoms for x in _rounded(atom) if x in law.span})
+        yield from filter(affordable, (put(low, i, x) for x in rounded))
     together: list[Point] = []
     for x in _TOGETHER:
         point = laws.inside((*(x for _ in range(count)), *low[count:]))
