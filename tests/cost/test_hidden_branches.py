@@ -12,7 +12,9 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from assay.cost import heldout
 from assay.cost.cost import derive_cost
+from assay.cost.samples import Samples
 
 EDGES = (
     1,
@@ -155,6 +157,49 @@ def test_a_model_that_looks_at_values_is_also_run_beyond_its_thresholds():
         with FlopCounterMode(display=False) as counter:
             model(x)
         assert cost.flops.forward(b=2, n=n) == counter.get_total_flops()
+
+
+def test_slow_runs_for_real_are_left_out_and_the_formula_ends_where_a_comparison_turns(monkeypatch):
+    sizes = []
+
+    class Looks(nn.Linear):
+        def forward(self, x):
+            if float(x.detach().sum()) != 0 and x.shape[0] > 200:
+                x = super().forward(x)
+            return super().forward(x)
+
+    def build(b: int = 2):
+        sizes.append(int(b))
+        return Looks(4, 4), torch.randn(b, 4)
+
+    monkeypatch.setattr(heldout, "_WORKED", 0)
+    derive_cost(build)
+    assert 130 in sizes  # whatever takes no time is looked at
+    sizes.clear()
+    monkeypatch.setattr(Samples, "seconds", lambda self, point: float(point[0]))
+    cost = derive_cost(build)
+    assert max(sizes) < 130
+    assert str(cost.flops.forward) == "32*b for b ≤ 200"  # it ends where it was too dear to look
+
+
+def test_a_model_with_much_to_compute_is_run_for_real_where_a_comparison_turns():
+    class Looks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.up, self.down = nn.Linear(256, 1024), nn.Linear(1024, 256)
+
+        def forward(self, x):
+            if float(x.detach().sum()) != 0 and x.shape[1] > 600:
+                x = self.down(self.up(x))
+            return self.down(self.up(x))
+
+    def build(b: int = 2, n: int = 64):
+        return Looks(), torch.randn(b, n, 256)
+
+    cost = derive_cost(build)
+    assert cost.way == "real"
+    for n, times in ((600, 1), (601, 2), (5000, 2)):
+        assert cost.flops.forward(b=3, n=n) == times * 3 * n * 2 * 2 * 256 * 1024
 
 
 def test_a_quartic_through_every_value_is_no_law():

@@ -14,7 +14,7 @@ from assay.cost.law import Laws
 from assay.cost.polynomial import Atom
 from assay.cost.samples import Samples, put, steps_at
 from assay.cost.tally import BYTES, OPERATIONS, WEIGHTS, Key
-from assay.cost.turns import turns
+from assay.cost.turns import turns, unturned
 
 _FAR = (70, 1000)  # values up from the low corner: beyond `if n > 64`, and beyond what costs little
 _NEARER = (128, 256)  # and beyond what is padded to these, where far ones take too long
@@ -25,6 +25,7 @@ _AFFORDABLE = 15_000  # steps that a far probe may take
 _REAL = 258  # up to which one size alone is looked at for real, whatever the work is
 _WORK = (OPERATIONS, BYTES, WEIGHTS)
 _WORKED = 1e9  # operations and bytes of a probe that is run for real: less than a second
+_LONG = 10.0  # seconds of a run for real that comparisons which sizes note can do without
 _SLOW, _NOTICED = 2.0, 0.02  # seconds of a run that is not made, and of one that foretells it
 _STEEPEST = 3  # power of a size with which a builder's own work may grow
 _DEEP = 10_000  # steps that may run with all layers where code branches
@@ -85,18 +86,19 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
     largest: int | None = None
     with_data = samples.probe.way == "real"
 
-    def affordable(point: Point, factor: int = 1) -> bool:
+    def affordable(point: Point, factor: int = 1, *, turn: bool = False) -> bool:
         if with_data:
             work = sum(v for k, v in found.at(point).items() if k.quantity in _WORK)
             if work > _WORKED:
                 alone = sum(x > least for x, least in zip(point, low, strict=True)) <= 1
-                return alone and max(point) <= _REAL
+                near = turn or max(point) <= _REAL
+                return alone and near and not _long(point, low, samples)
         steps = steps_at(found, point)
         return steps <= factor * _AFFORDABLE and (largest is None or max(point) <= largest)
 
-    ladder = [law.value(17 + 6 * i) if i < count else 3 for i, law in enumerate(laws.all)]
-    yield laws.inside(tuple(ladder))
-    yield laws.inside((*ladder[:count][::-1], *ladder[count:]))
+    for rungs in (range(count), reversed(range(count))):
+        ladder = (law.value(17 + 6 * k) for law, k in zip(laws.all, rungs, strict=False))
+        yield laws.inside((*ladder, *(3 for _ in low[count:])))
     for i, law in enumerate(laws.all):
         if i >= count and laws.hold(samples.base):  # where a stack has its full depth anyway
             continue
@@ -105,7 +107,7 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
             continue
         for steps in (*_FAR, *_NEARER * with_data):
             point = put(low, i, law.value(steps))
-            if steps == _FAR[0] or affordable(point):
+            if affordable(point) or (steps == _FAR[0] and not _long(point, low, samples)):
                 yield point
         residues = law.period if law.period <= _RESIDUES else _SOME
         for steps in range(_FAR[1] + 1, _FAR[1] + residues):
@@ -143,11 +145,11 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
         yield at
         yield from _beside(at, laws, samples)
     largest = None
-    yield from turns(laws, samples, lambda point: affordable(point, _TURNS))
+    yield from turns(laws, samples, lambda point: affordable(point, _TURNS, turn=True))
 
 
 def untried(found: Interpolant[Key], laws: Laws, samples: Samples) -> dict[int, int]:
-    """Where a loop was too dear to be run as long as an integer that its code spells out.
+    """Where it was too dear to look: at an integer that a loop's code spells out, or at a turn.
 
     How long a list is, or what a loop counts, nobody notes: a window `past[-128:]` may begin there.
 
@@ -157,16 +159,17 @@ def untried(found: Interpolant[Key], laws: Laws, samples: Samples) -> dict[int, 
         samples: The counts.
 
     Returns:
-        For each such size, by its index, the least of these integers.
+        For each such size, by its index, the last value before.
     """
-    marks, least = _pointed_at(found, laws, samples), {}
+    marks, last_before = _pointed_at(found, laws, samples), unturned(laws, samples)
     for i, law in enumerate(laws.all[: laws.sizes]):
         some = put(laws.low, i, law.value(_FAR[0]))
         if law.span.high is None and steps_at(found, some) > steps_at(found, laws.low):
             last = max((p[i] for p, _ in samples.known if laws.hold(p)), default=0)
             if later := [x for x in marks if x > last]:
-                least[i] = later[0]
-    return least
+                end = law.nearest(later[0] - 1)
+                last_before[i] = min(last_before.get(i, end), end)
+    return last_before
 
 
 def _multiples(i: int, laws: Laws) -> Iterator[Point]:
@@ -225,6 +228,21 @@ def _deep(
         point = laws.inside((*(x for _ in range(count)), *depths))
         if affordable(point):
             yield from _apart(point, laws, samples)
+
+
+def _long(point: Point, low: Point, samples: Samples) -> bool:
+    """Whether one size alone takes long for real, as the largest run along it foretells.
+
+    Where sizes note what they are compared with and divided by, padding and branches show without it.
+    """
+    if samples.probe.way != "real" or not samples.probe.notes:
+        return False
+    i = max(range(len(point)), key=lambda i: point[i] - low[i])
+    x = max((p[i] for p, _ in samples.known if put(low, i, p[i]) == p), default=low[i])
+    if x == low[i]:
+        return False
+    least, most = samples.seconds(low), samples.seconds(put(low, i, x))
+    return least + (most - least) * (point[i] - low[i]) / (x - low[i]) > _LONG
 
 
 def _slow(point: Point, before: list[Point], samples: Samples) -> bool:

@@ -226,10 +226,9 @@ class Search:
         for point, _ in samples.known:  # whatever was run in search of a law must agree with it too
             check(point)
         self._checked += [samples.sizes(point) for point in dict.fromkeys(checked)]
-        for i, x in untried(found, laws, samples).items():
+        for i, last in untried(found, laws, samples).items():
             law = laws.all[i]
-            span = replace(law.span, high=law.nearest(x - 1))
-            laws = laws.having(i, replace(law, span=span))
+            laws = laws.having(i, replace(law, span=replace(law.span, high=last)))
         spans = {name: law.span for name, law in zip(samples.names, laws.all, strict=False)}
         return Box(spans, found, found.replayed(samples.peaks), samples.depths)
 

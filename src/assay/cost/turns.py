@@ -33,14 +33,7 @@ def turns(laws: Laws, samples: Samples, affordable: Callable[[Point], bool]) -> 
     done: set[Comparison] = set()
     given: set[Point] = set()
     while True:
-        known = [(p, t.compared) for p, t in samples.known if laws.hold(p)]
-        made: dict[Comparison, Point] = {}
-        for point, compared in sorted(known, key=lambda each: each[0]):
-            for comparison, difference in compared.items():
-                # one layer compares as the one before
-                again = comparison[-1] and compared.get((*comparison[:2], 0)) == difference
-                if comparison not in done and not again:
-                    made.setdefault(comparison, point)
+        made = {c: point for c, point in _made(laws, samples).items() if c not in done}
         if not made:
             return
         done |= made.keys()
@@ -61,23 +54,62 @@ def turns(laws: Laws, samples: Samples, affordable: Callable[[Point], bool]) -> 
                         return
 
 
+def unturned(laws: Laws, samples: Samples) -> dict[int, int]:
+    """Where a comparison turns beyond everything that was run, as where it was too dear to be run.
+
+    Args:
+        laws: Where to look.
+        samples: What was run.
+
+    Returns:
+        For each such size, by its index, the last value at which all comparisons are as they were.
+    """
+    points = [p for p, _ in samples.known if laws.hold(p)]
+    largest = [max((p[i] for p in points), default=0) for i in range(laws.sizes)]
+    lines: dict[tuple[Point, int], Line] = {}
+    last: dict[int, int] = {}
+    for comparison, point in _made(laws, samples).items():
+        for i, law in enumerate(laws.all[: laws.sizes]):
+            line = lines.get((point, i))
+            if line is None:
+                line = lines[point, i] = _line(point, i, samples)
+            for x in _where(comparison, point[i], line, law):
+                if x > largest[i] and x in law.span:
+                    last[i] = min(last.get(i, x), x)
+    return last
+
+
+def _made(laws: Laws, samples: Samples) -> dict[Comparison, Point]:
+    """Each comparison, at the least point where it was made."""
+    known = [(p, t.compared) for p, t in samples.known if laws.hold(p)]
+    made: dict[Comparison, Point] = {}
+    for point, compared in sorted(known, key=lambda each: each[0]):
+        for comparison, difference in compared.items():
+            # one layer compares as the one before
+            again = comparison[-1] and compared.get((*comparison[:2], 0)) == difference
+            if not again:
+                made.setdefault(comparison, point)
+    return made
+
+
 def _along(point: Point, i: int, laws: Laws, samples: Samples) -> Line:
     """What was compared at a point and further up along one size, at least one step up."""
     law = laws.all[i]
     if law.span.high is not None and law.span.high <= point[i]:
         return []
-
-    def line() -> Line:
-        return [
-            (p[i], tally.compared)
-            for p, tally in samples.known
-            if p[i] >= point[i] and put(p, i, point[i]) == point
-        ]
-
-    found, beside = line(), put(point, i, law.nearest(point[i] + law.span.step))
+    found, beside = _line(point, i, samples), put(point, i, law.nearest(point[i] + law.span.step))
     if len(found) < 2 and laws.hold(beside) and samples.runs(beside):
-        return line()
+        return _line(point, i, samples)
     return found
+
+
+def _line(point: Point, i: int, samples: Samples) -> Line:
+    """What was compared at a point and further up along one size, as far as it was run."""
+    return [
+        (p[i], tally.compared)
+        for p, tally in samples.known
+        if p[i] >= point[i] and put(p, i, point[i]) == point
+    ]
 
 
 def _where(comparison: Comparison, least: int, line: Line, law: Law) -> list[int]:
