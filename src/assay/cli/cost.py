@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from assay.cli import options
-from assay.errors import AssayError, UsageError, verbatim
+from assay.errors import AssayError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -122,6 +122,7 @@ def cost(
     budgets = {kind: amount(text, f"--fit-{kind}") for kind, text in given if text is not None}
     from assay.cost.asked import compared, largest, numbers
     from assay.cost.cost import cost_of
+    from assay.cost.counted import Counter
     from assay.reporting.report import of_result
 
     with options.bar() as progress:
@@ -129,16 +130,18 @@ def cost(
         other = (
             cost_of(options.builder(compare, (), ()), progress, fused=fused) if compare else None
         )
-    _check_held(result, point, solve)
     full = {**result.base, **point}
-    answers: list[Asked] = [numbers(result, full)] if point else []
+    counter = Counter(build, result.way, fused=fused)
+    answers: list[Asked] = [numbers(result, full, counter)] if point else []
     failure: AssayError | None = None
     try:
-        answers += [largest(result, solve or "", *budget, full) for budget in budgets.items()]
+        answers += [
+            largest(result, solve or "", *budget, full, counter) for budget in budgets.items()
+        ]
     except AssayError as error:  # the formulas come first all the same
         failure = error
     answers += [compared(result, other, full)] if other is not None else []
-    result = replace(result, asked=tuple(answers))
+    result = replace(result, asked=tuple(answers or result.asked))
     code = options.leave(of_result("cost", target, result), path, form)
     if failure is not None:
         raise failure
@@ -156,24 +159,6 @@ def _derived(build: Builder, point: Mapping[str, int], progress: Progress, *, fu
             if found.flops.forward.holds(**found.base):
                 return found
     return cost_of(build, progress, fused=fused)
-
-
-def _check_held(result: Cost, point: Mapping[str, int], solve: str | None) -> None:
-    """Refuse to answer in a size along which there is no formula.
-
-    Raises:
-        UsageError: If --at or --solve names one.
-    """
-    asked = [("--at", f"{name}={value}", name) for name, value in point.items()]
-    asked += [("--solve", solve, solve)] if solve else []
-    for option, given, name in asked:
-        if name in result.narrowed and name not in result.base:
-            raise UsageError(
-                option,
-                verbatim(given),
-                f"a size in which there is a formula; there is none in {name}, but {result.narrowed[name]}",
-                f"Ask with -a {name}=VALUE in place of it." if option == "--at" else "",
-            )
 
 
 def _check_time(timed: bool, budget: float | None, others: Mapping[str, str | None]) -> None:

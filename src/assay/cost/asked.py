@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from assay.cost.formula import Formula
-from assay.errors import CannotMeasure, say
+from assay.errors import AssayError, CannotMeasure, say
 from assay.view.blocks import Column, Formulas, Paragraph, Table
 
 if TYPE_CHECKING:
     from assay.cost.cost import Cost
+    from assay.cost.counted import Counter
     from assay.cost.tables import End
 
 _ADAM = "Adam, AdamW"
@@ -24,24 +25,39 @@ class Numbers:
 
     Args:
         at: The sizes.
-        values: By the name of the formula; None where there is no formula.
+        values: By the name of the formula; None where there is neither a formula nor a count.
+        counted: Those of them that were counted in one pass there, as no formula holds.
+        missing: Why nothing could be counted; "" where it could, or need not.
     """
 
     at: Mapping[str, int]
     values: Mapping[str, int | None]
+    counted: tuple[str, ...] = ()
+    missing: str = ""
 
-    def blocks(self) -> tuple[Table, ...]:
+    def blocks(self) -> tuple[Table | Paragraph, ...]:
         """As a table.
 
         Returns:
-            The table.
+            The table, and what is to be said of numbers without a formula.
         """
         columns = Column("quantity"), Column("number", align="right")
         rows = tuple(
-            (name, "no formula here" if value is None else f"{value:,}")
+            (name, "no formula here" if value is None else f"{value:,}{self._mark(name)}")
             for name, value in self.values.items()
         )
-        return (Table(columns, rows, f"At {say(self.at)}:", shown=len(rows)),)
+        table = Table(columns, rows, f"At {say(self.at)}:", shown=len(rows))
+        said = []
+        if self.counted:
+            said.append(Paragraph("*: counted in one pass there, as no formula holds."))
+        if self.missing:
+            said.append(Paragraph(f"Nothing could be counted there: {self.missing}"))
+        return (table, *said)
+
+    def _mark(self, name: str) -> str:
+        if not self.counted:
+            return ""
+        return "*" if name in self.counted else " "  # digits stay below each other
 
 
 @dataclass(frozen=True)
@@ -56,6 +72,7 @@ class Largest:
         at: The other sizes.
         end: Where a table of embeddings ends before the budget does.
         unlimited: Why the budget is not what ends there; "" where it is.
+        counted: Whether passes were counted to find it, as no formula holds.
     """
 
     size: str
@@ -65,6 +82,7 @@ class Largest:
     at: Mapping[str, int]
     end: End | None = None
     unlimited: str = ""
+    counted: bool = False
 
     def blocks(self) -> tuple[Paragraph, ...]:
         """As a sentence.
@@ -72,9 +90,10 @@ class Largest:
         Returns:
             The sentence.
         """
-        at = say(self.at) or "no other sizes"
+        at = f", at {say(self.at)}" if self.at else ""
+        found = " (found by counting passes, as no formula holds)" if self.counted else ""
         within = (
-            f"The largest {self.size} within {self.budget:,} {self.of}, at {at}: {self.value:,}"
+            f"The largest {self.size} within {self.budget:,} {self.of}{at}: {self.value:,}{found}"
         )
         if self.unlimited:
             return (Paragraph(f"{within}. {self.unlimited}"),)
@@ -121,22 +140,42 @@ class Compared:
 Asked = Numbers | Largest | Compared
 
 
-def numbers(cost: Cost, at: Mapping[str, int]) -> Numbers:
-    """Every formula at sizes.
+def numbers(cost: Cost, at: Mapping[str, int], counter: Counter) -> Numbers:
+    """Every formula at sizes; where it does not hold, what one pass there counts.
 
     Args:
         cost: The formulas.
         at: The sizes.
+        counter: Counts where no formula holds.
 
     Returns:
         The numbers.
     """
-    return Numbers(
-        at, {name: f(**at) if f.holds(**at) else None for name, f in cost.formulas().items()}
-    )
+    free = _free(cost, at, counter)
+    values = {
+        name: f(**free) if free is not None and f.holds(**free) else None
+        for name, f in cost.formulas().items()
+    }
+    without = tuple(name for name, value in values.items() if value is None)
+    if not without:
+        return Numbers(at, values)
+    try:
+        counts = counter.numbers({**counter.base, **at})
+    except AssayError as error:
+        return Numbers(at, values, (), str(error))
+    return Numbers(at, {**values, **{name: counts[name] for name in without}}, without)
 
 
-def largest(cost: Cost, size: str, kind: str, budget: int, at: Mapping[str, int]) -> Largest:
+def _free(cost: Cost, at: Mapping[str, int], counter: Counter) -> dict[str, int] | None:
+    """The sizes in which there are formulas; None where another is not at the value that they hold for."""
+    if any(counter.base[name] != value for name, value in at.items() if name not in cost.base):
+        return None
+    return {name: value for name, value in at.items() if name in cost.base}
+
+
+def largest(
+    cost: Cost, size: str, kind: str, budget: int, at: Mapping[str, int], counter: Counter
+) -> Largest:
     """The largest value of a size at which a training step fits a budget.
 
     Args:
@@ -144,7 +183,8 @@ def largest(cost: Cost, size: str, kind: str, budget: int, at: Mapping[str, int]
         size: The size.
         kind: "memory" or "flops".
         budget: Bytes or flops.
-        at: The other sizes.
+        at: All sizes; for the one to solve for a value at which the model runs.
+        counter: Counts where no formula holds.
 
     Returns:
         The value.
@@ -159,9 +199,14 @@ def largest(cost: Cost, size: str, kind: str, budget: int, at: Mapping[str, int]
     if kind == "memory":
         formula = cost.peak_bytes + cost.optimizer_bytes[_ADAM]
         of = "bytes (the peak of a training step, and the state of Adam)"
-    value, end = solve(formula, size, budget, others), cost.ends.get(size)
+    free = _free(cost, others, counter)
+    if free is None or size not in cost.base or not ranges(formula, size, free):
+        amount = counter.memory if kind == "memory" else counter.flops
+        value, unlimited = counter.largest(size, {**counter.base, **at}, budget, amount)
+        return Largest(size, value, budget, of, others, None, unlimited, counted=True)
+    value, end = solve(formula, size, budget, free), cost.ends.get(size)
     unlimited = ""
-    if not any(span.high is None or value < span.high for span in ranges(formula, size, others)):
+    if not any(span.high is None or value < span.high for span in ranges(formula, size, free)):
         unlimited = (
             f"There the formula ends, not the budget: for a larger {size} nothing was derived."
         )

@@ -8,8 +8,9 @@ from functools import reduce
 from typing import Any
 
 from assay.builder import Builder, as_builder
-from assay.cost.asked import Asked
+from assay.cost.asked import Asked, numbers
 from assay.cost.convention import CLASSES, CONVOLUTION, PRODUCT
+from assay.cost.counted import Counter
 from assay.cost.derive import derive
 from assay.cost.fit import Fit
 from assay.cost.formula import Formula
@@ -27,6 +28,7 @@ from assay.cost.tally import (
     SAVED,
     TRAINABLE,
     WEIGHTS,
+    Peak,
 )
 from assay.cost.with_data import with_data
 from assay.errors import UsageError
@@ -70,6 +72,7 @@ class Cost(Result):
         attends: Whether it calls attention, which a GPU runs as one kernel.
         ends: The last value of a size for which tables of embeddings have rows; not of the formulas, which
             go on.
+        peak_at_base: Where most bytes are alive at the base sizes, as it was counted.
         asked: Answers to what else was asked: numbers at sizes, the largest that fits, another model.
     """
 
@@ -98,6 +101,7 @@ class Cost(Result):
     fused: bool = False
     attends: bool = False
     ends: Mapping[str, End] = field(default_factory=dict)
+    peak_at_base: Peak | None = None
     asked: tuple[Asked, ...] = ()
 
     def by_module(self) -> Mapping[str, Phases]:
@@ -301,8 +305,10 @@ def cost_of(builder: Builder, progress: Progress = silent, *, fused: bool = Fals
         fused: Whether attention and dropout are the single kernels that a GPU runs.
 
     Returns:
-        The formulas; `narrowed` says what was asked, and why. The first refusal where that does not help.
+        The formulas; `narrowed` says what was asked, and why. Where that does not help the first refusal,
+        with what one pass counts at the base.
     """
+    start = builder
     first = cost = strict_cost(builder, progress, fused=fused)
     narrowed: dict[str, str] = {}
     grids: dict[str, int] = {}
@@ -320,7 +326,8 @@ def cost_of(builder: Builder, progress: Progress = silent, *, fused: bool = Fals
             break
         cost = strict_cost(builder, progress, grids, fused=fused)
     if cost.status == "refused":
-        return first
+        counts = numbers(first, first.base, Counter(start, first.way, fused=fused))
+        return replace(first, asked=(counts,)) if counts.counted else first
     cost = _judged(replace(cost, narrowed=narrowed)) if narrowed else cost
     return replace(cost, findings=(*cost.findings, *with_data(builder, cost)))
 
@@ -364,6 +371,7 @@ def _cost(builder: Builder, found: Fit, probe: Recording) -> Cost:
             fused=probe.fused and probe.way != "real",
             attends=probe.attends,
             ends=ends(probe.reached),
+            peak_at_base=probe.summits.get((tuple(builder.sizes.values()), frozenset())),
             parts=Parts(found, builder.sizes, probe.parts, {s.path: s.depth for s in probe.stacks}),
         )
     )

@@ -231,10 +231,8 @@ def _deep(
 
 
 def _long(point: Point, low: Point, samples: Samples) -> bool:
-    """Whether one size alone takes long for real, as the largest run along it foretells.
-
-    Where sizes note what they are compared with and divided by, padding and branches show without it.
-    """
+    """Whether one size alone takes long for real, as the largest run along it foretells."""
+    # where sizes note what they are compared with and divided by, padding and branches show without it
     if samples.probe.way != "real" or not samples.probe.notes:
         return False
     i = max(range(len(point)), key=lambda i: point[i] - low[i])

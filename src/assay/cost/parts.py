@@ -17,7 +17,18 @@ from assay.cost.interpolate import Interpolant, Point
 from assay.cost.phases import Phases
 from assay.cost.probe import Probe
 from assay.cost.tables import Reach
-from assay.cost.tally import BACKWARD, BYTES, FLOPS, FORWARD, OPERATIONS, Amount, Key, Part, Tally
+from assay.cost.tally import (
+    BACKWARD,
+    BYTES,
+    FLOPS,
+    FORWARD,
+    OPERATIONS,
+    Amount,
+    Key,
+    Part,
+    Peak,
+    Tally,
+)
 
 CALLS = "calls"
 _QUANTITIES = (FLOPS, OPERATIONS, BYTES, CALLS)
@@ -39,6 +50,7 @@ class Recording(Probe):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.parts: dict[At, Mapping[Part, Amount]] = {}
+        self.summits: dict[At, Peak] = {}
         self.reached: list[tuple[Mapping[str, int], Mapping[str, Reach]]] = []
         self._named_together = self.together
 
@@ -56,7 +68,8 @@ class Recording(Probe):
             self._named_together = self.together
         full = {stack.path: stack.depth for stack in self.stacks}
         cut = {path: depth for path, depth in (depths or {}).items() if depth != full.get(path)}
-        self.parts[tuple(sizes.values()), frozenset(cut.items())] = tally.parts
+        at = tuple(sizes.values()), frozenset(cut.items())
+        self.parts[at], self.summits[at] = tally.parts, tally.summit
         self.reached.append((sizes, tally.tables))
         return tally
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from assay.cost.growth import at_sizes, growth
+from assay.cost.tally import BACKWARD
 from assay.errors import say
 from assay.view.blocks import Column, Formulas, Paragraph, Table, View
 from assay.where import location
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from assay.cost.cost import Cost
     from assay.cost.formula import Formula
     from assay.cost.phases import Phases
+    from assay.cost.tally import Peak
 
 QUESTION = "What do forward and backward cost, as an exact formula in your own sizes?"
 _WAYS = {
@@ -53,7 +55,9 @@ def show(cost: Cost) -> View:
         The view.
     """
     if cost.flops.forward.reason:
-        return View("Cost", QUESTION, f"No formula: {cost.flops.forward.reason}", _counts(cost))
+        answers = [block for answer in cost.asked for block in answer.blocks()]
+        said = (*answers, *_counts(cost))
+        return View("Cost", QUESTION, f"No formula: {cost.flops.forward.reason}", said)
     return View(
         "Cost",
         QUESTION,
@@ -90,8 +94,22 @@ def _answer(cost: Cost) -> str:
     return text
 
 
+def _summit(peak: Peak, base: Mapping[str, int]) -> str:
+    """Where the peak stands: what to make smaller first."""
+    line, module = peak.where, f" (`{peak.module}`)" if peak.module else ""
+    most = f"At {say(base)} most" if base else "Most"
+    if peak.phase == BACKWARD:
+        at = f" of {line.short}" if line else ""
+        return f"{most} bytes are alive in the backward pass{at}{module}, after `{peak.operator}`."
+    at = f" at {line.short}" if line else ""
+    return f"{most} bytes are alive in the forward pass, after `{peak.operator}`{at}{module}."
+
+
 def _written(formula: Formula, cost: Cost) -> str:
     """A formula as text; of a peak with many laws only how many there are, and which one rules here."""
+    if formula is cost.peak_bytes and formula.reason and cost.peak_at_base:
+        counted = f"{cost.peak_at_base.bytes:,}"
+        return f"no formula; counted {f'at {say(cost.base)}' if cost.base else 'once'}: {counted}"
     rivals = max((len(piece.rivals) for piece in formula.pieces), default=0)
     if rivals < _LAWS or not formula.holds(**cost.base):
         return _law(formula, cost)
@@ -234,6 +252,8 @@ def _notes(cost: Cost) -> tuple[str, ...]:
         "Bytes are what operators read and write, unfused. Saved bytes are what autograd keeps for the "
         "backward pass, parameters left out. The peak is of tensors alive, without an allocator's slack."
     )
+    if cost.peak_at_base and cost.peak_at_base.operator:
+        notes.append(_summit(cost.peak_at_base, cost.base))
     for name, formula in (("saved bytes", cost.saved_bytes), ("peak bytes", cost.peak_bytes)):
         if formula.reason:
             notes.append(f"No formula for {name}: {formula.reason}.")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from assay.cost.compared import Comparison
 from assay.cost.tables import Reach
-from assay.where import Location
+from assay.where import Location, location
 
 FORWARD, BACKWARD = "forward", "backward"
 FLOPS, CAUSAL, OPERATIONS, BYTES = "flops", "masked flops", "operations", "bytes"
@@ -55,12 +56,36 @@ class Amount(NamedTuple):
     calls: int
 
 
+@dataclass(frozen=True)
+class Peak:
+    """The most bytes that were alive, and the operator after which they were.
+
+    Args:
+        bytes: How many.
+        phase: "forward" or "backward".
+        module: The innermost module's dotted path.
+        line: "file:line" of the user's code; in the backward pass that of the forward operator.
+        operator: Its name in torch; "" where nothing was more than what was given.
+    """
+
+    @property
+    def where(self) -> Location | None:
+        """The line, or None where it is none of the user's."""
+        return location(self.line)
+
+    bytes: int
+    phase: str
+    module: str
+    line: str
+    operator: str
+
+
 class Tally(NamedTuple):
     """What one pass amounts to.
 
     Args:
         counts: Every quantity that is a sum, and what was alive after the operators of each line.
-        peak: The most bytes that were alive.
+        summit: Where most bytes were alive.
         uncounted: Operators that no table knows, with where they first ran.
         shapes: The dimensions of all forward outputs, in order: where a size is rounded, it shows here.
         steps: Number of operators that ran.
@@ -72,7 +97,7 @@ class Tally(NamedTuple):
     """
 
     counts: dict[Key, int]
-    peak: int
+    summit: Peak
     uncounted: dict[str, Location | None]
     shapes: tuple[int, ...]
     steps: int
@@ -81,3 +106,8 @@ class Tally(NamedTuple):
     tables: dict[str, Reach]
     attends: bool
     unseen: bool = False
+
+    @property
+    def peak(self) -> int:
+        """The most bytes that were alive."""
+        return self.summit.bytes

@@ -20,7 +20,7 @@ from assay.cost.known import Known
 from assay.cost.live import Live, tensors_of
 from assay.cost.places import NOWHERE, Modules, Place
 from assay.cost.tables import Reach, reach
-from assay.cost.tally import BACKWARD, FORWARD, PEAK, Amount, Key, Part
+from assay.cost.tally import BACKWARD, FORWARD, PEAK, Amount, Key, Part, Peak
 from assay.where import Location, here
 
 _DEVICE = torch.ops.prim.device.default
@@ -45,7 +45,7 @@ class Watch(TorchDispatchMode):
     ) -> None:
         super().__init__()
         self.counts: Counter[Key] = Counter()
-        self.peak = live.bytes
+        self.peak = Peak(live.bytes, FORWARD, "", "", "")
         self.alive: dict[Key, dict[str, int]] = {}
         self.uncounted: dict[str, Location | None] = {}
         self.phase = FORWARD
@@ -147,7 +147,7 @@ class Watch(TorchDispatchMode):
         done[2] += seen.moved
         done[3] += 1
         if rule.moves:
-            self._follow(rule.name, place, tensors_of(out))
+            self._follow(rule, place, tensors_of(out))
 
     def parts(self) -> dict[Part, Amount]:
         """Everything that was done, by who did it.
@@ -163,7 +163,7 @@ class Watch(TorchDispatchMode):
                 known[:] = [a + b for a, b in zip(known, done, strict=True)]
         return {part: Amount(*done) for part, done in found.items()}
 
-    def _follow(self, name: str, place: Place, made: list[Tensor]) -> None:
+    def _follow(self, rule: Rule, place: Place, made: list[Tensor]) -> None:
         """Note how much is alive after an operator.
 
         A line of code runs many times, in loops and layers. What is alive changes steadily from one
@@ -174,9 +174,10 @@ class Watch(TorchDispatchMode):
         for tensor in made:
             self._live.see(tensor)
         now = self._live.bytes
-        self.peak = max(self.peak, now)
-        step = f"{self._before}, {name} {place.line} {self._weight}"
-        self._before = f"{self._before.rpartition(', ')[2]}, {name}"
+        if now > self.peak.bytes:
+            self.peak = Peak(now, self.phase, place.module, place.line, rule.label)
+        step = f"{self._before}, {rule.name} {place.line} {self._weight}"
+        self._before = f"{self._before.rpartition(', ')[2]}, {rule.name}"
         which = Key(PEAK, self.phase, place.module, step)
         alive = self.alive.get(which)
         if alive is None:

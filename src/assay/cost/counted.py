@@ -1,0 +1,187 @@
+"""Counts at sizes where no formula holds: one pass at each, and the largest that fits found by trying."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from assay.builder import Builder
+from assay.cost.convention import CONVOLUTION, PRODUCT
+from assay.cost.probe import Probe
+from assay.cost.tally import (
+    BACKWARD,
+    BYTES,
+    CAUSAL,
+    FLOPS,
+    FORWARD,
+    OPERATIONS,
+    PARAMETERS,
+    SAVED,
+    TRAINABLE,
+    Tally,
+)
+from assay.errors import CannotMeasure, UserCodeError, said, verbatim
+
+_ADAM = 2  # copies of each trainable parameter that it keeps
+_MOST = 1_000_000  # operators of a pass that is still made
+
+
+class Counter:
+    """Counts passes of one builder, each at sizes of its own, and remembers them.
+
+    Args:
+        builder: The builder.
+        way: How it is run without data, as `Cost.way` says.
+        fused: Whether attention and dropout are the single kernels that a GPU runs.
+    """
+
+    def __init__(self, builder: Builder, way: str, *, fused: bool = False) -> None:
+        self._builder, self._way, self._fused = builder, way, fused
+        self._seen: dict[tuple[int, ...], Tally] = {}
+
+    @property
+    def base(self) -> Mapping[str, int]:
+        """The sizes in use."""
+        return self._builder.sizes
+
+    def tally(self, sizes: Mapping[str, int]) -> Tally:
+        """One pass, forward and backward, without data.
+
+        Args:
+            sizes: A value for every size.
+
+        Returns:
+            The tally.
+
+        Raises:
+            AssayError: What the model raises there.
+            CannotMeasure: If it runs with data alone, and would be larger than in use: memory and time are
+                those of a real step.
+        """
+        beyond = any(value > self.base[name] for name, value in sizes.items())
+        if self._way == "real" and beyond:
+            raise CannotMeasure(
+                "model",
+                verbatim("code that looks at values"),
+                "one that runs without data, to be counted at any size",
+                "Start at these sizes with --size, and it is run there.",
+            )
+        at = tuple(sizes.values())
+        if at not in self._seen:
+            probe = Probe(self._builder, fused=self._fused)
+            probe.way = self._way
+            self._seen[at] = probe(sizes)
+        return self._seen[at]
+
+    def numbers(self, sizes: Mapping[str, int]) -> dict[str, int]:
+        """What `Cost.formulas` names, counted.
+
+        Args:
+            sizes: A value for every size.
+
+        Returns:
+            A number for each name.
+
+        Raises:
+            AssayError: As `tally`.
+        """
+        tally = self.tally(sizes)
+
+        def total(quantity: str, phase: str = "", kinds: tuple[str, ...] = ()) -> int:
+            return sum(
+                value
+                for key, value in tally.counts.items()
+                if key.quantity == quantity
+                and phase in ("", key.phase)
+                and (not kinds or key.kind in kinds)
+            )
+
+        found = {"saved bytes": total(SAVED), "peak bytes": tally.peak}
+        found["parameters"] = total(PARAMETERS)
+        for phase in (FORWARD, BACKWARD):
+            for name, quantity in (("flops", FLOPS), ("operations", OPERATIONS), ("bytes", BYTES)):
+                found[f"{name}, {phase}"] = total(quantity, phase)
+            found[f"products, {phase}"] = total(OPERATIONS, phase, (PRODUCT, CONVOLUTION))
+            found[f"flops, {phase}, causal"] = total(FLOPS, phase) - total(CAUSAL, phase)
+        return found
+
+    def flops(self, sizes: Mapping[str, int]) -> int:
+        """The flops of a training step.
+
+        Args:
+            sizes: A value for every size.
+
+        Returns:
+            How many.
+
+        Raises:
+            AssayError: As `tally`.
+        """
+        return sum(v for key, v in self.tally(sizes).counts.items() if key.quantity == FLOPS)
+
+    def memory(self, sizes: Mapping[str, int]) -> int:
+        """The peak of a training step with Adam's state.
+
+        Args:
+            sizes: A value for every size.
+
+        Returns:
+            Bytes.
+
+        Raises:
+            AssayError: As `tally`.
+        """
+        tally = self.tally(sizes)
+        trainable = sum(v for key, v in tally.counts.items() if key.quantity == TRAINABLE)
+        return tally.peak + _ADAM * trainable
+
+    def largest(
+        self,
+        size: str,
+        sizes: Mapping[str, int],
+        below: int,
+        amount: Callable[[Mapping[str, int]], int],
+    ) -> tuple[int, str]:
+        """The largest value of one size at which an amount fits a budget, by doubling and halving.
+
+        Args:
+            size: The size.
+            sizes: A value for every size; for `size` one at which the model runs.
+            below: The budget.
+            amount: What is to fit, at sizes; it grows with every size.
+
+        Returns:
+            The value, and why the search ended there: "" where the next value does not fit.
+
+        Raises:
+            CannotMeasure: If not even 1 fits, or the model runs at no value that does.
+        """
+        ends = ""
+
+        def fits(value: int) -> bool:
+            nonlocal ends
+            at = {**sizes, size: value}
+            try:
+                return amount(at) <= below
+            except UserCodeError as error:
+                ends = f"At {size} = {value:,} the model does not run: {said(error.__cause__ or error)}."
+                return False
+
+        good, bad = 0, sizes[size]
+        while fits(bad):
+            good, bad = bad, 2 * bad
+            if self.tally({**sizes, size: good}).steps * 2 > _MOST:
+                return (
+                    good,
+                    f"A larger {size} was not tried: a pass of that many operators takes long.",
+                )
+        while bad - good > 1:
+            middle = (good + bad) // 2
+            good, bad = (middle, bad) if fits(middle) else (good, middle)
+        if not good:
+            raise CannotMeasure(
+                f"solve {size}",
+                verbatim(f"a budget of {below:,}"),
+                f"a budget that some {size} fits",
+                "Raise the budget, or lower the other sizes.",
+            )
+        return good, ends if f"{size} = {bad:,} " in ends else ""
