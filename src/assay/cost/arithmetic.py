@@ -90,6 +90,24 @@ def _bags_backward(gradient: Tensor, indices: Tensor, *_: Any, **__: Any) -> int
     return indices.numel() * int(gradient.shape[-1])
 
 
+def _pairs(points: Tensor, *_: Any, out: Tensor, **__: Any) -> int:
+    """A difference, its power and a sum for each coordinate of each pair of rows."""
+    return 3 * out.numel() * int(points.shape[-1])
+
+
+def _pairs_backward(gradient: Tensor, points: Tensor, *_: Any, **__: Any) -> int:
+    return 3 * gradient.numel() * int(points.shape[-1])
+
+
+def _added_product(added: Tensor, one: Tensor, other: Tensor, *_: Any, **__: Any) -> int:
+    """A matrix product into a tensor in place, or summed over a batch: torch's own count leaves it out."""
+    return 2 * one.numel() * int(other.shape[-1])
+
+
+def _convolution_in_time(x: Tensor, weight: Tensor, *_: Any, out: Tensor, **__: Any) -> int:
+    return 2 * out.numel() * int(weight.shape[0] * weight.shape[1])
+
+
 def _grid(matrices: Tensor, size: Sequence[int], *_: Any, out: Tensor, **__: Any) -> int:
     """A matrix product with the homogeneous coordinates of every point."""
     return 2 * out.numel() * int(matrices.shape[-1])
@@ -115,6 +133,12 @@ PRODUCTS: Mapping[str, Count] = {
     "aten::addmv": _added_matrix_vector,
     "aten::dot": _matrix_vector,
     "aten::vdot": _matrix_vector,
+    "aten::addmv_": _added_matrix_vector,
+    "aten::addmm_": _added_product,
+    "aten::addbmm": _added_product,
+    "aten::addbmm_": _added_product,
+    "aten::baddbmm_": _added_product,
+    "aten::conv_tbc": _convolution_in_time,
     "aten::_sparse_addmm": _sparse_product,
     "aten::_trilinear": _trilinear,
     "aten::affine_grid_generator": _grid,
@@ -124,6 +148,8 @@ SUMS: Mapping[str, Count] = {
     "aten::_cdist_forward": _distances,
     "aten::_cdist_backward": _distances_backward,
     "aten::_euclidean_dist": _distances,
+    "aten::_pdist_forward": _pairs,
+    "aten::_pdist_backward": _pairs_backward,
     "aten::_ctc_loss": _alignments,
     "aten::_ctc_loss_backward": _alignments_backward,
     "aten::_embedding_bag": _bags,

@@ -9,7 +9,7 @@ rename data count 0 operations.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.flop_counter import flop_registry
 
 from assay.cost.arithmetic import PRODUCTS, SUMS
+from assay.cost.decompositions import DECOMPOSITIONS
 from assay.cost.kernels import KERNELS
 from assay.cost.live import tensors_of
 from assay.cost.operators import DYNAMIC, INDEXED, MAKERS
@@ -32,20 +33,20 @@ CLASSES = (PRODUCT, CONVOLUTION, ELEMENTWISE, REDUCTION, NORMALISATION, INDEXING
 _TABLE: Mapping[str, Mapping[int, str]] = {
     ELEMENTWISE: {
         1: """hardsigmoid_backward glu threshold_backward triu tril fmod remainder _prelu_kernel
-            floor_divide hardshrink_backward softshrink_backward rrelu_with_noise_backward""",
+            floor_divide hardshrink_backward softshrink_backward rrelu_with_noise_backward isin""",
         2: """native_dropout native_dropout_backward bernoulli dropout leaky_relu_backward
             hardtanh_backward hardswish_backward rrelu_with_noise addr""",
         3: """sigmoid_backward tanh_backward addcmul addcdiv lerp elu celu selu mse_loss_backward
             huber_loss_backward smooth_l1_loss_backward upsample_linear1d linalg_cross""",
         4: """sigmoid silu softplus logaddexp logit log_sigmoid log_sigmoid_forward elu_backward
-            softplus_backward log_sigmoid_backward polar""",
+            softplus_backward log_sigmoid_backward polar hann_window hamming_window""",
         5: "glu_backward _prelu_kernel_backward",
-        6: "binary_cross_entropy_backward binary_cross_entropy_with_logits",
-        7: "upsample_bilinear2d grid_sampler_2d",
-        8: "silu_backward mish hardswish gelu",
+        6: "soft_margin_loss_backward binary_cross_entropy_backward binary_cross_entropy_with_logits",
+        7: "upsample_bilinear2d _upsample_bilinear2d_aa grid_sampler_2d",
+        8: "silu_backward mish hardswish gelu blackman_window",
         15: "upsample_trilinear3d grid_sampler_3d",
         16: "gelu_backward mish_backward",
-        31: "upsample_bicubic2d",
+        31: "upsample_bicubic2d _upsample_bicubic2d_aa",
     },
     REDUCTION: {
         1: """sum mean amax amin max min argmax argmin prod any all cumsum cumprod cummax cummin
@@ -60,13 +61,14 @@ _TABLE: Mapping[str, Mapping[int, str]] = {
             adaptive_max_pool3d adaptive_max_pool3d_backward fractional_max_pool2d
             fractional_max_pool2d_backward fractional_max_pool3d fractional_max_pool3d_backward""",
         3: """var var_mean std std_mean norm linalg_vector_norm logsumexp mse_loss l1_loss
-            huber_loss smooth_l1_loss dist""",
-        4: "upsample_linear1d_backward",
+            huber_loss smooth_l1_loss dist multi_margin_loss multi_margin_loss_backward allclose""",
+        4: "upsample_linear1d_backward soft_margin_loss renorm",
         5: """_softmax _log_softmax _safe_softmax _softmax_backward_data _log_softmax_backward_data
-            binary_cross_entropy""",
-        8: "upsample_bilinear2d_backward",
+            binary_cross_entropy _masked_softmax _masked_softmax_backward""",
+        8: "upsample_bilinear2d_backward _upsample_bilinear2d_aa_backward",
         16: "upsample_trilinear3d_backward grid_sampler_2d_backward",
-        32: "upsample_bicubic2d_backward grid_sampler_3d_backward",
+        32: """upsample_bicubic2d_backward _upsample_bicubic2d_aa_backward
+            grid_sampler_3d_backward""",
     },
     NORMALISATION: {
         3: "_weight_norm_interface",
@@ -97,9 +99,15 @@ _TABLE: Mapping[str, Mapping[int, str]] = {
             diag_embed diagonal_scatter complex max_unpool2d _pack_padded_sequence
             _pack_padded_sequence_backward _jagged_to_padded_dense_forward
             _padded_dense_to_jagged_forward _sparse_coo_tensor_with_dims_and_tensors
-            _sparse_coo_tensor_with_dims sparse_mask _coalesce""",
+            _sparse_coo_tensor_with_dims sparse_mask _coalesce _upsample_nearest_exact1d
+            _upsample_nearest_exact1d_backward _upsample_nearest_exact2d
+            _upsample_nearest_exact2d_backward _upsample_nearest_exact3d
+            _upsample_nearest_exact3d_backward take rot90 block_diag narrow_copy nonzero_static
+            nanmedian mode poisson log_normal cauchy geometric binomial _standard_gamma
+            _sample_dirichlet lu_unpack""",
         1: """index_add scatter_add scatter_reduce reflection_pad1d_backward reflection_pad2d_backward
-            replication_pad1d_backward replication_pad2d_backward""",
+            replication_pad1d_backward replication_pad2d_backward reflection_pad3d_backward
+            replication_pad3d_backward index_reduce segment_reduce _segment_reduce_backward""",
     },
 }
 _KNOWN = {
@@ -184,15 +192,17 @@ class Rule:
             self.kind, self.operations = PRODUCT, PRODUCTS[qualified]
         elif qualified in SUMS:
             self.kind, self.operations = REDUCTION, SUMS[qualified]
+        elif qualified in DECOMPOSITIONS:
+            self.operations = DECOMPOSITIONS[qualified]
         elif func.is_view or name in _SILENT or qualified.startswith(("prim::", "profiler::")):
             self.per_element, self.moves = 0, False
         else:
             base = name if name in _KNOWN else name.removesuffix("_")
             if base in _KNOWN:
                 self.kind, self.per_element = _KNOWN[base]
-            elif torch.Tag.pointwise in func.tags:
+            elif torch.Tag.pointwise in (tags := _tags(func)):
                 self.kind, self.per_element = ELEMENTWISE, 1
-            elif torch.Tag.reduction in func.tags:
+            elif torch.Tag.reduction in tags:
                 self.kind, self.per_element = REDUCTION, 1
 
     def moved(self, args: Any, out: Any) -> int:
@@ -248,6 +258,13 @@ class Rule:
     def known(self) -> bool:
         """Whether the operator counts as something, possibly nothing; never by accident."""
         return self.flops is not None or self.operations is not None or self.per_element is not None
+
+
+def _tags(func: Any) -> Sequence[torch.Tag]:
+    """What torch says of an operator, or where that is nothing of the one that it is in place."""
+    name = func._schema.name.removeprefix("aten::")
+    twin = getattr(getattr(torch.ops.aten, name.removesuffix("_"), None), func._overloadname, None)
+    return func.tags if torch.Tag.pointwise in func.tags or twin is None else twin.tags
 
 
 def first_elements(value: Any) -> int:

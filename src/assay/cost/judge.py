@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from assay.cost.convention import CONVOLUTION, PRODUCT
+from assay.cost.decompositions import UNCOUNTABLE
 from assay.cost.growth import at_sizes
 from assay.cost.known import LOAD
 from assay.cost.tally import BACKWARD, FORWARD, Amount, Part
@@ -98,19 +99,21 @@ def _remedy(cost: Cost, reason: str) -> str:
 
 
 def _uncounted(cost: Cost) -> list[Finding]:
+    reasons = {name: UNCOUNTABLE.get(name.split(".")[1]) for name in cost.uncounted}
     return [
         Finding(
             "cost.uncounted",
-            f"{name} is in no table: its operations are missing from every total.",
+            f"{name} is {f'not counted ({why})' if why else 'in no table'}: its operations are missing from "
+            "every total.",
             Number("every operator counted", "", "formula"),
             Number(name, "", "measured"),
-            "warning",
+            "note" if why else "warning",
             'assay.cost.convention.register_operator("namespace::name", lambda *args, out, **kwargs: …) '
             "tells how many operations a call is.",
             cost.where.get(name),
             theory="C3",
         )
-        for name in cost.uncounted
+        for name, why in reasons.items()
     ]
 
 
