@@ -9,7 +9,7 @@ rename data count 0 operations.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -260,11 +260,12 @@ class Rule:
         return self.flops is not None or self.operations is not None or self.per_element is not None
 
 
-def _tags(func: Any) -> Sequence[torch.Tag]:
+def _tags(func: Any) -> Collection[torch.Tag]:
     """What torch says of an operator, or where that is nothing of the one that it is in place."""
     name = func._schema.name.removeprefix("aten::")
     twin = getattr(getattr(torch.ops.aten, name.removesuffix("_"), None), func._overloadname, None)
-    return func.tags if torch.Tag.pointwise in func.tags or twin is None else twin.tags
+    tags: Collection[torch.Tag] = func.tags
+    return tags if torch.Tag.pointwise in tags or twin is None else twin.tags
 
 
 def first_elements(value: Any) -> int:

@@ -67,7 +67,7 @@ def _triangle(matrices: Tensor, sides: Tensor, *_: Any, out: Tensor, **options: 
 
 
 def _solved(matrices: Tensor, *_: Any, out: tuple[Tensor, ...], **__: Any) -> int:
-    count, _, n = _matrices(matrices)
+    count, n, n = _matrices(matrices)
     return count * _lu(n, n) + out[0].numel() * (2 * n - 1)
 
 
