@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import nn
 
+from assay.builder import as_builder
 from assay.finding import Result
 from assay.highway.additions import find_additions
 from assay.highway.chains import Chain, find_chains
@@ -62,7 +64,7 @@ class Highways(Result):
         return picture(self)
 
 
-def find_highways(subject: Subject, *, progress: Progress = silent) -> Highways:
+def find_highways(subject: Any, *, progress: Progress = silent) -> Highways:
     """Read the skip paths off a model's autograd graph, and measure what survives them (Theory H1–H3).
 
     One forward pass records the graph; it is run as the model is (training or evaluation mode), with
@@ -71,7 +73,8 @@ def find_highways(subject: Subject, *, progress: Progress = silent) -> Highways:
     backward pass for each path measures the gradient at each of its additions.
 
     Args:
-        subject: The model and its inputs; its loss, where it has one, gives the gradient's direction.
+        subject: A `Subject`, or anything that `assay.Builder` takes: a module, `(model, inputs)`, a builder.
+            Its loss, where it has one, gives the gradient's direction.
         progress: Told how far the measurement is.
 
     Returns:
@@ -94,6 +97,8 @@ def find_highways(subject: Subject, *, progress: Progress = silent) -> Highways:
     """
     from assay.highway.rules import findings
 
+    if not isinstance(subject, Subject):
+        subject = as_builder(subject)()
     refuse_inference(subject.model)
     with preserved(subject.model), torch.inference_mode(False):
         progress("highways", 0, 3, "forward")

@@ -295,7 +295,7 @@ class Recorder(TorchDispatchMode):
                 if origin is not None and origin == lines[size].size:
                     self._consume([lines[x]], "norm")
                     return replace(line, sizes=0, raw=False)
-        squared = name == "pow" and args[1:2] == (2,)
+        squared = name == "pow" and not isinstance(args[1], Tensor) and args[1] == 2
         if first.origin is not None and (
             squared or (name == "mul" and signals == 2 and given[0] is given[1])
         ):

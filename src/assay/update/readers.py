@@ -142,8 +142,11 @@ class _Watch(TorchFunctionMode):
 
 
 def _home(tensor: Tensor) -> int:
-    """Where the memory of a tensor, and of every view of it, begins."""
-    return tensor.untyped_storage().data_ptr()
+    """Where the memory of a tensor, and of every view of it, begins; -1 where it has none of its own."""
+    try:
+        return tensor.untyped_storage().data_ptr()
+    except NotImplementedError:  # sparse, or inside a transform of `torch.func`
+        return -1
 
 
 def _are(values: Any, names: Mapping[int, str]) -> bool:
