@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from assay.cost.convention import Rule
-from assay.cost.values import Spelled, computed, follow, value_of, without_data
+from assay.cost.values import VALUE, Spelled, computed, follow, value_of, without_data
 from assay.where import Location, here
 
 LOAD = "load"  # the size of a builder that says how many entries a mask selects
@@ -107,6 +107,15 @@ class Known:
             if out is None:
                 raise
             return out
+
+    def nothing_of(self, tensor: Tensor) -> bool:
+        """Whether nothing but its shape is known of a tensor, as of nearly all that hold no integers."""
+        return (
+            type(tensor) is Tensor
+            and tensor.is_floating_point()
+            and getattr(tensor, VALUE, None) is None
+            and getattr(tensor, _UNIT, None) is None
+        )
 
     def note(
         self, rule: Rule, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any

@@ -20,7 +20,7 @@ from assay.cost.compared import noting
 from assay.cost.convention import Rule
 from assay.cost.fake import remembering
 
-_VALUE = "_assay_value"  # the attribute of a tensor on the meta device whose values are known
+VALUE = "_assay_value"  # the attribute of a tensor on the meta device whose values are known
 _MOST = 1 << 22  # elements of a tensor whose values may be asked for
 
 
@@ -63,7 +63,7 @@ def value_of(tensor: Any) -> Tensor | None:
 
 
 def _current(tensor: Any) -> _Value | None:
-    found: _Value | None = getattr(tensor, _VALUE, None)
+    found: _Value | None = getattr(tensor, VALUE, None)
     return found if found is not None and found.version == tensor._version else None
 
 
@@ -81,7 +81,7 @@ def follow(rule: Rule, func: Any, args: Any, kwargs: Mapping[str, Any], out: Any
     if type(first) in (list, tuple) and first:
         first = first[0]
     if isinstance(first, Tensor):
-        if getattr(first, _VALUE, None) is None:
+        if getattr(first, VALUE, None) is None:
             return  # as nearly always
     elif not rule.maker:
         return
@@ -103,7 +103,7 @@ def _arbitrary(rule: Rule, func: Any) -> bool:
 def _note(make: Callable[[], Any], out: Any, version: int = 0) -> None:
     if isinstance(out, Tensor):
         if out.is_meta and out.numel() <= _MOST and not out.is_inference():
-            setattr(out, _VALUE, _Value(make, version))
+            setattr(out, VALUE, _Value(make, version))
     elif isinstance(out, list | tuple):
         whole = _Value(make, 0)
         for k, part in enumerate(out):
@@ -120,7 +120,7 @@ def _follow_in_place(func: Any, args: Any, kwargs: Mapping[str, Any], out: Tenso
         return _computed(func, ((_Value(lambda: target.get().clone(), 0), *rest), named))
 
     if out._base is None:  # what a view writes is seen by others
-        setattr(out, _VALUE, _Value(make, out._version + 1))  # autograd counts on its way back
+        setattr(out, VALUE, _Value(make, out._version + 1))  # autograd counts on its way back
 
 
 class _Unknown(Exception):
@@ -240,7 +240,7 @@ def call(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         out = func(*args, **kwargs)
         found = _current(args[0])
         if found is not None and out.is_meta:
-            setattr(out, _VALUE, found)
+            setattr(out, VALUE, found)
         return out
     if func is not torch.tensor and func is not torch.as_tensor:
         return noting(func, args, func(*args, **kwargs))

@@ -24,6 +24,7 @@ from assay.cost.tally import BACKWARD, FORWARD, PEAK, Amount, Key, Part, Peak
 from assay.where import Location, here
 
 _DEVICE = torch.ops.prim.device.default
+_DETACH = torch.ops.aten.detach.default
 
 
 class Watch(TorchDispatchMode):
@@ -65,6 +66,11 @@ class Watch(TorchDispatchMode):
     ) -> Any:
         if func is _DEVICE:  # asked for thousands of times by fake tensors
             return args[0].device
+        if func is _DETACH and not kwargs and self._known.nothing_of(args[0]):
+            self.steps += (
+                1  # autograd detaches all that it keeps: a third of all calls, and nothing done
+            )
+            return func(*args)
         if types and any(is_traceable_wrapper_subclass_type(kind) for kind in types):
             return NotImplemented  # what it is made of comes here next
         kwargs = kwargs or {}
@@ -74,6 +80,8 @@ class Watch(TorchDispatchMode):
                 with self:
                     return unrolled(func, args, kwargs)
             rule = self._rules[func] = Rule(func)
+        if not (rule.moves or self._fake):
+            return self._renamed(rule, func, args, kwargs)
         place = self._modules.current()
         if not rule.known and rule.composite:
             # under inference mode composites arrive whole; what they are made of is what counts
@@ -103,6 +111,18 @@ class Watch(TorchDispatchMode):
             before = self.tables.get(place.module, there)
             self.tables[place.module] = max(before, there)
         self._add(rule, seen, place, out)
+        return out
+
+    def _renamed(self, rule: Rule, func: Any, args: Any, kwargs: Any) -> Any:
+        """A view, or whatever else moves nothing: there is nothing to add."""
+        if self.phase == FORWARD or self._modules.running:
+            self._modules.current()  # whose node it makes
+        out = self._known.run(rule, func, args, kwargs)
+        self._known.note(rule, func, args, kwargs, out)
+        self.steps += 1
+        if self.phase == FORWARD:
+            for tensor in tensors_of(out):
+                self.shapes += tensor.shape
         return out
 
     def _key(self, rule: Rule, args: Any, kwargs: Any) -> Any:
