@@ -37,6 +37,12 @@ class Out:
     logits: torch.Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class Slotted:
+    ids: torch.Tensor
+    logits: torch.Tensor
+
+
 Pair = namedtuple("Pair", "ids logits")
 IDS, LOGITS = torch.ones(2, dtype=torch.long), torch.ones(2, 3)
 
@@ -50,6 +56,7 @@ IDS, LOGITS = torch.ones(2, dtype=torch.long), torch.ones(2, 3)
         {"ids": IDS, "logits": LOGITS},
         OrderedDict(ids=IDS, logits=LOGITS),
         Out(IDS, LOGITS),
+        Slotted(IDS, LOGITS),
         Pair(IDS, LOGITS),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -330,7 +330,10 @@ def tensors(value: Any) -> Iterator[Tensor]:
         for item in value:
             yield from tensors(item)
     elif is_dataclass(value) and not isinstance(value, type):
-        yield from tensors(vars(value))
+        named = {field.name: getattr(value, field.name, None) for field in fields(value)}
+        yield from tensors(
+            named | getattr(value, "__dict__", {})
+        )  # one with slots has no `__dict__`
 
 
 def _wants_more(loss: Any) -> bool:

@@ -1,5 +1,7 @@
 """Counts of one pass against torch's own counter, hooks of our own, and walks over what is alive."""
 
+from functools import partial
+
 import pytest
 import torch
 from cost_twins import Program
@@ -7,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 from torch.utils.flop_counter import FlopCounterMode
 
 from assay.cost.again import Memory
@@ -252,6 +254,25 @@ def test_checkpointing_runs_forward_again_in_backward_and_keeps_less(reentrant):
     left_out = 0 if reentrant else 2 * 3 * 64 * 8
     assert sums(again, FLOPS, BACKWARD) == forward + backward - left_out
     assert sums(again, SAVED, FORWARD) < sums(plain, SAVED, FORWARD)
+
+
+def test_selective_checkpointing_keeps_what_it_was_told_to_and_is_not_warned_of():
+    class Selective(Checkpointed):
+        def forward(self, x):
+            products = [torch.ops.aten.addmm.default]
+            contexts = partial(create_selective_checkpoint_contexts, products)
+            return checkpoint(self.layer, x, use_reentrant=False, context_fn=contexts)
+
+    with torch.device("meta"):
+        layer = nn.Sequential(nn.Linear(8, 64), nn.Tanh(), nn.Linear(64, 8))
+        x = torch.randn(3, 8, requires_grad=True)
+        whole, selective = (
+            counted(Subject(Checkpointed(layer), x)),
+            counted(Subject(Selective(layer), x)),
+        )
+    kept = sums(selective, SAVED, FORWARD) - sums(whole, SAVED, FORWARD)
+    assert kept == 4 * 3 * (64 + 8)
+    assert selective.counts[SAVED, FORWARD, "layer.0", ""] == 4 * 3 * 64
 
 
 def test_the_sum_of_modules_is_the_whole_and_backward_goes_to_the_module_of_forward():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+from torch.nn.modules.linear_cross_entropy_options import LinearCrossEntropyOptions
 
 from assay import derive_cost
 from assay.cost.convention import Rule
@@ -74,6 +75,29 @@ def test_flash_attention_on_a_cpu():
     # the kernel's backward recomputes the scores: five products for four
     assert flops(Attention(), q, k, v)[0] == flops(Taken(), q, k, v)[0] > 0
     assert flops(Attention(), q, k, v)[1] * 4 == flops(Taken(), q, k, v)[1] * 5
+
+
+class Loss(nn.Module):
+    """The loss of logits `[4, 5]`, with options in chunks of rows."""
+
+    def __init__(self, **given):
+        super().__init__()
+        self.weight, self.given = nn.Parameter(torch.randn(5, 6)), given
+
+    def forward(self, x, y):
+        return nn.functional.linear_cross_entropy(x, self.weight, y, **self.given)
+
+
+def test_cross_entropy_of_a_linear_map_in_chunks():
+    x, y = torch.randn(4, 6), torch.randint(0, 5, (4,))
+    product, wanted = 2 * 4 * 5 * 6, x.clone().requires_grad_()
+    chunks = LinearCrossEntropyOptions(batch_chunk_size=2)
+    assert flops(Loss(), wanted, y) == [product, 2 * product]
+    # in chunks gradients are made on the way, or the logits a second time
+    assert flops(Loss(options=chunks), wanted, y) == [3 * product, 0]
+    assert flops(Loss(options=chunks), x, y) == [2 * product, 0]
+    alone = Loss(options=chunks, reduction="none")
+    assert flops(alone, wanted, y) == [product, 3 * product]
 
 
 class Flex(nn.Module):

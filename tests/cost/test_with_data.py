@@ -87,7 +87,7 @@ def test_masks_that_select_otherwise_than_load_are_a_note():
     assert "Give as `load`" in finding.repair
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # torch's advice to leave it
+@pytest.mark.filterwarnings("ignore:.torch.jit")  # torch's advice to leave it
 def test_torchscript_has_a_formula_where_it_is_made_afresh_and_none_where_it_was_made_before():
     def made():
         return torch.jit.script(nn.Sequential(nn.Linear(4, 4), nn.ReLU()))

@@ -171,7 +171,7 @@ def test_outputs_are_what_is_predicted_and_not_the_loss_before_it() -> None:
     assert "changes of the outputs" not in alone.view().answer
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # torch's advice to leave it
+@pytest.mark.filterwarnings("ignore:.torch.jit")  # torch's advice to leave it
 def test_torchscript_is_copied_with_leaves() -> None:
     model = torch.jit.trace(regression().model, regression().inputs[0])
     assert all(p.is_leaf and p.requires_grad for p in copied(model).parameters())

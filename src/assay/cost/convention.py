@@ -181,8 +181,13 @@ class Rule:
         self.operations: Callable[..., int] | None = None
         self.per_element: int | None = None
         self.kind, self.moves = "other", True
-        if qualified in _CUSTOM:
-            self.kind, self.operations = _CUSTOM[qualified]
+        custom = _CUSTOM.get(qualified)
+        if func._schema.is_mutable and qualified.endswith("_"):  # in place it is the same product
+            qualified = qualified.removesuffix("_")
+            namespace, _, plain = qualified.partition("::")
+            packet = getattr(getattr(torch.ops, namespace), plain, packet)
+        if custom is not None:
+            self.kind, self.operations = custom
         elif packet in flop_registry:
             self.flops, self.operations = flop_registry[packet], PRODUCTS.get(qualified)
             self.kind = CONVOLUTION if "convolution" in name else PRODUCT

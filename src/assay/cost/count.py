@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import checkpoint
 
 from assay.cost.again import Memory
 from assay.cost.causal import Causal
@@ -76,8 +77,10 @@ def count(
                     watch.counts[key] += part.untyped_storage().nbytes()
             return _without_graph(tensor)
 
+        # torch would warn that selective checkpointing goes past them: what it keeps is seen below
+        keep.__dict__.update(_checkpoint_internal=True, _user_hooks=None)
         hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
-        with hooks, _without_hooks_inside(hooks) as inside:
+        with hooks, _without_hooks_inside(hooks) as inside, _seen_beside_the_graph(keep):
             output = subject.forward()
             objective = subject.objective(output)
         if objective.requires_grad:
@@ -155,6 +158,34 @@ def _without_hooks_inside(hooks: Any) -> Iterator[list[bool]]:
         yield inside
     finally:
         torch.autograd.graph.disable_saved_tensors_hooks = disable
+
+
+@contextmanager
+def _seen_beside_the_graph(keep: Callable[[Tensor], Any]) -> Iterator[None]:
+    """Show what selective checkpointing saves, which it holds beside the graph, where no hook sees it.
+
+    Args:
+        keep: Is given each tensor.
+
+    Yields:
+        Nothing.
+    """
+    holder: Any = getattr(checkpoint, "_VersionWrapper", None)
+    if holder is None:
+        yield
+        return
+
+    class Seen(holder):
+        def __init__(self, val: Any, *args: Any, **kwargs: Any) -> None:
+            super().__init__(val, *args, **kwargs)
+            if isinstance(val, Tensor):
+                keep(val)
+
+    vars(checkpoint)["_VersionWrapper"] = Seen
+    try:
+        yield
+    finally:
+        vars(checkpoint)["_VersionWrapper"] = holder
 
 
 def _from_the_end(heads: list[Tensor]) -> list[torch.autograd.graph.Node]:

@@ -43,8 +43,13 @@ def _product(one: Tensor, other: Tensor, *_: Any, out_val: Any = None, **__: Any
     return 2 * int(out_val.numel()) * int(one.shape[-1])
 
 
+def _added_product(added: Tensor, one: Tensor, other: Tensor, *_: Any, **__: Any) -> int:
+    return 2 * one.numel() * int(other.shape[-1])
+
+
 # mkldnn takes two weights and two biases one by one, cudnn a list; hidden states come later
 _WEIGHTS, _BEFORE_MASK = 4, 15
+_LOSS_GRADIENTS = slice(10, 12)  # whether those of the input and of the weight are wanted
 
 
 def _recurrent(sequence: Tensor, *weights: Any, **_: Any) -> int:
@@ -76,6 +81,17 @@ def _self_attention(
     return _encoder_layer(query, width, heads, *weights[:4])
 
 
+def _linear_cross_entropy(x: Tensor, weight: Tensor, *given: Any, **_: Any) -> int:
+    """The logits, and in the same loop over chunks each gradient that will be asked for."""
+    gradients = sum(given[_LOSS_GRADIENTS])
+    return 2 * x.numel() * weight.shape[0] * (1 + int(gradients))
+
+
+def _linear_cross_entropies(x: Tensor, weight: Tensor, *_: Any, **__: Any) -> int:
+    """The logits; without a sum over rows, gradients are left to the backward pass."""
+    return 2 * x.numel() * weight.shape[0]
+
+
 KERNELS: Mapping[str, Flops] = {
     "aten::_scaled_dot_product_flash_attention_for_cpu": _attention,
     "aten::_scaled_dot_product_flash_attention_for_cpu_backward": _attention_backward,
@@ -91,10 +107,13 @@ KERNELS: Mapping[str, Flops] = {
     "aten::_scaled_grouped_mm": _grouped,
     "transformers::grouped_mm_fallback": _grouped,
     "transformers::grouped_mm_fallback_backward": _grouped_backward,
+    "torch_nn::_linear_cross_entropy_batch_chunked": _linear_cross_entropy,
+    "torch_nn::_linear_cross_entropy_batch_chunked_no_reduction": _linear_cross_entropies,
     "aten::_int_mm": _product,
     "aten::_weight_int8pack_mm": _product,
     "aten::_weight_int4pack_mm": _product,
     "aten::mkldnn_linear": _product,
     "mkldnn::_linear_pointwise": _product,
-    "aten::_addmm_activation": lambda bias, one, other, **_: 2 * one.numel() * other.shape[-1],
+    "aten::addbmm": _added_product,
+    "aten::_addmm_activation": _added_product,
 }
