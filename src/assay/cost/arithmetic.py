@@ -99,11 +99,6 @@ def _pairs_backward(gradient: Tensor, points: Tensor, *_: Any, **__: Any) -> int
     return 3 * gradient.numel() * int(points.shape[-1])
 
 
-def _added_product(added: Tensor, one: Tensor, other: Tensor, *_: Any, **__: Any) -> int:
-    """A matrix product into a tensor in place, or summed over a batch: torch's own count leaves it out."""
-    return 2 * one.numel() * int(other.shape[-1])
-
-
 def _convolution_in_time(x: Tensor, weight: Tensor, *_: Any, out: Tensor, **__: Any) -> int:
     return 2 * out.numel() * int(weight.shape[0] * weight.shape[1])
 
@@ -133,11 +128,6 @@ PRODUCTS: Mapping[str, Count] = {
     "aten::addmv": _added_matrix_vector,
     "aten::dot": _matrix_vector,
     "aten::vdot": _matrix_vector,
-    "aten::addmv_": _added_matrix_vector,
-    "aten::addmm_": _added_product,
-    "aten::addbmm": _added_product,
-    "aten::addbmm_": _added_product,
-    "aten::baddbmm_": _added_product,
     "aten::conv_tbc": _convolution_in_time,
     "aten::_sparse_addmm": _sparse_product,
     "aten::_trilinear": _trilinear,

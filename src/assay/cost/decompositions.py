@@ -110,10 +110,8 @@ UNCOUNTABLE: Mapping[str, str] = {  # why there is no count of them
 }
 DECOMPOSITIONS: Mapping[str, Callable[..., int]] = {
     "aten::linalg_cholesky_ex": _each(lambda m, n: _cholesky(n)),
-    "aten::cholesky": _each(lambda m, n: _cholesky(n)),
     "aten::cholesky_inverse": _each(lambda m, n: n * (4 * n**2 + 3 * n + 5) // 6),
     "aten::cholesky_solve": _cholesky_solved,
-    "aten::_cholesky_solve_helper": _cholesky_solved,
     "aten::linalg_lu": _each(_lu),
     "aten::linalg_lu_factor_ex": _each(_lu),
     "aten::linalg_lu_solve": _factors_solved,
