@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from random import Random
@@ -157,6 +157,28 @@ def peak_is_off(claims: Mapping[Key, int | Fraction], tally: Tally) -> bool:
     pairs = [(claimed, counted) for claimed, counted in pairs if counted >= _RIVAL * tally.peak]
     pairs.append((max(claims.values(), default=0), tally.peak))
     return any(abs(float(claimed) - counted) > _CLOSE * counted for claimed, counted in pairs)
+
+
+def lawless(boxes: Sequence[Box], samples: Samples) -> str:
+    """Where the first peaks that were fitted are off, as near to the sizes in use as any.
+
+    Args:
+        boxes: With the peaks as they were fitted.
+        samples: What was alive at points.
+
+    Returns:
+        As in "is alive at n=4, in the forward pass, after `mm` at net.py:3".
+    """
+    off = (
+        (sum(abs(x - y) / y for x, y in zip(point, samples.base, strict=True)), point, tally)
+        for box in boxes
+        for point, tally in samples.known
+        if _inside(point, box.spans) and peak_is_off(box.alive(point), tally)
+    )
+    found = min(off, key=lambda each: each[0], default=None)
+    return (
+        "was alive" if found is None else f"is alive at {samples.say(found[1])}, {found[2].summit}"
+    )
 
 
 def _look_around(box: Box, samples: Samples) -> None:

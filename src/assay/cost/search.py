@@ -14,7 +14,7 @@ from assay.cost.heldout import far, near, untried
 from assay.cost.interpolate import Interpolant, Point
 from assay.cost.law import Law, Laws
 from assay.cost.ones import from_one, odd_ones
-from assay.cost.peaks import with_peaks
+from assay.cost.peaks import lawless, with_peaks
 from assay.cost.piece import Range
 from assay.cost.refusal import NoneLeft, Refused, Unexplained, no_law, of_values
 from assay.cost.samples import Fails, Samples, TooMany, equal, put
@@ -78,7 +78,9 @@ class Search:
         if samples.probe.unseen:
             refused[SAVED] = "transforms of torch.func let nobody see what they keep"
         if not (peaks and others):
-            refused[PEAK] = "no maximum of polynomials is within 1 % of what was alive"
+            refused[PEAK] = (
+                f"no maximum of polynomials is within 1 % of what {lawless(boxes, samples)}"
+            )
         return Fit(samples.names, tuple(boxes), tuple(self._checked), refused, one)
 
     def _peaked(self, boxes: list[Box]) -> tuple[list[Box], bool]:

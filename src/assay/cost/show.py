@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from assay.cost.growth import at_sizes, growth
-from assay.cost.tally import BACKWARD
 from assay.errors import say
 from assay.view.blocks import Column, Formulas, Paragraph, Table, View
 from assay.where import location
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from assay.cost.cost import Cost
     from assay.cost.formula import Formula
     from assay.cost.phases import Phases
-    from assay.cost.tally import Peak
 
 QUESTION = "What do forward and backward cost, as an exact formula in your own sizes?"
 _WAYS = {
@@ -92,17 +90,6 @@ def _answer(cost: Cost) -> str:
         ratio = backward(**cost.base) / forward(**cost.base)
         text += f" The backward pass costs {ratio:.2f} times that" + (f" at {at}." if at else ".")
     return text
-
-
-def _summit(peak: Peak, base: Mapping[str, int]) -> str:
-    """Where the peak stands: what to make smaller first."""
-    line, module = peak.where, f" (`{peak.module}`)" if peak.module else ""
-    most = f"At {say(base)} most" if base else "Most"
-    if peak.phase == BACKWARD:
-        at = f" of {line.short}" if line else ""
-        return f"{most} bytes are alive in the backward pass{at}{module}, after `{peak.operator}`."
-    at = f" at {line.short}" if line else ""
-    return f"{most} bytes are alive in the forward pass, after `{peak.operator}`{at}{module}."
 
 
 def _written(formula: Formula, cost: Cost) -> str:
@@ -253,7 +240,8 @@ def _notes(cost: Cost) -> tuple[str, ...]:
         "backward pass, parameters left out. The peak is of tensors alive, without an allocator's slack."
     )
     if cost.peak_at_base and cost.peak_at_base.operator:
-        notes.append(_summit(cost.peak_at_base, cost.base))
+        most = f"At {say(cost.base)} most" if cost.base else "Most"
+        notes.append(f"{most} bytes are alive {cost.peak_at_base}.")
     for name, formula in (("saved bytes", cost.saved_bytes), ("peak bytes", cost.peak_bytes)):
         if formula.reason:
             notes.append(f"No formula for {name}: {formula.reason}.")

@@ -73,6 +73,14 @@ class Peak:
         """The line, or None where it is none of the user's."""
         return location(self.line)
 
+    def __str__(self) -> str:
+        line, module = self.where, f" (`{self.module}`)" if self.module else ""
+        if self.phase == BACKWARD:
+            at = f" of {line.short}" if line else ""
+            return f"in the backward pass{at}{module}, after `{self.operator}`"
+        at = f" at {line.short}" if line else ""
+        return f"in the forward pass, after `{self.operator}`{at}{module}"
+
     bytes: int
     phase: str
     module: str
