@@ -39,6 +39,10 @@ class Depends(Protocol):
         """Those whose size reaches it."""
 
     @property
+    def last(self) -> int:
+        """Those that it is made of, past no other."""
+
+    @property
     def raw(self) -> bool:
         """Whether the model's own input is in it, past no product and no norm."""
 
@@ -86,6 +90,10 @@ class Record:
     )  # of the input of an activation, call by call
     reads: int = 0  # bits: the records that this one's input depends on
     sizes: int = 0  # bits: those whose size reaches it, past no norm
+    last: int = (
+        0  # bits: those that it reads past no other record; of a sum those of the larger summand
+    )
+    skip: int | None = None  # of a sum: the record that it adds to what comes of that record
     reads_input: bool = False  # reads the model's own input, in the last call
     beside_input: bool = False  # reads the model's own input too
     function: Function | None = None  # of an activation
@@ -114,6 +122,7 @@ class Record:
         """Note what the input depends on."""
         self.reads |= on.rows
         self.sizes |= on.sizes
+        self.last |= on.last
         self.beside_input |= on.raw and on.rows != 0
 
     def add_output(self, out: Tensor) -> Call:
@@ -246,6 +255,8 @@ def _row(record: Record, records: Sequence[Record], used: int) -> Row:
         readout=not used >> record.index & 1,
         follows=_follows(record.index, [r.reads for r in records]),
         sized_by=_follows(record.index, [r.sizes for r in records]),
+        reads=tuple(_bits(record.last)),
+        skip=record.skip,
         averaged=record.averaged,
         calls=_calls(record),
         finite=record.finite,

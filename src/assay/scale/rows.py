@@ -91,6 +91,9 @@ class Row:
         readout: No later product depends on it.
         follows: Indices of the rows that its input depends on, but for those that these depend on.
         sized_by: The same, of the rows whose size reaches its input, past no norm.
+        reads: Indices of the rows that it reads past no other row, also where others of these depend on them;
+            of a sum those of the larger summand.
+        skip: Of a sum, the row that it adds to what comes of that row; None where it is no such sum.
         averaged: Of how many values each is the mean that it reads, as behind a global average pool.
         calls: How it changes over calls; None for a single call.
         finite: Every value and gradient is finite.
@@ -139,6 +142,8 @@ class Row:
     readout: bool
     follows: tuple[int, ...]
     sized_by: tuple[int, ...]
+    reads: tuple[int, ...]
+    skip: int | None
     averaged: float
     calls: Calls | None
     finite: bool
