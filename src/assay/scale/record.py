@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from assay.errors import UsageError
 from assay.scale.activations import Function, fingerprint, values
 from assay.scale.gain import Gain, gain, moments
+from assay.scale.made import Made, made_of
 from assay.scale.moments import UnitMoments
 from assay.scale.norms import Divisor
 from assay.scale.operators import Product, wide
@@ -79,6 +80,8 @@ class Record:
     weight_std: float | None = None
     weight_square: float | None = None
     weight_factor: float = 1.0  # of the parameter, before it is a weight
+    weight: Tensor | None = None  # with the graph that made it of its parameters, until `look_back`
+    made: Made = Made()
     alike: bool = True  # all units have the same values, and the same gradients
     trained: bool = False  # in some call the parameter that is its weight can get a gradient
     factors: set[float] = field(default_factory=set)  # constants before what reads the output
@@ -117,6 +120,12 @@ class Record:
                 self.inputs = inputs
             else:
                 self.inputs.add(inputs)
+
+    def look_back(self, parameters: Mapping[str, Tensor]) -> None:
+        """Note which parameters set the size of the weights that are made of them."""
+        if self.weight is not None:
+            used = {n: parameters[n] for n in self.parameters if n in parameters}
+            self.made, self.weight = made_of(self.weight, used), None
 
     def add_reads(self, on: Depends) -> None:
         """Note what the input depends on."""
@@ -223,6 +232,8 @@ def _row(record: Record, records: Sequence[Record], used: int) -> Row:
         weight_std=record.weight_std,
         weight_square=record.weight_square,
         weight_factor=record.weight_factor,
+        scaled_by=record.made.scaled,
+        divided=record.made.divided,
         factor=record.factor,
         alike=record.alike and bool(record.weight_square) and record.kind == "product",
         frozen=record.fan_in is not None and not record.trained,

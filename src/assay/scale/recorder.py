@@ -60,6 +60,7 @@ class Recorder(TorchDispatchMode):
             self._lineage[p] = Lineage(parameters=(name,))
         for buffer in model.buffers():
             self._lineage[buffer] = Lineage(constant=True)
+        self._parameters = dict(model.named_parameters())
         self._trained = {name for name, p in model.named_parameters() if p.requires_grad}
         self._keys: dict[Any, int] = {}
         self._fed_rows = 0  # bits: the records that a parameter feeds
@@ -82,6 +83,8 @@ class Recorder(TorchDispatchMode):
             with self._modules.following(), self:
                 yield
             self._arm()
+            for record in self.records:
+                record.look_back(self._parameters)
         finally:
             self._pending.clear()
 
@@ -366,6 +369,8 @@ class Recorder(TorchDispatchMode):
             record.add_input(found)
         weight = self._of(found.weight)
         record.weight_factor = weight.factor
+        if math.isnan(weight.factor):
+            record.weight = found.weight
         record.trained |= torch.is_grad_enabled() and weight.parameters[0] in self._trained
         record.add_reads(on)
         record.reads_input = source.given

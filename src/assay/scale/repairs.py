@@ -191,7 +191,8 @@ def _between(chain: Sequence[Row], rows: Sequence[Row]) -> str | None:
         return None
     if math.prod(gains) <= BUDGET:
         return None  # fan-in and activation alone keep the signal inside the band
-    first, weight = chain[0], expression(chain[0].parameters[0])
+    first = chain[0]
+    weight = expression((first.divided and first.scaled_by or first.parameters)[0])
     if max(gains) <= _MORE and median(gains) > _KEPT:
         whole = median(_passed_on(before.second_moment, row) for before, row in pairs)
         return (
@@ -258,6 +259,13 @@ def _drawn(row: Row, std: str) -> str:
     factor, weight = constant(row), expression(row.parameters[0])
     if math.isnan(factor):
         over = f"/{abs(row.factor):.4g}" if row.factor != 1 else ""
+        if row.divided and row.weight_std:
+            times, drawn = f"{std}{over}/{row.weight_std:.4g}", expression(row.divided[0])
+            set_by = f"`{expression(row.scaled_by[0])}.data *= {times}`" if row.scaled_by else ""
+            return (
+                f"{set_by or f'multiply the weights that are made of `{drawn}` by `{times}`'} (to draw "
+                f"`{drawn}` again changes nothing: it is divided by its own size)"
+            )
         return f"give the weights that are made of `{weight}` the standard deviation `{std}{over}`"
     over = f"/{factor:.4g}" if factor != 1 else ""
     return f"`nn.init.normal_({weight}, std={std}{over})`"

@@ -53,6 +53,8 @@ class Row:
         weight_square: Mean square of the weight: 0 only where all of it is zero.
         weight_factor: The constant that the parameter is multiplied with before it is the weight; NaN where
             the weight is made of it otherwise.
+        scaled_by: Where the weight is made otherwise, the parameters a factor on which is one on the weight.
+        divided: The same, parameters that are divided by their own size: a factor on these has no effect.
         factor: The constant that the output is multiplied with before it is read.
         alike: All units, more than one, have the same values and the same gradients, and not zero weights.
         frozen: The weight's parameter requires no gradient, or runs under `no_grad` alone.
@@ -110,6 +112,8 @@ class Row:
     weight_std: float | None
     weight_square: float | None
     weight_factor: float
+    scaled_by: tuple[str, ...]
+    divided: tuple[str, ...]
     factor: float
     alike: bool
     frozen: bool
