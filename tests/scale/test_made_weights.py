@@ -91,3 +91,23 @@ def test_a_zero_factor_is_not_divided_by_anything():
     torch.manual_seed(0)
     (row,) = measure_scale((Adapted(), torch.randn(64, 32))).rows
     assert (row.scaled_by, row.divided) == (("w",), ())
+
+
+def test_means_in_front_of_standardised_weights_are_told_with_what_works():
+    class Positive(nn.Module):
+        """What leaves the activation is far from zero: a pool of the largest goes before it."""
+
+        def __init__(self, scale):
+            super().__init__()
+            self.a, self.b = Standardised(16, 16, scale=scale), Standardised(16, 16)
+
+        def forward(self, x):
+            return self.b(F.relu(F.max_pool2d(self.a(x), 4)))
+
+    torch.manual_seed(0)
+    repair = found(Positive(0.8), "scale.forward-mean").repair
+    assert repair.startswith("`model.a.gain.data *= math.sqrt(2.934/144)/0.066")
+    assert "to draw `model.a.weight` again changes nothing" in repair
+    assert repair.endswith(", in front of relu; subtract 0.6833 after relu")
+    repair = found(Positive(math.sqrt(2.934)), "scale.forward-mean").repair
+    assert repair == "subtract each input unit's mean, or put a batch norm in front"

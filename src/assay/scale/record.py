@@ -81,7 +81,7 @@ class Record:
     weight_square: float | None = None
     weight_factor: float = 1.0  # of the parameter, before it is a weight
     weight: Tensor | None = None  # with the graph that made it of its parameters, until `look_back`
-    made: Made = Made()
+    made: Made = field(default_factory=Made)
     alike: bool = True  # all units have the same values, and the same gradients
     trained: bool = False  # in some call the parameter that is its weight can get a gradient
     factors: set[float] = field(default_factory=set)  # constants before what reads the output

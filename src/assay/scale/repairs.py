@@ -17,6 +17,7 @@ STANDARDISE = (
 )
 _CLOSED = 1e-2  # mean square of a gate that lets less than a tenth through
 _MORE = 2.5  # times: a sum over many; dropout with p = 1/2 has 2
+_NEAR = 1.25  # times: a mean is what the activation's theory says
 _KEPT = 1.6  # times, between most layers: dropout
 
 
@@ -105,6 +106,11 @@ def repair_one(row: Row, rows: Sequence[Row] = ()) -> str:
         return _drawn(row, "1.0")
     c, rest = _constants(row)
     size = row.input_second_moment
+    if size and row.level > 0 and _has(row, c / size):
+        return (
+            f"`{_set_by(row)}.data /= {math.sqrt(row.level / c):.3g}`{rest}: they have the width for the "
+            "size of their input already, but what enters does not vary independently"
+        )
     if size is None or size <= 0 or 0.5 <= size <= 2:
         return f"{_normal(row, f'{c:.4g}/{row.fan_in}')}{rest}"
     return f"{_normal(row, f'{c:.4g}/({row.fan_in}*{size:.3g})')}{rest}; its input has mean square {size:.3g}"
@@ -130,25 +136,82 @@ def repair_all(chain: Sequence[Row], rows: Sequence[Row] = ()) -> str:
     between = _between(wanted, rows) if rows else None
     if between is not None:
         return between
-    row, depth = wanted[0], len(wanted) - 1
+    depth = len(wanted) - 1
+    cost, known = price(wanted[0], depth), wanted[0].gain
+    square = known.square_scale if cost > BUDGET and known is not None else None
+    left = [row for row in wanted if not _has(row, _width(row, square is not None))]
+    if not left:
+        return _kept(wanted[0], depth, cost, square is not None)
+    row = left[0]
     c, rest = _constants(row)
-    cost = price(row, depth)
     own = "fan-in and activation"
     if any(constant(r) != 1 for r in wanted):
         own = "fan-in, activation and constant factor"
-    others = f"; the same, each with its own {own}, for {depth} more"
-    if cost > BUDGET and row.gain is not None and row.gain.square_scale is not None:
-        square = row.gain.square_scale**2
+    others = f"; the same, each with its own {own}, for {len(left) - 1} more" * (len(left) > 1)
+    if square is not None:
+        c, rest = _constants(wanted[0])
         return (
-            f"{_normal(row, f'{square:.4g}/{row.fan_in}')}{others}: it keeps the mean square. Unit variance "
-            f"({c:.4g}/fan-in{rest}) would cost χ^{depth} = {cost:.3g} going backward, unless skip "
-            "connections are added"
+            f"{_normal(row, f'{_width(row, True):.4g}/{row.fan_in}')}{others}: it keeps the mean square. "
+            f"Unit variance ({c:.4g}/fan-in{rest}) would cost χ^{depth} = {cost:.3g} going backward, unless "
+            "skip connections are added"
         )
     text = f"{_normal(row, f'{c:.4g}/{row.fan_in}')}{rest}{others}"
     too_much = ": too much without skip connections" if cost > BUDGET else ""
     return (
         f"{text}. Its price backward is χ^{depth} = {cost:.3g}{too_much}" if cost > 1.001 else text
     )
+
+
+def _width(row: Row, square: bool) -> float:
+    """What the variance of the weights times their fan-in should be, for unit variance or the mean square."""
+    known = row.gain.square_scale if row.gain is not None else None
+    return known**2 if square and known is not None and not row.readout else _constants(row)[0]
+
+
+def _has(row: Row, width: float) -> bool:
+    """Whether weights have a width already, as nearly as drawing them again would give it."""
+    size = (row.weight_std or 0.0) * abs(row.factor)
+    near = 1.05 + 3 / math.sqrt(2 * max(1, row.units * (row.fan_in or 1)))  # what chance leaves
+    return 1 / near < size * math.sqrt((row.fan_in or 0) / width) < near
+
+
+def _kept(row: Row, depth: int, cost: float, square: bool) -> str:
+    """What to say where all weights have the width that would be told."""
+    c, rest = _constants(row)
+    if square:
+        return (
+            f"the weights keep the mean square already. Unit variance ({c:.4g}/fan-in{rest}) would cost "
+            f"χ^{depth} = {cost:.3g} going backward, unless skip connections are added"
+        )
+    own = "the weights have the width of their fan-in and activation already"
+    if rest:
+        return f"{own}{rest}"
+    return f"{own}: see in the columns E u² and E g² where it happens"
+
+
+def spread(activation: Row, gain: Gain, rows: Sequence[Row]) -> str:
+    """How wide the weights in front of an activation should be, for units with unit variance behind it.
+
+    Args:
+        activation: The row of the activation.
+        gain: Its gain, with an input scale.
+        rows: All rows: which weights these are.
+
+    Returns:
+        What to do; "" where the weights have that width and what comes out is centred by nothing else.
+    """
+    width, name = (gain.input_scale or 1.0) ** 2, activation.operator
+    in_front = _nearest(activation, rows, ancestors(rows, sized=True))
+    found = [r for r in rows if r.index in in_front and r.fan_in and not r.frozen]
+    wide = [r for r in found if not _has(r, width)]
+    rest = centre(gain, name)
+    if found and not wide:
+        mean, shift = activation.mean, gain.input_shift or 0.0
+        return rest.removeprefix("; ") if 1 / _NEAR < mean / (shift or math.inf) < _NEAR else ""
+    text = f"draw the weights in front of {name} with Var W = {width:.4g}/fan_in"
+    if wide and wide[0].divided:  # of these a factor counts, and no new draw
+        text = f"{_normal(wide[0], f'{width:.4g}/{wide[0].fan_in}')}, in front of {name}"
+    return text + rest
 
 
 def _tied(row: Row, rows: Sequence[Row]) -> bool:
@@ -192,7 +255,7 @@ def _between(chain: Sequence[Row], rows: Sequence[Row]) -> str | None:
     if math.prod(gains) <= BUDGET:
         return None  # fan-in and activation alone keep the signal inside the band
     first = chain[0]
-    weight = expression((first.divided and first.scaled_by or first.parameters)[0])
+    weight = _set_by(first)
     if max(gains) <= _MORE and median(gains) > _KEPT:
         whole = median(_passed_on(before.second_moment, row) for before, row in pairs)
         return (
@@ -252,6 +315,11 @@ def constant(row: Row) -> float:
         The factor's size; NaN where the weight is made of the parameter otherwise.
     """
     return abs(row.weight_factor * row.factor)
+
+
+def _set_by(row: Row) -> str:
+    """The parameter whose factor is one on the weights."""
+    return expression((row.scaled_by or row.parameters)[0])
 
 
 def _drawn(row: Row, std: str) -> str:

@@ -11,7 +11,6 @@ from assay.scale.broken import no_gradient, non_finite, without_gradient
 from assay.scale.nonfinite import Origin
 from assay.scale.repairs import (
     STANDARDISE,
-    centre,
     closed_gate,
     keeping_the_square,
     open_gate,
@@ -19,6 +18,7 @@ from assay.scale.repairs import (
     price,
     repair_all,
     repair_one,
+    spread,
 )
 from assay.scale.rows import Row
 from assay.scale.skips import skips
@@ -202,9 +202,7 @@ def _forward_mean(rows: Sequence[Row]) -> Iterator[Finding]:
     if off[0].reads_input:
         text = STANDARDISE
     elif feeder is not None and feeder.gain is not None and feeder.gain.input_scale is not None:
-        name, c = feeder.operator, feeder.gain.input_scale**2
-        text = f"draw the weights in front of {name} with Var W = {c:.4g}/fan_in"
-        text += centre(feeder.gain, name)
+        text = spread(feeder, feeder.gain, rows) or text
     yield Finding(
         rule="scale.forward-mean",
         message=f"The units that enter {worst.name} have means of {ratio(worst):.3g} standard deviations: "
