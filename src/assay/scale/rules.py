@@ -14,7 +14,6 @@ from assay.scale.repairs import (
     closed_gate,
     keeping_the_square,
     open_gate,
-    orthogonal,
     price,
     repair_all,
     repair_one,
@@ -23,6 +22,7 @@ from assay.scale.repairs import (
 from assay.scale.rows import Row
 from assay.scale.skips import skips
 from assay.scale.stuck import stuck, symmetric
+from assay.scale.widths import orthogonal
 
 NOTE = 10.0  # a factor within [1/10, 10] is nothing to speak of
 WARNING = 1e3  # a factor outside [1/1000, 1000] stops layers from learning together
@@ -161,7 +161,7 @@ def _forward_repair(
         return f"{small}{repair_one(off[0], rows)}{more}"
     if off[0].kind == "lookup" or len(off) == 1:
         return repair_one(off[0], rows)
-    return repair_all(chain, rows)
+    return repair_all(chain, rows, off)
 
 
 def _count(number: int, noun: str, several: str = "") -> str:
