@@ -111,3 +111,29 @@ def test_means_in_front_of_standardised_weights_are_told_with_what_works():
     assert repair.endswith(", in front of relu; subtract 0.6833 after relu")
     repair = found(Positive(math.sqrt(2.934)), "scale.forward-mean").repair
     assert repair == "subtract each input unit's mean, or put a batch norm in front"
+
+
+def test_weights_whose_derivative_raises_are_measured_all_the_same():
+    class Strange(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, w):
+            return w / w.norm()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            if gradient.unique().numel() > 2:
+                return gradient
+            raise ValueError("not with signs")
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.randn(8, 8))
+
+        def forward(self, x):
+            return x @ Strange.apply(self.w)
+
+    torch.manual_seed(0)
+    x = torch.randn(16, 8)
+    (row,) = measure_scale((Net(), x, lambda y: (y * torch.randn(16, 8)).sum())).rows
+    assert (row.scaled_by, row.divided) == ((), ())

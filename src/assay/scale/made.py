@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from assay.errors import RAISED
 from assay.scale.operators import wide
 
 _SET = 0.1  # how near the power is to 0 or to 1; an ε under a root leaves a little
@@ -45,7 +46,7 @@ def made_of(weight: Tensor, parameters: Mapping[str, Tensor]) -> Made:
     try:
         along = _pulled_back(weight, used, weight.detach())
         across = _pulled_back(weight, used, signs.to(weight))
-    except RuntimeError:  # something on the way has no derivative, or frees its graph
+    except RAISED:  # something on the way has no derivative, or its graph is gone
         return Made()
     scaled, divided = [], []
     for name, p in used.items():

@@ -127,9 +127,9 @@ def drawn(row: Row, std: str) -> str:
         if row.divided and row.weight_std:
             now = f"{row.weight_std:.4g}"
             times, again = f"{std}{over}" + f"/{now}" * (now != "1"), expression(row.divided[0])
-            set_by = f"`{expression(row.scaled_by[0])}.data *= {times}`" if row.scaled_by else ""
+            told = f"`{expression(row.scaled_by[0])}.data *= {times}`" if row.scaled_by else ""
             return (
-                f"{set_by or f'multiply the weights that are made of `{again}` by `{times}`'} (to draw "
+                f"{told or f'multiply the weights that are made of `{again}` by `{times}`'} (to draw "
                 f"`{again}` again changes nothing: it is divided by its own size)"
             )
         return f"give the weights that are made of `{weight}` the standard deviation `{std}{over}`"
