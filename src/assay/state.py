@@ -6,6 +6,7 @@ import copy
 import logging
 import random
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -182,6 +183,27 @@ def unlogged() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
+
+
+@contextmanager
+def unwarned() -> Iterator[None]:
+    """Keep to itself what a model warns of where it is built and run again, at sizes that nobody asked for.
+
+    Filters stay as they are: to change them makes Python forget what was shown, and show it again.
+
+    Yields:
+        Nothing.
+    """
+    before = warnings.showwarning
+    warnings.showwarning = _not_shown
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
+
+
+def _not_shown(*args: Any, **kwargs: Any) -> None:
+    pass
 
 
 def _same(a: torch.Tensor, b: torch.Tensor) -> bool:

@@ -15,7 +15,8 @@ class Back:
 
     Args:
         row: The operator.
-        end: Of the last operators that it leads to, the one with the largest gradient.
+        end: Of the last operators that it leads to, the one with the largest gradient; where something goes
+            past these and is joined to them again, the last operator that everything goes through.
         factor: Its gradient energy, as a multiple of that of all these ends together.
         averages: Of how many values what lies between takes means: a mean divides the gradient by that.
         depth: How many operators of the chain later the end is.
@@ -54,22 +55,41 @@ def energy(row: Row) -> float:
 def backward(chain: Sequence[Row], rows: Sequence[Row]) -> list[Back]:
     """Every operator of a chain against the ends of that chain that depend on it.
 
-    Two heads beside each other are both ends, and neither is measured against the other.
+    Two heads beside each other are both ends, and neither is measured against the other. Nor is a trunk
+    measured against a branch that is joined to it again: most of its gradient never was in the branch.
 
     Args:
         chain: Operators with a gradient, in order.
         rows: All rows.
 
     Returns:
-        One for each operator that leads to another of the chain.
+        One for each operator that leads to another of the chain, past which nothing goes.
     """
     before = ancestors(rows)
+    readers: dict[int, list[int]] = {}
+    for other in rows:
+        for i in other.reads:
+            readers.setdefault(i, []).append(other.index)
     found = []
     for row in chain:
         after = [other for other in chain if row.index in before[other.index]]
         inner = set[int]().union(*(before[other.index] for other in after))
         ends = [other for other in after if other.index not in inner]
         if not ends or row.index in before[row.index]:
+            continue
+        if _bypassed(row.index, {other.index for other in ends}, readers, before):
+            through = (
+                other
+                for other in reversed(after)
+                if not _bypassed(row.index, {other.index}, readers, before)
+            )
+            ends = [other for other in (next(through, None),) if other is not None]
+            after = [
+                other
+                for other in after
+                if ends and other.index in before[ends[0].index] | {ends[0].index}
+            ]
+        if not ends:
             continue
         end = max(ends, key=energy)
         path = before[end.index] | {end.index}
@@ -89,6 +109,25 @@ def backward(chain: Sequence[Row], rows: Sequence[Row]) -> list[Back]:
         readout = sum(energy(other) * _own(other) for other in ends) / whole
         found.append(Back(row, end, energy(row) / whole, averages, depth, operators, readout))
     return found
+
+
+def _bypassed(
+    start: int,
+    ends: set[int],
+    readers: Mapping[int, Sequence[int]],
+    before: Mapping[int, set[int]],
+) -> bool:
+    """Whether something gets from an operator past some others to what depends on these."""
+    seen, to_see = set(ends), [start]
+    while to_see:
+        for i in readers.get(to_see.pop(), ()):
+            if i in seen:
+                continue
+            if not ends.isdisjoint(before[i]):
+                return True
+            seen.add(i)
+            to_see.append(i)
+    return False
 
 
 def _own(row: Row) -> float:

@@ -23,6 +23,9 @@ class Lineage:
         origin: The record whose output it is, up to views, casts, dropout and scalar factors.
         rows: Bits: all records that it depends on.
         sizes: Bits: of these, the records whose size reaches it, past no norm.
+        last: Bits: of these, the records that it is made of, past no other record.
+        parts: The records whose outputs stand in its channels, each channel of one alone, pooled or not: a
+            batch norm divides each of them by its own size.
         factor: The constant that the origin's output, or the parameter, is multiplied with; NaN where
             a parameter is made into something else.
         given: It is one of the model's inputs, or several side by side, up to shape and a constant.
@@ -41,6 +44,8 @@ class Lineage:
     origin: int | None = None
     rows: int = 0
     sizes: int = 0
+    last: int = 0
+    parts: tuple[int, ...] = ()
     factor: float = 1.0
     given: bool = False
     raw: bool = False

@@ -85,6 +85,9 @@ SIZE_STEPS = {
 }
 AVERAGES = {"mean", "avg_pool1d", "avg_pool2d", "avg_pool3d"}
 AVERAGES |= {f"_adaptive_{name}" for name in AVERAGES if name != "mean"}
+# of each channel by itself: a factor on what is pooled is one on what comes out
+POOLS = {name for name in AVERAGES if name != "mean"}
+POOLS |= {f"max_pool{n}d_with_indices" for n in (2, 3)}
 MATRIX_PRODUCTS = {"mm", "bmm", "matmul", "baddbmm"}
 SOFTMAX = {"_softmax", "_safe_softmax", "softmax"}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from assay.errors import UsageError
 from assay.scale.activations import Function, fingerprint, values
 from assay.scale.gain import Gain, gain, moments
+from assay.scale.made import Made, made_of
 from assay.scale.moments import UnitMoments
 from assay.scale.norms import Divisor
 from assay.scale.operators import Product, wide
@@ -37,6 +38,10 @@ class Depends(Protocol):
     @property
     def sizes(self) -> int:
         """Those whose size reaches it."""
+
+    @property
+    def last(self) -> int:
+        """Those that it is made of, past no other."""
 
     @property
     def raw(self) -> bool:
@@ -75,6 +80,8 @@ class Record:
     weight_std: float | None = None
     weight_square: float | None = None
     weight_factor: float = 1.0  # of the parameter, before it is a weight
+    weight: Tensor | None = None  # with the graph that made it of its parameters, until `look_back`
+    made: Made = field(default_factory=Made)
     alike: bool = True  # all units have the same values, and the same gradients
     trained: bool = False  # in some call the parameter that is its weight can get a gradient
     factors: set[float] = field(default_factory=set)  # constants before what reads the output
@@ -86,6 +93,10 @@ class Record:
     )  # of the input of an activation, call by call
     reads: int = 0  # bits: the records that this one's input depends on
     sizes: int = 0  # bits: those whose size reaches it, past no norm
+    last: int = (
+        0  # bits: those that it reads past no other record; of a sum those of the larger summand
+    )
+    skip: int | None = None  # of a sum: the record that it adds to what comes of that record
     reads_input: bool = False  # reads the model's own input, in the last call
     beside_input: bool = False  # reads the model's own input too
     function: Function | None = None  # of an activation
@@ -110,10 +121,17 @@ class Record:
             else:
                 self.inputs.add(inputs)
 
+    def look_back(self, parameters: Mapping[str, Tensor]) -> None:
+        """Note which parameters set the size of the weights that are made of them."""
+        if self.weight is not None:
+            used = {n: parameters[n] for n in self.parameters if n in parameters}
+            self.made, self.weight = made_of(self.weight, used), None
+
     def add_reads(self, on: Depends) -> None:
         """Note what the input depends on."""
         self.reads |= on.rows
         self.sizes |= on.sizes
+        self.last |= on.last
         self.beside_input |= on.raw and on.rows != 0
 
     def add_output(self, out: Tensor) -> Call:
@@ -214,6 +232,8 @@ def _row(record: Record, records: Sequence[Record], used: int) -> Row:
         weight_std=record.weight_std,
         weight_square=record.weight_square,
         weight_factor=record.weight_factor,
+        scaled_by=record.made.scaled,
+        divided=record.made.divided,
         factor=record.factor,
         alike=record.alike and bool(record.weight_square) and record.kind == "product",
         frozen=record.fan_in is not None and not record.trained,
@@ -246,6 +266,8 @@ def _row(record: Record, records: Sequence[Record], used: int) -> Row:
         readout=not used >> record.index & 1,
         follows=_follows(record.index, [r.reads for r in records]),
         sized_by=_follows(record.index, [r.sizes for r in records]),
+        reads=tuple(_bits(record.last)),
+        skip=record.skip,
         averaged=record.averaged,
         calls=_calls(record),
         finite=record.finite,

@@ -60,6 +60,7 @@ class Recorder(TorchDispatchMode):
             self._lineage[p] = Lineage(parameters=(name,))
         for buffer in model.buffers():
             self._lineage[buffer] = Lineage(constant=True)
+        self._parameters = dict(model.named_parameters())
         self._trained = {name for name, p in model.named_parameters() if p.requires_grad}
         self._keys: dict[Any, int] = {}
         self._fed_rows = 0  # bits: the records that a parameter feeds
@@ -82,6 +83,8 @@ class Recorder(TorchDispatchMode):
             with self._modules.following(), self:
                 yield
             self._arm()
+            for record in self.records:
+                record.look_back(self._parameters)
         finally:
             self._pending.clear()
 
@@ -168,14 +171,16 @@ class Recorder(TorchDispatchMode):
         weights = [(x, line) for x, line in zip(given, lines, strict=True) if line.parameters]
         data = [line for line in lines if not line.parameters and not line.constant]
         self._meet(given)
-        rows, sizes, signal, raw, pair = 0, 0, False, False, 0
+        rows, sizes, last, signal, raw, pair = 0, 0, 0, False, False, 0
         for line in lines:
-            rows, sizes = rows | line.rows, sizes | line.sizes
+            rows, sizes, last = rows | line.rows, sizes | line.sizes, last | line.last
             signal, raw, pair = signal or line.signal, raw or line.raw, pair | line.pair
         if name == "exp" or name in operators.SOFTMAX:
             sizes = 0  # what comes out is no multiple of what goes in
         beside = name in operators.STRUCTURAL and all(x.given for x in lines if x.signal)
-        on = Lineage(rows=rows, sizes=sizes, signal=signal, given=beside and signal, raw=raw)
+        on = Lineage(
+            rows=rows, sizes=sizes, last=last, signal=signal, given=beside and signal, raw=raw
+        )
         if operators.takes_shape_only(name):
             return partial(self._pass_on, _DATA)
         if given and not data and not (weights and name in operators.LOOKUPS):
@@ -203,6 +208,9 @@ class Recorder(TorchDispatchMode):
             with self._pause():  # before it may be overwritten
                 square = operators.mean_square(given[0])
             return partial(self._activation, name, function, lines[0], square)
+        parts = self._channels(name, args, given, lines)
+        if parts:
+            return partial(self._pool, name, replace(on, parts=parts), given[0], lines[0])
         signals = [line for line in lines if line.signal]
         sized = self._sized(name, args, given, lines, len(signals), on) if lines else None
         if sized is not None:
@@ -256,7 +264,32 @@ class Recorder(TorchDispatchMode):
             with self._pause():
                 found = divisor(func, name, args, self._modules.innermost, out)
             self.records[origin].divisors.append(found)
+        for part in lines[0].parts if lines else ():  # of which nothing is known
+            self.records[part].divisors.append(None)
         rest(out)
+
+    def _channels(
+        self, name: str, args: Sequence[Any], given: Sequence[Tensor], lines: Sequence[Lineage]
+    ) -> tuple[int, ...]:
+        """The records whose outputs an operator pools, or puts side by side as channels.
+
+        Returns:
+            Their indices; none where it does something else.
+        """
+        if name == "cat":
+            dim = args[1] if len(args) > 1 else 0
+            if given[0].dim() < 2 or dim % given[0].dim() != 1:
+                return ()
+        elif name not in operators.POOLS:
+            return ()
+        found = [x.parts if x.origin is None else (x.origin,) for x in lines]
+        return tuple(dict.fromkeys(part for parts in found for part in parts))
+
+    def _pool(self, name: str, line: Lineage, x: Tensor, source: Lineage, out: Any) -> None:
+        if name in operators.AVERAGES:
+            self._average(line, source.averaged * x.numel(), out)
+        else:
+            self._pass_on(line, out)
 
     def _meet(self, given: Sequence[Tensor]) -> None:
         """Note parameters that are to be trained and are none of the model's."""
@@ -336,6 +369,8 @@ class Recorder(TorchDispatchMode):
             record.add_input(found)
         weight = self._of(found.weight)
         record.weight_factor = weight.factor
+        if math.isnan(weight.factor):
+            record.weight = found.weight
         record.trained |= torch.is_grad_enabled() and weight.parameters[0] in self._trained
         record.add_reads(on)
         record.reads_input = source.given
@@ -394,7 +429,15 @@ class Recorder(TorchDispatchMode):
         axes = self._axes_of(main, given[0].dim())
         salt = ((a | b) & self._fed_rows).bit_length()  # the latest parameter: alike in every round
         record = self._record("sum", name, (), axes, self._modules.line(), salt)
-        record.add_reads(on)
+        record.add_reads(replace(on, last=main.last))
+        record.skip = next(
+            (
+                x.origin
+                for x, other in ((lines[0], lines[1]), (lines[1], lines[0]))
+                if x.origin is not None and x.rows != other.rows and not x.rows & ~other.rows
+            ),
+            None,
+        )
         self._consume(lines, record.index)
         return partial(self._close, record, on, pair=lines[0].pair | lines[1].pair)
 
@@ -433,6 +476,9 @@ class Recorder(TorchDispatchMode):
             if line.origin is not None and line.origin != reader:
                 self.records[line.origin].readers.add(reader)
                 self.records[line.origin].factors.add(line.factor if with_factor else 1.0)
+            for part in line.parts:
+                self.records[part].readers.add(reader if reader == "batch norm" else "other")
+                self.records[part].factors.add(1.0)
             for other in (line.squares, line.size):  # they were for something else than a norm
                 if other is not None:
                     self.records[other].readers.add("other")
@@ -468,6 +514,7 @@ class Recorder(TorchDispatchMode):
             origin=record.index,
             rows=on.rows | own,
             sizes=on.sizes | own,
+            last=own,
             raw=on.raw and record.fan_in is None,
             signal=True,
             pair=pair,
@@ -490,7 +537,7 @@ class Recorder(TorchDispatchMode):
 
     def _unmeasured(self, name: str, out: Any, on: Lineage) -> None:
         self.unmeasured.add(name)
-        self._pass_on(Lineage(rows=on.rows, sizes=on.sizes, signal=True), out)
+        self._pass_on(Lineage(rows=on.rows, sizes=on.sizes, last=on.last, signal=True), out)
 
     def _pass_on(self, line: Lineage, out: Any) -> None:
         for x in tensors(out):

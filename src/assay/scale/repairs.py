@@ -10,6 +10,18 @@ from statistics import median
 from assay.scale.backward import ancestors
 from assay.scale.gain import Gain
 from assay.scale.rows import Row
+from assay.scale.widths import (
+    centre,
+    constant,
+    constants,
+    drawn,
+    expression,
+    has_width,
+    normal,
+    ratio,
+    set_by,
+    width_of,
+)
 
 BUDGET = 10.0  # by how much unit variance forward may let the gradient's square grow
 STANDARDISE = (
@@ -17,22 +29,8 @@ STANDARDISE = (
 )
 _CLOSED = 1e-2  # mean square of a gate that lets less than a tenth through
 _MORE = 2.5  # times: a sum over many; dropout with p = 1/2 has 2
+_NEAR = 1.25  # times: a mean is what the activation's theory says
 _KEPT = 1.6  # times, between most layers: dropout
-
-
-def expression(parameter: str) -> str:
-    """How the user writes a parameter: `layers.0.weight` is `model.layers[0].weight`.
-
-    Returns:
-        A Python expression.
-
-    Example:
-        >>> expression("layers.0.weight")
-        'model.layers[0].weight'
-    """
-    return "model" + "".join(
-        f"[{part}]" if part.isdigit() else f".{part}" for part in parameter.split(".")
-    )
 
 
 def closed_gate(row: Row, rows: Sequence[Row]) -> Row | None:
@@ -102,15 +100,20 @@ def repair_one(row: Row, rows: Sequence[Row] = ()) -> str:
             f"`math.sqrt({width})`{instead}: the embedding wants 1, the product with the same matrix 1/fan-in"
         )
     if row.kind == "lookup" or not row.fan_in:
-        return _drawn(row, "1.0")
-    c, rest = _constants(row)
+        return drawn(row, "1.0")
+    c, rest = constants(row)
     size = row.input_second_moment
+    if size and row.level > 0 and has_width(row, c / size):
+        return (
+            f"`{set_by(row)}.data /= {math.sqrt(row.level / c):.3g}`{rest}: they have the width for the "
+            "size of their input already, but what enters does not vary independently"
+        )
     if size is None or size <= 0 or 0.5 <= size <= 2:
-        return f"{_normal(row, f'{c:.4g}/{row.fan_in}')}{rest}"
-    return f"{_normal(row, f'{c:.4g}/({row.fan_in}*{size:.3g})')}{rest}; its input has mean square {size:.3g}"
+        return f"{normal(row, f'{c:.4g}/{row.fan_in}')}{rest}"
+    return f"{normal(row, f'{c:.4g}/({row.fan_in}*{size:.3g})')}{rest}; its input has mean square {size:.3g}"
 
 
-def repair_all(chain: Sequence[Row], rows: Sequence[Row] = ()) -> str:
+def repair_all(chain: Sequence[Row], rows: Sequence[Row] = (), off: Sequence[Row] = ()) -> str:
     """The widths that give a chain of operators unit variance, by the first one.
 
     Where that costs the gradient more than `BUDGET` going backward, the widths that keep the mean square.
@@ -118,6 +121,8 @@ def repair_all(chain: Sequence[Row], rows: Sequence[Row] = ()) -> str:
     Args:
         chain: Products in order.
         rows: All rows: what lies between the products.
+        off: Where it is about the signal, those of the chain that are all too small, or all too large: only
+            weights that are too narrow, or too wide, are named then.
 
     Returns:
         Python to write, and what it costs going backward.
@@ -130,25 +135,78 @@ def repair_all(chain: Sequence[Row], rows: Sequence[Row] = ()) -> str:
     between = _between(wanted, rows) if rows else None
     if between is not None:
         return between
-    row, depth = wanted[0], len(wanted) - 1
-    c, rest = _constants(row)
-    cost = price(row, depth)
+    depth = len(wanted) - 1
+    cost, known = price(wanted[0], depth), wanted[0].gain
+    square = known.square_scale if cost > BUDGET and known is not None else None
+    left = [row for row in wanted if not has_width(row, width_of(row, square is not None))]
+    if not left:
+        return _kept(wanted[0], depth, cost, square is not None)
+    if off:
+        small = off[0].level < 1
+        left = [row for row in left if (ratio(row, width_of(row, square is not None)) < 1) is small]
+        if not left or left[0].index > off[0].index:  # what is off comes from what is between
+            each = drawn(off[0], "1/math.sqrt(fan_in * x.square().mean())")
+            more = f"; so for {len(off) - 1} more, in the order of the forward pass" * (
+                len(off) > 1
+            )
+            return f"{each} with the input x that it has{more}"
+    row = left[0]
+    c, rest = constants(row)
     own = "fan-in and activation"
     if any(constant(r) != 1 for r in wanted):
         own = "fan-in, activation and constant factor"
-    others = f"; the same, each with its own {own}, for {depth} more"
-    if cost > BUDGET and row.gain is not None and row.gain.square_scale is not None:
-        square = row.gain.square_scale**2
+    others = f"; the same, each with its own {own}, for {len(left) - 1} more" * (len(left) > 1)
+    if square is not None:
+        c, rest = constants(wanted[0])
         return (
-            f"{_normal(row, f'{square:.4g}/{row.fan_in}')}{others}: it keeps the mean square. Unit variance "
-            f"({c:.4g}/fan-in{rest}) would cost χ^{depth} = {cost:.3g} going backward, unless skip "
-            "connections are added"
+            f"{normal(row, f'{width_of(row, True):.4g}/{row.fan_in}')}{others}: it keeps the mean square. "
+            f"Unit variance ({c:.4g}/fan-in{rest}) would cost χ^{depth} = {cost:.3g} going backward, unless "
+            "skip connections are added"
         )
-    text = f"{_normal(row, f'{c:.4g}/{row.fan_in}')}{rest}{others}"
+    text = f"{normal(row, f'{c:.4g}/{row.fan_in}')}{rest}{others}"
     too_much = ": too much without skip connections" if cost > BUDGET else ""
     return (
         f"{text}. Its price backward is χ^{depth} = {cost:.3g}{too_much}" if cost > 1.001 else text
     )
+
+
+def _kept(row: Row, depth: int, cost: float, square: bool) -> str:
+    """What to say where all weights have the width that would be told."""
+    c, rest = constants(row)
+    if square:
+        return (
+            f"the weights keep the mean square already. Unit variance ({c:.4g}/fan-in{rest}) would cost "
+            f"χ^{depth} = {cost:.3g} going backward, unless skip connections are added"
+        )
+    own = "the weights have the width of their fan-in and activation already"
+    if rest:
+        return f"{own}{rest}"
+    return f"{own}: see in the columns E u² and E g² where it happens"
+
+
+def spread(activation: Row, gain: Gain, rows: Sequence[Row]) -> str:
+    """How wide the weights in front of an activation should be, for units with unit variance behind it.
+
+    Args:
+        activation: The row of the activation.
+        gain: Its gain, with an input scale.
+        rows: All rows: which weights these are.
+
+    Returns:
+        What to do; "" where the weights have that width and what comes out is centred by nothing else.
+    """
+    width, name = (gain.input_scale or 1.0) ** 2, activation.operator
+    in_front = _nearest(activation, rows, ancestors(rows, sized=True))
+    found = [r for r in rows if r.index in in_front and r.fan_in and not r.frozen]
+    wide = [r for r in found if not has_width(r, width)]
+    rest = centre(gain, name)
+    if found and not wide:
+        mean, shift = activation.mean, gain.input_shift or 0.0
+        return rest.removeprefix("; ") if 1 / _NEAR < mean / (shift or math.inf) < _NEAR else ""
+    text = f"draw the weights in front of {name} with Var W = {width:.4g}/fan_in"
+    if wide and wide[0].divided:  # of these a factor counts, and no new draw
+        text = f"{normal(wide[0], f'{width:.4g}/{wide[0].fan_in}')}, in front of {name}"
+    return text + rest
 
 
 def _tied(row: Row, rows: Sequence[Row]) -> bool:
@@ -191,11 +249,12 @@ def _between(chain: Sequence[Row], rows: Sequence[Row]) -> str | None:
         return None
     if math.prod(gains) <= BUDGET:
         return None  # fan-in and activation alone keep the signal inside the band
-    first, weight = chain[0], expression(chain[0].parameters[0])
+    first = chain[0]
+    weight = set_by(first)
     if max(gains) <= _MORE and median(gains) > _KEPT:
         whole = median(_passed_on(before.second_moment, row) for before, row in pairs)
         return (
-            f"{_normal(first, f'{1 / whole:.3g}/{first.fan_in}')}; the same, each with its own fan-in, for "
+            f"{normal(first, f'{1 / whole:.3g}/{first.fan_in}')}; the same, each with its own fan-in, for "
             f"{len(gains)} more: from one to the next the mean square goes times {whole:.3g} (median), more "
             "than the activation leaves, as with dropout"
         )
@@ -208,7 +267,7 @@ def _between(chain: Sequence[Row], rows: Sequence[Row]) -> str | None:
             f"and so on. Fan-in and activation alone leave a factor {math.prod(gains):.3g}: behind "
             f"{before.name} the mean square goes times {behind[most]:.3g} before the activation"
         )
-    each = _drawn(first, "1/math.sqrt(fan_in * x.square().mean())")
+    each = drawn(first, "1/math.sqrt(fan_in * x.square().mean())")
     return (
         f"one after the other, in the order of the forward pass: {each} with the input x that it then has, "
         f"and so on. Fan-in and activation alone leave a factor {math.prod(gains):.3g}: from {before.name} "
@@ -242,64 +301,3 @@ def price(row: Row, depth: int) -> float:
         return 1.0
     chi = found.chi if found.input_chi is None else found.input_chi
     return float(chi**depth) if chi > 0 else 1.0
-
-
-def constant(row: Row) -> float:
-    """What a parameter is multiplied with on its way to what reads the product, before and behind it.
-
-    Returns:
-        The factor's size; NaN where the weight is made of the parameter otherwise.
-    """
-    return abs(row.weight_factor * row.factor)
-
-
-def _drawn(row: Row, std: str) -> str:
-    """Weights of a standard deviation, whatever constants they are multiplied with."""
-    factor, weight = constant(row), expression(row.parameters[0])
-    if math.isnan(factor):
-        over = f"/{abs(row.factor):.4g}" if row.factor != 1 else ""
-        return f"give the weights that are made of `{weight}` the standard deviation `{std}{over}`"
-    over = f"/{factor:.4g}" if factor != 1 else ""
-    return f"`nn.init.normal_({weight}, std={std}{over})`"
-
-
-def orthogonal(row: Row) -> str:
-    """The same of an orthogonal matrix.
-
-    Returns:
-        Python to write.
-    """
-    factor, weight = constant(row), expression(row.parameters[0])
-    if math.isnan(factor):
-        return f"make what comes of `{weight}` orthogonal"
-    gain = f", gain={1 / factor:.4g}" if factor != 1 else ""
-    return f"`nn.init.orthogonal_({weight}{gain})`"
-
-
-def _normal(row: Row, square: str) -> str:
-    return _drawn(row, f"math.sqrt({square})")
-
-
-def _constants(row: Row) -> tuple[float, str]:
-    """The c of the activation that reads this row, and what to do to its output."""
-    found = row.gain
-    if found is None or row.readout:  # what the model returns is as it should be
-        return 1.0, ""
-    if found.input_scale is not None:
-        return found.input_scale**2, centre(found, row.activation)
-    rest = f"; multiply the output of {row.activation} by {found.output_gain:.4g}"
-    return 1.0, rest + (f" and subtract {found.shift:.4g}" if abs(found.shift) > 1e-3 else "")
-
-
-def centre(found: Gain, activation: str) -> str:
-    """What to subtract behind weights of the input scale; "" where the mean is 0.
-
-    Args:
-        found: The activation's gain.
-        activation: Its name.
-
-    Returns:
-        "; subtract 0.6833 after ReLU".
-    """
-    shift = found.input_shift or 0.0
-    return f"; subtract {shift:.4g} after {activation}" if abs(shift) > 1e-3 else ""

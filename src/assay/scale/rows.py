@@ -53,6 +53,8 @@ class Row:
         weight_square: Mean square of the weight: 0 only where all of it is zero.
         weight_factor: The constant that the parameter is multiplied with before it is the weight; NaN where
             the weight is made of it otherwise.
+        scaled_by: Where the weight is made otherwise, the parameters a factor on which is one on the weight.
+        divided: The same, parameters that are divided by their own size: a factor on these has no effect.
         factor: The constant that the output is multiplied with before it is read.
         alike: All units, more than one, have the same values and the same gradients, and not zero weights.
         frozen: The weight's parameter requires no gradient, or runs under `no_grad` alone.
@@ -91,6 +93,9 @@ class Row:
         readout: No later product depends on it.
         follows: Indices of the rows that its input depends on, but for those that these depend on.
         sized_by: The same, of the rows whose size reaches its input, past no norm.
+        reads: Indices of the rows that it reads past no other row, also where others of these depend on them;
+            of a sum those of the larger summand.
+        skip: Of a sum, the row that it adds to what comes of that row; None where it is no such sum.
         averaged: Of how many values each is the mean that it reads, as behind a global average pool.
         calls: How it changes over calls; None for a single call.
         finite: Every value and gradient is finite.
@@ -107,6 +112,8 @@ class Row:
     weight_std: float | None
     weight_square: float | None
     weight_factor: float
+    scaled_by: tuple[str, ...]
+    divided: tuple[str, ...]
     factor: float
     alike: bool
     frozen: bool
@@ -139,6 +146,8 @@ class Row:
     readout: bool
     follows: tuple[int, ...]
     sized_by: tuple[int, ...]
+    reads: tuple[int, ...]
+    skip: int | None
     averaged: float
     calls: Calls | None
     finite: bool

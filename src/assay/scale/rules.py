@@ -11,17 +11,18 @@ from assay.scale.broken import no_gradient, non_finite, without_gradient
 from assay.scale.nonfinite import Origin
 from assay.scale.repairs import (
     STANDARDISE,
-    centre,
     closed_gate,
     keeping_the_square,
     open_gate,
-    orthogonal,
     price,
     repair_all,
     repair_one,
+    spread,
 )
 from assay.scale.rows import Row
+from assay.scale.skips import skips
 from assay.scale.stuck import stuck, symmetric
+from assay.scale.widths import orthogonal
 
 NOTE = 10.0  # a factor within [1/10, 10] is nothing to speak of
 WARNING = 1e3  # a factor outside [1/1000, 1000] stops layers from learning together
@@ -160,7 +161,7 @@ def _forward_repair(
         return f"{small}{repair_one(off[0], rows)}{more}"
     if off[0].kind == "lookup" or len(off) == 1:
         return repair_one(off[0], rows)
-    return repair_all(chain, rows)
+    return repair_all(chain, rows, off)
 
 
 def _count(number: int, noun: str, several: str = "") -> str:
@@ -201,9 +202,7 @@ def _forward_mean(rows: Sequence[Row]) -> Iterator[Finding]:
     if off[0].reads_input:
         text = STANDARDISE
     elif feeder is not None and feeder.gain is not None and feeder.gain.input_scale is not None:
-        name, c = feeder.operator, feeder.gain.input_scale**2
-        text = f"draw the weights in front of {name} with Var W = {c:.4g}/fan_in"
-        text += centre(feeder.gain, name)
+        text = spread(feeder, feeder.gain, rows) or text
     yield Finding(
         rule="scale.forward-mean",
         message=f"The units that enter {worst.name} have means of {ratio(worst):.3g} standard deviations: "
@@ -230,7 +229,6 @@ def _backward_variance(rows: Sequence[Row]) -> Iterator[Finding]:
         for row in rows
         if row.kind in ("product", "lookup") and not (row.beside_larger or row.frozen)
     ]
-    skips = [row.index for row in rows if row.kind == "sum"]
     for group in (products(rows), [row for row in kinds if row.normalised and row.varies]):
         # a loop's rows add up over its calls: `_over_calls` judges them
         chain = [row for row in group if energy(row) > 0 and not (_loops(row) or row.score)]
@@ -253,7 +251,7 @@ def _backward_variance(rows: Sequence[Row]) -> Iterator[Finding]:
             expected=Number(1.0, "1", "formula", what),
             measured=Number(factor, "1", "measured", what),
             severity=severity(worst.unexplained),
-            repair=_backward_repair(chain, worst, any(i in between for i in skips), rows),
+            repair=_backward_repair(chain, worst, rows),
             where=row.where,
             module=row.module,
             theory="S4",
@@ -273,20 +271,13 @@ def _by_means(back: Back) -> str:
     return "".join(f"; {part}" for part in known)
 
 
-def _backward_repair(chain: Sequence[Row], back: Back, skips: bool, rows: Sequence[Row]) -> str:
+def _backward_repair(chain: Sequence[Row], back: Back, rows: Sequence[Row]) -> str:
     worst, factor, depth = back.row, back.factor, back.depth
     gate = closed_gate(back.end, rows) if factor < 1 else None
     if gate is not None:
         return open_gate(gate, rows)
-    if worst.normalised and skips and factor > 1:
-        return (
-            "the skips between them are outweighed by their branches: start each branch at zero, "
-            "`nn.init.zeros_` of the weight of its last norm or last matrix"
-        )
-    if worst.normalised and skips:
-        return "see in the column E g² where it happens: a mean over many positions divides it"
     if worst.normalised:
-        return "add skip connections around the operators between them"
+        return _past_skips(back, rows)
     own = price(worst, depth)
     if factor > 1 and own > math.sqrt(factor):  # most of it is what unit variance forward costs
         return (
@@ -295,6 +286,26 @@ def _backward_repair(chain: Sequence[Row], back: Back, skips: bool, rows: Sequen
             f"{keeping_the_square(worst)}"
         )
     return repair_all(chain, rows)
+
+
+def _past_skips(back: Back, rows: Sequence[Row]) -> str:
+    """What to do where norms divide by all widths: it is a matter of what goes past the operators."""
+    found, most = skips(back, rows), math.sqrt(back.factor)
+    if not found.any:
+        return "add skip connections around the operators between them"
+    if back.factor < 1:
+        return "see in the column E g² where it happens: a mean over many positions divides it"
+    if found.sums > most:
+        return (
+            "the skips between them are outweighed by their branches: start each branch at zero, "
+            "`nn.init.zeros_` of the weight of its last norm or last matrix"
+        )
+    if found.alone and found.sums * found.joined < most:
+        return (
+            f"add skip connections around the operators between them that have none ({found.alone} of "
+            f"{found.operators}): most of it is there"
+        )
+    return "see in the column E g² where it happens: it is spread, and most of it has skips past it"
 
 
 def _loops(row: Row) -> bool:

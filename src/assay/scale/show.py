@@ -63,8 +63,7 @@ def _answer(scale: Scale) -> str:
     words = (
         f"{_verdict(scale, inside / len(chain))}: of {_operators(weighed)}, {len(chain)} "
         f"{'sets' if len(chain) == 1 else 'set'} the scale of the signal"
-        f"{_others(weighed, chain)}; "
-        f"{inside} of these {'has' if inside == 1 else 'have'} variance within [0.1, 10] of the expected 1"
+        f"{_others(weighed, chain)}; {_within(inside, len(chain))} [0.1, 10] of the expected 1"
     )
     if low is high:
         words += f": {low.level:.3g} at {low.name}."
@@ -85,7 +84,15 @@ def _verdict(scale: Scale, inside: float) -> str:
         return "No"
     if not scale.findings:
         return "Yes"
+    if not inside:
+        return "Not quite"
     return "Mostly" if inside >= 0.5 else "Partly"
+
+
+def _within(inside: int, whole: int) -> str:
+    if whole == 1:
+        return f"its variance is {'' if inside else 'not '}within"
+    return f"{inside or 'none'} of these {'has' if inside < 2 else 'have'} variance within"
 
 
 def _operators(rows: Sequence[Row]) -> str:
