@@ -26,6 +26,7 @@ _REAL = 258  # up to which one size alone is looked at for real, whatever the wo
 _WORK = (OPERATIONS, BYTES, WEIGHTS)
 _WORKED = 1e9  # operations and bytes of a probe that is run for real: less than a second
 _LONG = 10.0  # seconds of a run for real that comparisons which sizes note can do without
+_SOON = 1.0  # seconds of a run for real at a turn; else the formula ends before it
 _SLOW, _NOTICED = 2.0, 0.02  # seconds of a run that is not made, and of one that foretells it
 _STEEPEST = 3  # power of a size with which a builder's own work may grow
 _DEEP = 10_000  # steps that may run with all layers where code branches
@@ -91,8 +92,9 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
             work = sum(v for k, v in found.at(point).items() if k.quantity in _WORK)
             if work > _WORKED:
                 alone = sum(x > least for x, least in zip(point, low, strict=True)) <= 1
-                near = turn or max(point) <= _REAL
-                return alone and near and not _long(point, low, samples)
+                if turn:  # beyond it another law may begin, to be looked at from there on
+                    return alone and not _long(point, low, samples, _SOON)
+                return alone and max(point) <= _REAL and not _long(point, low, samples)
         steps = steps_at(found, point)
         return steps <= factor * _AFFORDABLE and (largest is None or max(point) <= largest)
 
@@ -230,7 +232,7 @@ def _deep(
             yield from _apart(point, laws, samples)
 
 
-def _long(point: Point, low: Point, samples: Samples) -> bool:
+def _long(point: Point, low: Point, samples: Samples, most: float = _LONG) -> bool:
     """Whether one size alone takes long for real, as the largest run along it foretells."""
     # where sizes note what they are compared with and divided by, padding and branches show without it
     if samples.probe.way != "real" or not samples.probe.notes:
@@ -239,8 +241,8 @@ def _long(point: Point, low: Point, samples: Samples) -> bool:
     x = max((p[i] for p, _ in samples.known if put(low, i, p[i]) == p), default=low[i])
     if x == low[i]:
         return False
-    least, most = samples.seconds(low), samples.seconds(put(low, i, x))
-    return least + (most - least) * (point[i] - low[i]) / (x - low[i]) > _LONG
+    least, longest = samples.seconds(low), samples.seconds(put(low, i, x))
+    return least + (longest - least) * (point[i] - low[i]) / (x - low[i]) > most
 
 
 def _slow(point: Point, before: list[Point], samples: Samples) -> bool:
