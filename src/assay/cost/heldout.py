@@ -93,8 +93,8 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
             if work > _WORKED:
                 alone = sum(x > least for x, least in zip(point, low, strict=True)) <= 1
                 if turn:  # beyond it another law may begin, to be looked at from there on
-                    return alone and not _long(point, low, samples, _SOON)
-                return alone and max(point) <= _REAL and not _long(point, low, samples)
+                    return alone and _takes(point, low, samples, 2) <= _SOON
+                return alone and max(point) <= _REAL and _takes(point, low, samples) <= _LONG
         steps = steps_at(found, point)
         return steps <= factor * _AFFORDABLE and (largest is None or max(point) <= largest)
 
@@ -109,7 +109,7 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
             continue
         for steps in (*_FAR, *_NEARER * with_data):
             point = put(low, i, law.value(steps))
-            if affordable(point) or (steps == _FAR[0] and not _long(point, low, samples)):
+            if affordable(point) or (steps == _FAR[0] and _takes(point, low, samples) <= _LONG):
                 yield point
         residues = law.period if law.period <= _RESIDUES else _SOME
         for steps in range(_FAR[1] + 1, _FAR[1] + residues):
@@ -232,17 +232,21 @@ def _deep(
             yield from _apart(point, laws, samples)
 
 
-def _long(point: Point, low: Point, samples: Samples, most: float = _LONG) -> bool:
-    """Whether one size alone takes long for real, as the largest run along it foretells."""
-    # where sizes note what they are compared with and divided by, padding and branches show without it
+def _takes(point: Point, low: Point, samples: Samples, power: int = 1) -> float:
+    """Seconds of a run for real with one size alone, as the largest run along it foretells.
+
+    Returns:
+        Seconds; 0 where sizes do not note what they are compared with and divided by: padding and branches
+        show in nothing but runs then.
+    """
     if samples.probe.way != "real" or not samples.probe.notes:
-        return False
+        return 0.0
     i = max(range(len(point)), key=lambda i: point[i] - low[i])
     x = max((p[i] for p, _ in samples.known if put(low, i, p[i]) == p), default=low[i])
     if x == low[i]:
-        return False
+        return 0.0
     least, longest = samples.seconds(low), samples.seconds(put(low, i, x))
-    return least + (longest - least) * (point[i] - low[i]) / (x - low[i]) > most
+    return least + (longest - least) * ((point[i] - low[i]) / (x - low[i])) ** power
 
 
 def _slow(point: Point, before: list[Point], samples: Samples) -> bool:
