@@ -331,9 +331,8 @@ def tensors(value: Any) -> Iterator[Tensor]:
             yield from tensors(item)
     elif is_dataclass(value) and not isinstance(value, type):
         named = {field.name: getattr(value, field.name, None) for field in fields(value)}
-        yield from tensors(
-            named | getattr(value, "__dict__", {})
-        )  # one with slots has no `__dict__`
+        # one with slots has no `__dict__`
+        yield from tensors(named | getattr(value, "__dict__", {}))
 
 
 def _wants_more(loss: Any) -> bool:

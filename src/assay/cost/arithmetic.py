@@ -70,15 +70,13 @@ def _trilinear(*arguments: Any, **_: Any) -> int:
     return 3 * int(torch.Size(torch.broadcast_shapes(*expanded)).numel())
 
 
-def _distances(one: Tensor, other: Tensor, *_: Any, out: Tensor, **__: Any) -> int:
+def _distances(points: Tensor, *_: Any, out: Tensor, **__: Any) -> int:
     """A difference, its power and a sum for each coordinate of each pair."""
-    return 3 * out.numel() * int(one.shape[-1])
+    return 3 * out.numel() * int(points.shape[-1])
 
 
-def _distances_backward(
-    gradient: Tensor, one: Tensor, other: Tensor, *_: Any, out: Tensor, **__: Any
-) -> int:
-    return _distances(one, other, out=gradient)
+def _distances_backward(gradient: Tensor, points: Tensor, *_: Any, **__: Any) -> int:
+    return _distances(points, out=gradient)
 
 
 def _bags(weight: Tensor, indices: Tensor, *_: Any, **__: Any) -> int:
@@ -88,15 +86,6 @@ def _bags(weight: Tensor, indices: Tensor, *_: Any, **__: Any) -> int:
 
 def _bags_backward(gradient: Tensor, indices: Tensor, *_: Any, **__: Any) -> int:
     return indices.numel() * int(gradient.shape[-1])
-
-
-def _pairs(points: Tensor, *_: Any, out: Tensor, **__: Any) -> int:
-    """A difference, its power and a sum for each coordinate of each pair of rows."""
-    return 3 * out.numel() * int(points.shape[-1])
-
-
-def _pairs_backward(gradient: Tensor, points: Tensor, *_: Any, **__: Any) -> int:
-    return 3 * gradient.numel() * int(points.shape[-1])
 
 
 def _convolution_in_time(x: Tensor, weight: Tensor, *_: Any, out: Tensor, **__: Any) -> int:
@@ -138,8 +127,8 @@ SUMS: Mapping[str, Count] = {
     "aten::_cdist_forward": _distances,
     "aten::_cdist_backward": _distances_backward,
     "aten::_euclidean_dist": _distances,
-    "aten::_pdist_forward": _pairs,
-    "aten::_pdist_backward": _pairs_backward,
+    "aten::_pdist_forward": _distances,
+    "aten::_pdist_backward": _distances_backward,
     "aten::_ctc_loss": _alignments,
     "aten::_ctc_loss_backward": _alignments_backward,
     "aten::_embedding_bag": _bags,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from assay.cost.formula import Formula
+from assay.cost.tally import ADAM
 from assay.errors import AssayError, CannotMeasure, say
 from assay.view.blocks import Column, Formulas, Paragraph, Table
 
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from assay.cost.cost import Cost
     from assay.cost.counted import Counter
     from assay.cost.tables import End
-
-_ADAM = "Adam, AdamW"
 
 
 @dataclass(frozen=True)
@@ -197,7 +196,7 @@ def largest(
     others = {name: value for name, value in at.items() if name != size}
     formula, of = cost.flops.total, "flops of a training step"
     if kind == "memory":
-        formula = cost.peak_bytes + cost.optimizer_bytes[_ADAM]
+        formula = cost.peak_bytes + cost.optimizer_bytes[ADAM]
         of = "bytes (the peak of a training step, and the state of Adam)"
     free = _free(cost, others, counter)
     if free is None or size not in cost.base or not ranges(formula, size, free):

@@ -68,9 +68,7 @@ def solve(formula: Formula, size: str, below: int, at: Mapping[str, int]) -> int
             )
         if bad not in span and span.high is not None:
             bad = span.high + span.step
-        while bad - good > span.step:
-            middle = good + (bad - good) // (2 * span.step) * span.step
-            good, bad = (middle, bad) if fits(middle) else (good, middle)
+        good = last_that(fits, good, bad, span.step)
         best = good if best is None else max(best, good)
     if not held:
         raise CannotMeasure(
@@ -145,6 +143,28 @@ def crossover(one: Formula, other: Formula, size: str, at: Mapping[str, int]) ->
     return next((value for value in found if value is not None), None)
 
 
+def last_that(fits: Callable[[int], bool], good: int, bad: int, step: int = 1) -> int:
+    """The last value that fits, by halving.
+
+    Args:
+        fits: Whether a value does; from some value on none does.
+        good: One that does.
+        bad: One that does not, a multiple of `step` further up.
+        step: From one value to the next.
+
+    Returns:
+        The value.
+
+    Example:
+        >>> last_that(lambda n: n * n <= 200, 2, 32)
+        14
+    """
+    while bad - good > step:
+        middle = good + (bad - good) // (2 * step) * step
+        good, bad = (middle, bad) if fits(middle) else (good, middle)
+    return good
+
+
 def ranges(formula: Formula, size: str, others: Mapping[str, int]) -> list[Range]:
     """Where a formula holds along one size.
 
@@ -176,10 +196,7 @@ def _first(over: Callable[[int], bool], span: Range) -> int | None:
             return None
     if bad >= _FARTHEST:
         return None
-    while bad - good > span.step:
-        middle = good + (bad - good) // (2 * span.step) * span.step
-        good, bad = (good, middle) if over(middle) else (middle, bad)
-    return bad
+    return last_that(lambda value: not over(value), good, bad, span.step) + span.step
 
 
 def _needed(formula: Formula, sizes: Mapping[str, int]) -> dict[str, int]:

@@ -9,7 +9,7 @@ rename data count 0 operations.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -182,7 +182,7 @@ class Rule:
         self.per_element: int | None = None
         self.kind, self.moves = "other", True
         custom = _CUSTOM.get(qualified)
-        if func._schema.is_mutable and qualified.endswith("_"):  # in place it is the same product
+        if func._schema.is_mutable and qualified.endswith("_"):  # in place it is the same operator
             qualified = qualified.removesuffix("_")
             namespace, _, plain = qualified.partition("::")
             packet = getattr(getattr(torch.ops, namespace), plain, packet)
@@ -203,9 +203,10 @@ class Rule:
             self.per_element, self.moves = 0, False
         else:
             base = name if name in _KNOWN else name.removesuffix("_")
+            tags = {*func.tags, *getattr(packet, func._overloadname, func).tags}
             if base in _KNOWN:
                 self.kind, self.per_element = _KNOWN[base]
-            elif torch.Tag.pointwise in (tags := _tags(func)):
+            elif torch.Tag.pointwise in tags:
                 self.kind, self.per_element = ELEMENTWISE, 1
             elif torch.Tag.reduction in tags:
                 self.kind, self.per_element = REDUCTION, 1
@@ -263,14 +264,6 @@ class Rule:
     def known(self) -> bool:
         """Whether the operator counts as something, possibly nothing; never by accident."""
         return self.flops is not None or self.operations is not None or self.per_element is not None
-
-
-def _tags(func: Any) -> Collection[torch.Tag]:
-    """What torch says of an operator, or where that is nothing of the one that it is in place."""
-    name = func._schema.name.removeprefix("aten::")
-    twin = getattr(getattr(torch.ops.aten, name.removesuffix("_"), None), func._overloadname, None)
-    tags: Collection[torch.Tag] = func.tags
-    return tags if torch.Tag.pointwise in tags or twin is None else twin.tags
 
 
 def first_elements(value: Any) -> int:

@@ -26,6 +26,7 @@ from assay.cost.tally import (
     OPERATIONS,
     PARAMETERS,
     SAVED,
+    STATES,
     TRAINABLE,
     WEIGHTS,
     Peak,
@@ -36,9 +37,6 @@ from assay.finding import Result, plain
 from assay.progress import Progress, silent
 from assay.view.blocks import View
 from assay.where import Location
-
-# copies of every trainable parameter that an optimizer keeps; step counters are left out
-_STATES = {"SGD": 0, "SGD with momentum": 1, "RMSprop": 1, "Adagrad": 1, "Adam, AdamW": 2}
 
 
 @dataclass(frozen=True, repr=False)
@@ -359,7 +357,7 @@ def _cost(builder: Builder, found: Fit, probe: Recording) -> Cost:
             peak_bytes=found.peak(),
             parameters=alone(PARAMETERS),
             parameter_bytes=alone(WEIGHTS),
-            optimizer_bytes={name: trainable * copies for name, copies in _STATES.items()},
+            optimizer_bytes={name: trainable * copies for name, copies in STATES.items()},
             uncounted=tuple(sorted(probe.uncounted)),
             by_class={kind: phases(OPERATIONS, kind=kind) for kind in kinds},
             checked=found.checked,

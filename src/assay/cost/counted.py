@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from assay.builder import Builder
+from assay.cost.budget import last_that
 from assay.cost.convention import CONVOLUTION, PRODUCT
 from assay.cost.probe import Probe
 from assay.cost.tally import (
+    ADAM,
     BACKWARD,
     BYTES,
     CAUSAL,
@@ -16,12 +18,12 @@ from assay.cost.tally import (
     OPERATIONS,
     PARAMETERS,
     SAVED,
+    STATES,
     TRAINABLE,
     Tally,
 )
 from assay.errors import CannotMeasure, UserCodeError, said, verbatim
 
-_ADAM = 2  # copies of each trainable parameter that it keeps
 _MOST = 1_000_000  # operators of a pass that is still made
 
 
@@ -132,7 +134,7 @@ class Counter:
         """
         tally = self.tally(sizes)
         trainable = sum(v for key, v in tally.counts.items() if key.quantity == TRAINABLE)
-        return tally.peak + _ADAM * trainable
+        return tally.peak + STATES[ADAM] * trainable
 
     def largest(
         self,
@@ -174,9 +176,7 @@ class Counter:
                     good,
                     f"A larger {size} was not tried: a pass of that many operators takes long.",
                 )
-        while bad - good > 1:
-            middle = (good + bad) // 2
-            good, bad = (middle, bad) if fits(middle) else (good, middle)
+        good = last_that(fits, good, bad)
         if not good:
             raise CannotMeasure(
                 f"solve {size}",
@@ -184,4 +184,4 @@ class Counter:
                 f"a budget that some {size} fits",
                 "Raise the budget, or lower the other sizes.",
             )
-        return good, ends if f"{size} = {bad:,} " in ends else ""
+        return good, ends if f"{size} = {good + 1:,} " in ends else ""

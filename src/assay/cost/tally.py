@@ -13,6 +13,9 @@ FORWARD, BACKWARD = "forward", "backward"
 FLOPS, CAUSAL, OPERATIONS, BYTES = "flops", "masked flops", "operations", "bytes"
 SAVED, PEAK, PARAMETERS, WEIGHTS = "saved bytes", "peak bytes", "parameters", "parameter bytes"
 TRAINABLE = "trainable bytes"
+ADAM = "Adam, AdamW"
+# copies of every trainable parameter that an optimizer keeps; step counters are left out
+STATES = {"SGD": 0, "SGD with momentum": 1, "RMSprop": 1, "Adagrad": 1, ADAM: 2}
 
 
 class Key(NamedTuple):

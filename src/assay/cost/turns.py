@@ -37,21 +37,15 @@ def turns(laws: Laws, samples: Samples, affordable: Callable[[Point], bool]) -> 
         if not made:
             return
         done |= made.keys()
-        lines: dict[tuple[Point, int], Line] = {}
-        for comparison, point in made.items():
-            for i in range(laws.sizes):
-                line = lines.get((point, i))
-                if line is None:
-                    line = lines[point, i] = _along(point, i, laws, samples)
-                for x in _where(comparison, point[i], line, laws.all[i]):
-                    turned = put(point, i, x)
-                    if turned in given or not laws.hold(turned) or not affordable(turned):
-                        continue
-                    given.add(turned)
-                    if point == laws.low or samples.runs(turned):
-                        yield turned
-                    if len(given) >= _MOST:
-                        return
+        for point, i, x in _turning(made, laws, lambda p, i: _along(p, i, laws, samples)):
+            turned = put(point, i, x)
+            if turned in given or not laws.hold(turned) or not affordable(turned):
+                continue
+            given.add(turned)
+            if point == laws.low or samples.runs(turned):
+                yield turned
+            if len(given) >= _MOST:
+                return
 
 
 def unturned(laws: Laws, samples: Samples) -> dict[int, int]:
@@ -66,16 +60,11 @@ def unturned(laws: Laws, samples: Samples) -> dict[int, int]:
     """
     points = [p for p, _ in samples.known if laws.hold(p)]
     largest = [max((p[i] for p in points), default=0) for i in range(laws.sizes)]
-    lines: dict[tuple[Point, int], Line] = {}
     last: dict[int, int] = {}
-    for comparison, point in _made(laws, samples).items():
-        for i, law in enumerate(laws.all[: laws.sizes]):
-            line = lines.get((point, i))
-            if line is None:
-                line = lines[point, i] = _line(point, i, samples)
-            for x in _where(comparison, point[i], line, law):
-                if x > largest[i] and x in law.span:
-                    last[i] = min(last.get(i, x), x)
+    made = _made(laws, samples)
+    for _, i, x in _turning(made, laws, lambda p, i: _line(p, i, samples)):
+        if x > largest[i] and x in laws.all[i].span:
+            last[i] = min(last.get(i, x), x)
     return last
 
 
@@ -90,6 +79,20 @@ def _made(laws: Laws, samples: Samples) -> dict[Comparison, Point]:
             if not again:
                 made.setdefault(comparison, point)
     return made
+
+
+def _turning(
+    made: dict[Comparison, Point], laws: Laws, along: Callable[[Point, int], Line]
+) -> Iterator[tuple[Point, int, int]]:
+    """Where comparisons turn: the point where one was made, a size, and its value around which it does."""
+    lines: dict[tuple[Point, int], Line] = {}
+    for comparison, point in made.items():
+        for i, law in enumerate(laws.all[: laws.sizes]):
+            line = lines.get((point, i))
+            if line is None:
+                line = lines[point, i] = along(point, i)
+            for x in _where(comparison, point[i], line, law):
+                yield point, i, x
 
 
 def _along(point: Point, i: int, laws: Laws, samples: Samples) -> Line:

@@ -83,14 +83,11 @@ def backward(chain: Sequence[Row], rows: Sequence[Row]) -> list[Back]:
                 for other in reversed(after)
                 if not _bypassed(row.index, {other.index}, readers, before)
             )
-            ends = [other for other in (next(through, None),) if other is not None]
-            after = [
-                other
-                for other in after
-                if ends and other.index in before[ends[0].index] | {ends[0].index}
-            ]
-        if not ends:
-            continue
+            last = next(through, None)
+            if last is None:
+                continue
+            inside = before[last.index] | {last.index}
+            ends, after = [last], [other for other in after if other.index in inside]
         end = max(ends, key=energy)
         path = before[end.index] | {end.index}
         averages = math.prod(
