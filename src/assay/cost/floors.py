@@ -60,7 +60,7 @@ def with_floors(i: int, laws: Laws, samples: Samples, *, guess: bool) -> Law | N
             start, most = law.span.low, _affordable(i, law, laws, samples)
             atoms = floors_in_shapes(
                 name,
-                lambda x: _calls(samples.tally(put(low, i, x))),
+                lambda x: calls(samples.tally(put(low, i, x))),
                 start,
                 step,
                 every=False,
@@ -119,7 +119,7 @@ def _affordable(i: int, law: Law, laws: Laws, samples: Samples) -> int:
     return law.value(min(int(max(_STEPS - few, 0) / each), 1 << 20))
 
 
-def _calls(tally: Tally) -> tuple[int, ...]:
+def calls(tally: Tally) -> tuple[int, ...]:
     """How often each line called each operator going forward, also once more, and how much it moved."""
     forward = [a for part, a in tally.parts.items() if part.phase == FORWARD or part.again]
     return tuple(value for amount in forward for value in (amount.calls, amount.moved))

@@ -430,8 +430,9 @@ def _least(all_checked: list[tuple[tuple[str, int], ...]]) -> tuple[tuple[str, i
 def _powers(monomial: Monomial, sizes: Iterable[str]) -> dict[str, int]:
     powers: dict[str, int] = {}
     for atom, power in monomial:
-        if atom.size in sizes:
-            powers[atom.size] = powers.get(atom.size, 0) + power
+        for name in atom.grows_with:
+            if name in sizes:
+                powers[name] = powers.get(name, 0) + power
     return powers
 
 

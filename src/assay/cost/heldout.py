@@ -116,8 +116,8 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
             if affordable(put(low, i, law.value(steps))):
                 yield put(low, i, law.value(steps))
         yield from filter(affordable, _multiples(i, laws))
-        rounded = sorted({x for atom in law.atoms for x in _rounded(atom) if x in law.span})
-        yield from filter(affordable, (put(low, i, x) for x in rounded))
+        odd = sorted({x for atom in law.atoms for x in rounded(atom) if x in law.span})
+        yield from filter(affordable, (put(low, i, x) for x in odd))
     together: list[Point] = []
     for x in _TOGETHER:
         point = laws.inside((*(x for _ in range(count)), *low[count:]))
@@ -183,8 +183,8 @@ def _multiples(i: int, laws: Laws) -> Iterator[Point]:
                 yield from (put(low, i, law.nearest(k * x + more)) for more in (0, 1))
 
 
-def _rounded(atom: Atom) -> Iterator[int]:
-    """Where floating-point numbers round a multiple to the other side: `int(90 * 0.7)` is 62."""
+def rounded(atom: Atom) -> Iterator[int]:
+    """Values at which floating-point numbers round a multiple to the other side: `int(90 * 0.7)` is 62."""
     p, f = atom.period, atom.factor
     ways = (
         lambda x: x * (f / p),

@@ -91,9 +91,12 @@ def _table(
     monomials, weights = _coefficients(polynomials)
     columns = {}
     for atom in {atom for monomial in monomials for atom, _ in monomial}:
-        values, places = np.unique(grid[:, names.index(atom.size)], return_inverse=True)
-        found = [float(atom.value({atom.size: int(value)})) for value in values]
-        columns[atom] = np.array(found)[places]
+        own = sorted(atom.names)
+        sizes, places = np.unique(
+            grid[:, [names.index(n) for n in own]], axis=0, return_inverse=True
+        )
+        found = [float(atom.value(dict(zip(own, map(int, at), strict=True)))) for at in sizes]
+        columns[atom] = np.array(found)[places.reshape(-1)]
     table = np.ones((len(grid), len(monomials)))
     for column, monomial in enumerate(monomials):
         for atom, power in monomial:

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import combinations
-from math import gcd, lcm
+from math import gcd, lcm, prod
 from typing import Any, NamedTuple
+
+Product = tuple[int, tuple[str, ...]]  # a coefficient, and the sizes that it is multiplied with
 
 
 @dataclass(frozen=True, order=True)
@@ -15,30 +17,89 @@ class Atom:
     """A size, or a floor of a multiple of it: `(factor * size + offset) // period`.
 
     Strides, patches and windows make costs depend on floors; a ceiling is a floor with an offset. A width
-    of eight thirds, or a capacity of five quarters, is a floor of a multiple.
+    of eight thirds, or a capacity of five quarters, is a floor of a multiple. The tokens of a batch in
+    chunks are a floor of several sizes at once, `(Σ products + offset) // period`.
+
+    Args:
+        size: The size; "" where there are several.
+        offset: Added before the division.
+        period: What is divided by.
+        factor: What the size is multiplied with.
+        products: Of several sizes, the one that outgrows the others first.
 
     Example:
         >>> Atom("h", 3, 4).value({"h": 6}), str(Atom("h", 3, 4)), str(Atom("h"))
         (2, '((h + 3)//4)', 'h')
         >>> Atom("d", 0, 3, 8).value({"d": 4}), str(Atom("d", 0, 3, 8))
         (10, '((8*d)//3)')
+        >>> chunks = Atom("", 31, 32, products=((1, ("b", "n")), (-1, ("b",))))
+        >>> chunks.value({"b": 3, "n": 50}), str(chunks)
+        (5, '((b*n - b + 31)//32)')
     """
 
     size: str
     offset: int = 0
     period: int = 1
     factor: int = 1
+    products: tuple[Product, ...] = ()
 
     def value(self, sizes: Mapping[str, int]) -> int:
         """The atom at `sizes`."""
-        return (self.factor * sizes[self.size] + self.offset) // self.period
+        if self.products:
+            inner = sum(c * prod(sizes[name] for name in names) for c, names in self.products)
+        else:
+            inner = self.factor * sizes[self.size]
+        return (inner + self.offset) // self.period
+
+    @property
+    def summands(self) -> tuple[Product, ...]:
+        """What is divided, but for the offset."""
+        return self.products or ((self.factor, (self.size,)),)
+
+    @property
+    def grows_with(self) -> tuple[str, ...]:
+        """The sizes that it is proportional to where they are large."""
+        return self.summands[0][1]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Every size that it depends on."""
+        return frozenset(name for _, names in self.summands for name in names)
+
+    @property
+    def slope(self) -> Fraction:
+        """How fast it grows with their product."""
+        return Fraction(self.summands[0][0], self.period)
 
     def __str__(self) -> str:
-        inner = self.size if self.factor == 1 else f"{self.factor}*{self.size}"
-        if self.offset:
-            inner = f"{inner} {'+' if self.offset > 0 else '-'} {abs(self.offset)}"
-        inner = inner if inner == self.size else f"({inner})"
+        return self.written(str, "*")
+
+    def written(self, symbol: Callable[[str], str], times: str) -> str:
+        """The atom as text, a floor as `(inner//period)`.
+
+        Args:
+            symbol: How a size is written.
+            times: What stands between factors.
+
+        Returns:
+            The text.
+        """
+        inner = self.inner(symbol, times)
+        inner = f"({inner})" if self.is_sum or self.factor != 1 else inner
         return inner if self.period == 1 else f"({inner}//{self.period})"
+
+    @property
+    def is_sum(self) -> bool:
+        """Whether what is divided is more than a multiple of one size."""
+        return bool(self.offset or self.products)
+
+    def inner(self, symbol: Callable[[str], str], times: str) -> str:
+        """What is divided, as text; parameters as for `written`."""
+        texts = []
+        for coefficient, names in self.summands:
+            factors = [str(abs(coefficient))] * (abs(coefficient) != 1) + [symbol(n) for n in names]
+            texts.append(("-" if coefficient < 0 else "") + times.join(factors))
+        return _sum([*texts, *[str(self.offset)] * bool(self.offset)])
 
     def residue(self, rest: int) -> int:
         """The residue of the size at which `factor * size + offset` leaves this rest."""
@@ -128,6 +189,8 @@ class Polynomial:
             rest.setdefault(others, []).append((mine, coefficient))
             period = lcm(period, *(atom.period for atom, _ in mine))
             degree = max(degree, sum(power for _, power in mine))
+        if any(atom.products and name in atom.names for atom in self.atoms):
+            return False  # where it steps up depends on other sizes
         needed = values[: (degree + 1) * period]
         if len(needed) > _PATIENCE:
             return False
@@ -160,7 +223,7 @@ class Polynomial:
     @property
     def names(self) -> frozenset[str]:
         """Every size that occurs."""
-        return frozenset(atom.size for atom in self.atoms)
+        return frozenset(name for atom in self.atoms for name in atom.names)
 
     @property
     def has_floors(self) -> bool:
@@ -178,12 +241,14 @@ class Polynomial:
         """
         kept = self.names if names is None else set(names)
         sums: dict[tuple[tuple[str, int], ...], Fraction] = {}
-        floored = {a.size for m in self.terms for a, _ in m if (a.period, a.offset) != (1, 0)}
+        floors = (a for a in self.atoms if (a.period, a.offset) != (1, 0))
+        floored = {name for a in floors for name in a.names}
         for monomial, coefficient in self.terms.items():
             powers: dict[str, int] = {}
             for atom, power in monomial:
-                coefficient = coefficient * Fraction(atom.factor, atom.period) ** power
-                powers[atom.size] = powers.get(atom.size, 0) + power
+                coefficient = coefficient * atom.slope**power
+                for name in atom.grows_with:
+                    powers[name] = powers.get(name, 0) + power
             key = tuple(sorted(powers.items()))
             sums[key] = sums.get(key, Fraction(0)) + coefficient
         found: list[dict[str, int]] = []
@@ -217,8 +282,10 @@ class Polynomial:
         for monomial, coefficient in self.terms.items():
             term = sympy.Rational(coefficient.numerator, coefficient.denominator)
             for atom, power in monomial:
-                symbol = sympy.Symbol(atom.size, integer=True, positive=True)
-                inner = atom.factor * symbol + atom.offset
+                inner = sympy.Integer(atom.offset)
+                for factor, names in atom.summands:
+                    symbols = [sympy.Symbol(n, integer=True, positive=True) for n in names]
+                    inner += factor * sympy.Mul(*symbols)
                 term *= (inner if atom.period == 1 else sympy.floor(inner / atom.period)) ** power
             total += term
         return total
@@ -229,18 +296,19 @@ class Polynomial:
             {
                 "coefficient": str(coefficient),
                 "powers": [
-                    {
-                        "size": a.size,
-                        "factor": a.factor,
-                        "offset": a.offset,
-                        "period": a.period,
-                        "power": p,
-                    }
+                    {**_described(a), "offset": a.offset, "period": a.period, "power": p}
                     for a, p in monomial
                 ],
             }
             for monomial, coefficient in _sorted(self.terms)
         ]
+
+
+def _described(atom: Atom) -> dict[str, Any]:
+    """What an atom divides, as plain data."""
+    if atom.products:
+        return {"products": [{"factor": c, "sizes": list(names)} for c, names in atom.products]}
+    return {"size": atom.size, "factor": atom.factor}
 
 
 class Mark(NamedTuple):
@@ -409,11 +477,12 @@ def _latex_product(coefficient: Fraction, common: Monomial, bodies: list[str]) -
 
 
 def _latex_atom(atom: Atom) -> str:
-    name = atom.size.rstrip("_").replace("_", r"\_")
-    symbol = name if len(name) == 1 else rf"\mathrm{{{name}}}"
-    inner = symbol if atom.factor == 1 else rf"{atom.factor} \, {symbol}"
-    if atom.offset:
-        inner = f"{inner} {'+' if atom.offset > 0 else '-'} {abs(atom.offset)}"
+    inner = atom.inner(_latex_symbol, r" \, ")
     if atom.period == 1:
-        return inner if inner == symbol else rf"\left({inner}\right)"
+        return rf"\left({inner}\right)" if atom.is_sum or atom.factor != 1 else inner
     return rf"\left\lfloor \frac{{{inner}}}{{{atom.period}}} \right\rfloor"
+
+
+def _latex_symbol(size: str) -> str:
+    name = size.rstrip("_").replace("_", r"\_")
+    return name if len(name) == 1 else rf"\mathrm{{{name}}}"

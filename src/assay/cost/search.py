@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from itertools import combinations
 
@@ -12,6 +12,7 @@ from assay.cost.fit import Box, Fit, Sizes
 from assay.cost.floors import with_floors
 from assay.cost.heldout import far, near, untried
 from assay.cost.interpolate import Interpolant, Point
+from assay.cost.joint import joint
 from assay.cost.law import Law, Laws
 from assay.cost.ones import from_one, odd_ones
 from assay.cost.peaks import lawless, with_peaks
@@ -56,18 +57,11 @@ class Search:
                 of_values(samples) or ": the model draws random numbers, or remembers earlier runs"
             )
             raise Refused(f"two runs{at} cost different amounts{why}")
-        laws = begun(laws, samples)
         try:
-            boxes = self._sound(self._boxes(laws))
-        except Refused:
-            self._guess = True
-            try:
-                boxes = self._sound(self._boxes(laws))
-            except Refused as refusal:
-                beyond = further(refusal.size, laws, samples)
-                if beyond is None:
-                    raise
-                boxes = self._sound(self._boxes(beyond))
+            laws, boxes = self._found(begun(laws, samples))
+        except Refused as refusal:
+            if not (boxes := self._joint(laws, refusal)):
+                raise
         if not any(self._has_base(box) for box in boxes):
             raise Refused(f"the model runs at {samples.say(samples.base)}, but hardly at others")
         boxes, peaks = self._peaked(boxes)
@@ -82,6 +76,20 @@ class Search:
                 f"no maximum of polynomials is within 1 % of what {lawless(boxes, samples)}"
             )
         return Fit(samples.names, tuple(boxes), tuple(self._checked), refused, one)
+
+    def _found(self, laws: Laws) -> tuple[Laws, list[Box]]:
+        """The laws with which boxes were found, and the boxes."""
+        try:
+            return laws, self._sound(self._boxes(laws))
+        except Refused:
+            self._guess = True
+        try:
+            return laws, self._sound(self._boxes(laws))
+        except Refused as refusal:
+            beyond = further(refusal.size, laws, self._samples)
+            if beyond is None:
+                raise
+            return laws, self._sound(self._boxes(beyond))
 
     def _peaked(self, boxes: list[Box]) -> tuple[list[Box], bool]:
         """The boxes with peaks that nothing contradicts, and whether all have them."""
@@ -202,11 +210,28 @@ class Search:
         blamed = floored if len(floored) == 1 else at_fault
         raise no_law(point, laws, self._samples, blamed[-1] if blamed else None)
 
+    def _joint(self, laws: Laws, refusal: Refused) -> list[Box]:
+        """One box with floors of two sizes at once; none where that is no law either."""
+        try:
+            for here, found, points in joint(laws, self._samples):
+                try:
+                    return [self._held(found, here, points)]
+                except (Unexplained, Fails):
+                    continue
+        except Refused as another:
+            raise Refused(str(refusal), another.size, of_bytes=refusal.of_bytes) from another
+        return []
+
     def _fitted(self, laws: Laws) -> Box:
-        samples = self._samples
-        found = samples.interpolant(laws)
+        found = self._samples.interpolant(laws)
         self._held_out(found, laws)
-        checked: list[Point] = []
+        return self._held(found, laws)
+
+    def _held(
+        self, found: Interpolant[Key], laws: Laws, points: Iterable[Point] | None = None
+    ) -> Box:
+        """A box, of what counts agree with at points near and far."""
+        samples, checked = self._samples, list[Point]()
 
         def check(point: Point) -> None:
             if not laws.hold(point) or point in found.points or not samples.bearable(point):
@@ -216,10 +241,11 @@ class Search:
             checked.append(point)
 
         try:
-            for point in near(found, laws):
+            for point in near(found, laws) if points is None else points:
                 check(point)
         except Unexplained:
-            if not found.widen():  # low differences may vanish where high ones do not
+            # low differences may vanish where high ones do not
+            if points is not None or not found.widen():
                 raise
             for point in near(found, laws):
                 check(point)
