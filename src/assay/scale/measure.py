@@ -95,7 +95,7 @@ def measure_scale(subject: Any, *, progress: Progress = silent) -> Scale:
             left_out = [name for name, p in trainable.items() if p.grad is None]
             still = [name for name, p in trainable.items() if _is_zero(p.grad)]
     finally:
-        recorder.release()
+        recorder.gradients.release()
     rows = to_rows(recorder.records)
     finite = finite and all(row.finite for row in rows)
     origin = None if finite else _first_non_finite(subject)
@@ -166,7 +166,7 @@ def _run(
         finite = all(bool(torch.isfinite(x).all()) for x in (*found, value))
         if not value.requires_grad:
             return "none", finite, False, watch.found
-        recorder.differentiating = True
+        recorder.gradients.wanted = True
         subject.differentiate(value)
     progress("scale", 2, 2)
     if subject.loss is not None:
