@@ -15,12 +15,12 @@ from assay.errors import CannotMeasure, verbatim
 from assay.finding import Result
 from assay.progress import Progress, silent
 from assay.scale.nonfinite import FirstNonFinite, Origin
-from assay.scale.record import to_rows
 from assay.scale.recorder import Recorder
 from assay.scale.rows import Row
 from assay.scale.rules import find
 from assay.scale.show import show
 from assay.scale.stuck import unregistered
+from assay.scale.table import to_rows
 from assay.scale.twice import SquashedAgain, Twice, squashed_twice
 from assay.state import preserved, unfused
 from assay.subject import Subject, first_floating, tensors
