@@ -29,7 +29,7 @@ from assay.view.blocks import (
     Table,
     View,
 )
-from assay.view.prose import clean, split_code
+from assay.view.prose import clean, counted, split_code
 
 WIDTH = 100  # of the plain text, so that it is the same on every machine
 FINDINGS = 12  # shown in full; a terminal is no place for more
@@ -406,7 +406,8 @@ def _arcs(block: Arcs) -> list[RenderableType]:
         return short(station)
 
     parts = _titled(
-        block.title, f"{_count(block.arcs, 'skip path')} over {_count(block.stations, 'station')}"
+        block.title,
+        f"{counted(len(block.arcs), 'skip path')} over {counted(len(block.stations), 'station')}",
     )
     for arc in block.arcs[:FINDINGS]:
         mark, style = MARKS[{"good": "good", "bad": "bad", "plain": ""}[arc.kind]]
@@ -416,10 +417,6 @@ def _arcs(block: Arcs) -> list[RenderableType]:
     if len(block.arcs) > FINDINGS:
         parts.append(Text(f"… and {len(block.arcs) - FINDINGS} more", style="dim"))
     return parts
-
-
-def _count(things: Sequence[object], noun: str) -> str:
-    return f"{len(things)} {noun}{'s' if len(things) != 1 else ''}"
 
 
 def _angle(block: Angle) -> list[RenderableType]:
