@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
+from assay.running import ModuleStack
 from assay.scale.gradients import Gradients
 from assay.scale.lineage import DATA, INPUT, Lineage
-from assay.scale.modules import ModuleStack
 from assay.scale.record import Record
 from assay.scale.rows import Kind
 from assay.subject import tensors

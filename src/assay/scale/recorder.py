@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from assay.running import ModuleStack
 from assay.scale import operators
 from assay.scale.activations import Function
 from assay.scale.ledger import Ledger
 from assay.scale.lineage import Lineage
-from assay.scale.modules import ModuleStack, elementwise
+from assay.scale.modules import elementwise
 from assay.scale.operation import Operation
 from assay.scale.reading import activated, read
 from assay.scale.record import Record
