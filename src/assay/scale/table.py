@@ -25,7 +25,12 @@ def to_rows(records: Sequence[Record]) -> tuple[Row, ...]:
     used = 0  # bits: what some product depends on
     for record in records:
         used |= record.reads if record.kind in ("product", "lookup") else 0
-    return tuple(_row(record, records, used) for record in records if record.moments is not None)
+    reads, sizes = [record.reads for record in records], [record.sizes for record in records]
+    return tuple(
+        _row(record, records, used, _follows(record.index, reads), _follows(record.index, sizes))
+        for record in records
+        if record.moments is not None
+    )
 
 
 def _bits(number: int) -> list[int]:
@@ -42,7 +47,13 @@ def _follows(index: int, reads: Sequence[int]) -> tuple[int, ...]:
     return tuple(_bits(own & ~further or own))
 
 
-def _row(record: Record, records: Sequence[Record], used: int) -> Row:
+def _row(
+    record: Record,
+    records: Sequence[Record],
+    used: int,
+    follows: tuple[int, ...],
+    sized_by: tuple[int, ...],
+) -> Row:
     found = record.moments
     assert found is not None
     square = record.factor**2
@@ -96,8 +107,8 @@ def _row(record: Record, records: Sequence[Record], used: int) -> Row:
         reads_input=record.reads_input,
         beside_input=record.beside_input,
         readout=not used >> record.index & 1,
-        follows=_follows(record.index, [r.reads for r in records]),
-        sized_by=_follows(record.index, [r.sizes for r in records]),
+        follows=follows,
+        sized_by=sized_by,
         reads=tuple(_bits(record.last)),
         skip=record.skip,
         averaged=record.averaged,
