@@ -17,7 +17,7 @@ from assay.scale.lineage import Lineage
 Finish = Callable[[Any], None]  # what is left to do with the output, once the operator has run
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)  # not frozen, which costs time: one is made for every operator that runs
 class Operation:
     """An operator with its operands.
 
