@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from assay.state import preserved, preserved_random_state
+from assay.state import preserved, preserved_gradients, preserved_random_state
 
 
 class Net(nn.Module):
@@ -93,3 +93,20 @@ def test_meta_models_can_be_guarded():
         model = Net()
     with preserved(model):
         model(torch.ones(4, 3, device="meta"))
+
+
+def test_gradients_of_inputs_come_back_also_after_an_exception():
+    x, had = torch.ones(3, requires_grad=True), torch.tensor([1.0, 2.0, 3.0])
+    x.grad = had
+    made = 2 * x
+
+    def fail():
+        with preserved_gradients([x, made, torch.ones(2)]):
+            assert x.grad is None
+            made.sum().backward()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert x.grad is had
+    assert had.tolist() == [1.0, 2.0, 3.0]

@@ -7,13 +7,13 @@ import logging
 import random
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 _HOOKS = (
@@ -99,6 +99,26 @@ def preserved(model: nn.Module, *, parameters: bool = False) -> Iterator[None]:
                     current: Any = getattr(module, name)
                     current.clear()
                     current.update(old_hooks)
+
+
+@contextmanager
+def preserved_gradients(given: Iterable[Tensor]) -> Iterator[None]:
+    """Restore the gradients of tensors that a backward pass adds to; they are None on entry.
+
+    Args:
+        given: Tensors, as example inputs; those that are no leaves, or need no gradient, have none.
+
+    Yields:
+        Nothing.
+    """
+    kept = [(x, x.grad) for x in given if x.requires_grad and x.is_leaf]
+    for x, _ in kept:
+        x.grad = None
+    try:
+        yield
+    finally:
+        for x, gradient in kept:
+            x.grad = gradient
 
 
 def copied(model: nn.Module) -> nn.Module:

@@ -15,7 +15,7 @@ SOURCE = ROOT / "src" / "assay"
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
 LEVELS = (
     {"where", "memory", "place", "errors", "progress", "_version"},
-    {"target", "builder", "subject", "state", "finding", "view"},
+    {"target", "builder", "subject", "state", "running", "finding", "view"},
     {"scale", "highway", "cost", "update", "certificate", "data", "init", "online", "optim"},
     {"reporting"},
     {"cli", "extra", "__main__"},

@@ -231,9 +231,9 @@ def test_recorder_keeps_no_activation():
     recorder = Recorder(model, ())
     with recorder.watching():
         out = model(torch.randn(4, 8))
-    assert recorder._pending == []
+    assert recorder.gradients.pending == []
     assert len(recorder.records) == 5
     held = [v for record in recorder.records for v in vars(record).values()]
     assert not any(isinstance(v, torch.Tensor) for v in held)
-    recorder.release()
+    recorder.gradients.release()
     assert not out._backward_hooks

@@ -9,9 +9,10 @@ from scale_models import CentredReLU, ConvNet, LogOfNegative, centred, kaiming, 
 from torch import nn
 
 from assay import measure_scale
+from assay.scale.band import outside, severity
 from assay.scale.nonfinite import Origin
 from assay.scale.repairs import expression, price, repair_all, repair_one
-from assay.scale.rules import find, outside, severity
+from assay.scale.rules import find
 from assay.subject import Subject
 
 

@@ -8,24 +8,19 @@ nodes by their sequence number: autograd numbers a node when it is made, just be
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntFlag
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import (
-    register_module_forward_hook,
-    register_module_forward_pre_hook,
-)
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from assay.errors import CannotMeasure, UserCodeError, verbatim
 from assay.highway.operators import words
+from assay.running import ModuleStack
 from assay.state import unfused
 from assay.subject import Subject, first_floating
 from assay.where import Location, here
@@ -80,9 +75,8 @@ class Recorder(TorchDispatchMode):
         self.operations: dict[int, list[Operation]] = defaultdict(list)
         self.leaves: dict[int, Tensor] = {}
         self.has_data = False
+        self.modules = ModuleStack(model)
         self._origins = WeakTensorKeyDictionary()
-        self._names = {id(module): name for name, module in model.named_modules()}
-        self._stack: list[str] = []
 
     def mark_data(self, value: Any) -> None:
         """Say that the tensors in `value` are data."""
@@ -90,32 +84,6 @@ class Recorder(TorchDispatchMode):
             if isinstance(tensor, Tensor):
                 self._origins[tensor] = Origin.DATA
                 self.has_data = True
-
-    @contextmanager
-    def following_modules(self) -> Iterator[None]:
-        """Keep track of the module that is running.
-
-        Yields:
-            Nothing.
-        """
-
-        def enter(module: nn.Module, args: Any) -> None:
-            inherited = self._stack[-1] if self._stack else ""
-            self._stack.append(self._names.get(id(module), inherited))
-
-        def leave(module: nn.Module, args: Any, output: Any) -> None:
-            if self._stack:
-                self._stack.pop()
-
-        handles = (
-            register_module_forward_pre_hook(enter),
-            register_module_forward_hook(leave, always_call=True),
-        )
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -152,10 +120,9 @@ class Recorder(TorchDispatchMode):
         joins = name in _JOINING and output is not None and output.is_floating_point()
         if joins and output is not None and not output.is_meta and output.numel():
             rms = float(output.detach().float().square().mean().sqrt())
-        module = self._stack[-1] if self._stack else ""
         rank = output.dim() if output is not None else 0
         # 2: leave out this method and its caller, both of which are assay's anyway
-        return Operation(name, here(2), module, operands, origin, rank, rms)
+        return Operation(name, here(2), self.modules.path, operands, origin, rank, rms)
 
     def _origin(self, tensor: Tensor) -> Origin:
         found: Origin = self._origins.get(tensor, Origin.CONSTANT)
@@ -277,7 +244,7 @@ def _run(subject: Subject, *, with_gradient: bool) -> tuple[Recorder, Any]:
         kwargs = tree_map(fresh, dict(subject.kwargs or {}))
         recorder.mark_data((inputs, kwargs))
         ready = Subject(subject.model, inputs, kwargs, loss=subject.loss)
-        with recorder.following_modules(), recorder:
+        with recorder.modules.following(), recorder:
             output = ready.forward()
     return recorder, output
 

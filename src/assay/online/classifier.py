@@ -7,7 +7,8 @@ from typing import Any, Self
 import numpy as np
 
 from assay.errors import UsageError, verbatim
-from assay.online.estimator import Estimator, column_of, ones_of, rows_of, weights_of
+from assay.online.estimator import Estimator
+from assay.online.given import column_of, ones_of, rows_of, weights_of
 from assay.online.losses import LOGISTIC
 from assay.online.saving import Saved
 from assay.online.state import Array

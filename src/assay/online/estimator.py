@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import sys
-import warnings
 from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 from struct import error as StructError
@@ -16,6 +15,7 @@ from scipy import sparse as sp
 from assay.errors import AssayError, UsageError, verbatim
 from assay.online import moments as m
 from assay.online.batch import fit_all
+from assay.online.columns import check_columns, column_names
 from assay.online.features import (
     FINE,
     Compressed,
@@ -26,12 +26,14 @@ from assay.online.features import (
     is_rows,
     owned,
 )
+from assay.online.given import ones_of
 from assay.online.single import CHECK, FORECAST, LEARN, LONGEST, TASK, Room, packer
 from assay.online.state import Array, State, takes_second_order
 
 CURVATURES = ("auto", "full", "diagonal")
 MISSING = ("error", "skip")
 TARGET_LIMIT = 1e150  # squares of targets are summed
+ROOM = Room()
 
 
 class Estimator:
@@ -152,7 +154,10 @@ class Estimator:
                 said = verbatim(f"0 {what}(s) {shape}")
                 raise UsageError("X", said, f"at least one {what}", "Check how it is read.")
         if not reset:
-            self._check_columns(matrix.shape[1], columns)
+            fitted = getattr(self, "feature_names_in_", None)
+            check_columns(
+                matrix.shape[1], columns, self.n_features_in_, fitted, type(self).__name__
+            )
         self._check(matrix, None if columns is None else list(columns), reset)
         if reset:
             self._new_names, self._new_columns = None, columns
@@ -229,35 +234,6 @@ class Estimator:
     def _check(self, matrix: Any, listed: Iterable[Any] | None, reset: bool) -> None:
         table = np.zeros((matrix.shape[1], m.COLUMNS)) if reset else self._state.table
         check_values(matrix, table, listed, self.missing)
-
-    def _check_columns(self, count: int, columns: Array | None) -> None:
-        expected = self.n_features_in_
-        fitted = getattr(self, "feature_names_in_", None)
-        name = type(self).__name__
-        if fitted is not None and columns is not None:
-            if list(fitted) != list(columns):
-                raise UsageError(
-                    "X", verbatim(f"columns {list(columns)}"), *_names_differ(fitted, columns)
-                )
-        elif fitted is not None:
-            warnings.warn(
-                f"X does not have valid feature names, but {name} was fitted with feature names",
-                UserWarning,
-                stacklevel=4,
-            )
-        elif columns is not None:
-            warnings.warn(
-                f"X has feature names, but {name} was fitted without feature names",
-                UserWarning,
-                stacklevel=4,
-            )
-        if count != expected:
-            raise UsageError(
-                "X",
-                verbatim(f"X has {count} features"),
-                f"as before: X has {count} features, but {name} is expecting {expected} features as input",
-                "Features that come and go need names: pass rows as dictionaries.",
-            )
 
     def _start(self, matrix: Any, outputs: int, loss: int, level: float) -> None:
         keep = self._check_parameters()
@@ -346,137 +322,6 @@ class Estimator:
         if state is None:
             raise _not_fitted(type(self).__name__)
         return state
-
-
-ONE = np.ones(1)
-ROOM = Room()
-
-
-def ones_of(rows: int) -> Array:
-    """Weights of rows that were given none."""
-    return ONE if rows == 1 else np.ones(rows)
-
-
-def weights_of(sample_weight: Any, rows: int) -> Array:
-    """Weights `[N]`, checked.
-
-    Args:
-        sample_weight: None, a number, or `[N]`.
-        rows: N.
-
-    Returns:
-        float64 weights.
-
-    Raises:
-        UsageError: For negative, infinite or missing weights, and another length.
-    """
-    if sample_weight is None:
-        return ones_of(rows)
-    weights = np.asarray(sample_weight, dtype=np.float64)
-    weights = np.full(rows, float(weights)) if weights.ndim == 0 else owned(weights, np.float64)
-    if weights.shape != (rows,):
-        raise UsageError(
-            "sample_weight",
-            verbatim(f"shape {weights.shape}; Sample weights must be 1D array or scalar"),
-            f"one weight for each of {rows} rows",
-            f"sample_weight.shape == {weights.shape}, expected ({rows},)!",
-        )
-    fine = np.isfinite(weights) & (weights >= 0)
-    if not fine.all():
-        at = int(np.argmin(fine))
-        raise UsageError(
-            f"sample_weight[{at}]", float(weights[at]), "a finite number from 0", "Correct it."
-        )
-    return weights
-
-
-def column_of(y: Any, rows: int) -> Array:
-    """Targets as `[N]`.
-
-    Args:
-        y: One target, or `[N]`, or `[N, 1]`.
-        rows: N.
-
-    Returns:
-        An array of whatever type the targets have.
-
-    Raises:
-        UsageError: Without targets, or for another number of them.
-    """
-    if y is None:
-        raise UsageError(
-            "y", None, "targets: requires y to be passed, but the target y is None", "Pass y."
-        )
-    if sp.issparse(y):
-        raise UsageError("y", verbatim("sparse"), "a dense array", "Use y.toarray().")
-    array = np.asarray(y)
-    if array.ndim == 0:
-        array = array[None]
-    if array.ndim == 2 and array.shape[1] == 1:
-        _warn_column(array)
-        array = array[:, 0]
-    if array.ndim != 1:
-        raise UsageError(
-            "y",
-            verbatim(f"shape {array.shape}"),
-            "one target a row",
-            "Use one model for each target.",
-        )
-    if len(array) != rows:
-        raise UsageError(
-            "y",
-            verbatim(f"{len(array)} targets"),
-            f"as many as there are rows, {rows}; inconsistent numbers of samples: [{rows}, {len(array)}]",
-            "Check how they are paired.",
-        )
-    return array
-
-
-def _warn_column(array: Array) -> None:
-    category: type[Warning] = UserWarning
-    if "sklearn" in sys.modules:
-        from sklearn.exceptions import DataConversionWarning
-
-        category = DataConversionWarning
-    text = "A column-vector y was passed when a 1d array was expected. Use y.ravel()."
-    warnings.warn(text, category, stacklevel=5)
-
-
-def rows_of(X: Any) -> int:
-    """How many rows there are."""
-    if type(X) is np.ndarray and X.ndim == 2:
-        return len(X)
-    if isinstance(X, Mapping) and not sp.issparse(X):
-        return 1
-    if not hasattr(X, "shape") and not isinstance(X, list | tuple):
-        X = np.asarray(X)
-    shape = getattr(X, "shape", None)
-    if shape is None:
-        return len(X)
-    return int(shape[0]) if len(shape) > 1 else as_rows(X).shape[0]  # raises, with advice
-
-
-def column_names(X: Any) -> Array | None:
-    """Names of a table's columns, where all are texts."""
-    columns = getattr(X, "columns", None)
-    if columns is None or not all(isinstance(name, str) for name in columns):
-        return None
-    return np.array(list(columns), dtype=object)
-
-
-def _names_differ(fitted: Array, columns: Array) -> tuple[str, str]:
-    lines = ["The feature names should match those that were passed during fit."]
-    unseen, lost = sorted(set(columns) - set(fitted)), sorted(set(fitted) - set(columns))
-    if unseen:
-        lines += ["Feature names unseen at fit time:", *(f"- {name}" for name in unseen)]
-    if lost:
-        lines += [
-            "Feature names seen at fit time, yet now missing:",
-            *(f"- {name}" for name in lost),
-        ]
-    if not unseen and not lost:
-        lines += ["Feature names must be in the same order as they were in fit."]
-    return "\n".join(lines) + "\n", "Pass the same columns, or rows as dictionaries."
 
 
 def _not_fitted(name: str) -> Exception:

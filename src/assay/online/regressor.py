@@ -7,8 +7,9 @@ from typing import Any, Self
 import numpy as np
 
 from assay.errors import UsageError, verbatim
-from assay.online.estimator import TARGET_LIMIT, Estimator, column_of, rows_of, weights_of
+from assay.online.estimator import TARGET_LIMIT, Estimator
 from assay.online.features import first_wild, owned
+from assay.online.given import column_of, rows_of, weights_of
 from assay.online.losses import CODES
 from assay.online.saving import Saved
 from assay.online.state import Array

@@ -15,12 +15,13 @@ import torch
 from assay._version import __version__
 from assay.builder import as_builder
 from assay.errors import UsageError, require_seed, say
-from assay.finding import Result, plain, ranked
+from assay.finding import Finding, Result, plain, ranked
 from assay.progress import Progress, silent
 from assay.reporting.files import check_writable, format_of, write_atomically
 from assay.reporting.optimizers import OptimizerFactory
 from assay.reporting.sections import Job, Section, chosen_steps, run_step
 from assay.view.blocks import Cell, Column, Mark, Table, View
+from assay.view.prose import counted, listed
 
 __all__ = ["Environment", "Report", "Section", "check_writable", "of_result", "report"]
 
@@ -69,16 +70,11 @@ class Report(Result):
     @property
     def verdict(self) -> str:
         """What came of it all, in one or two sentences."""
-        counts = [
-            _count(sum(f.severity == severity for f in self.findings), severity)
-            for severity in ("error", "warning", "note")
-        ]
-        told = [text for text in counts if text]
         failed = [s.view.title for s in self.sections if s.status == "failed"]
         measured = sum(section.status == "measured" for section in self.sections)
         total = len(self.sections)
-        found = _listed(told).capitalize() if told else "Nothing found"
-        text = f"{found} in {_count(measured, 'measured section')}." if measured else ""
+        found = _tally(self.findings).capitalize() or "Nothing found"
+        text = f"{found} in {counted(measured, 'measured section')}." if measured else ""
         if failed:
             text += f" {len(failed)} of {total} could not be measured: {', '.join(failed)}."
         return text.strip()
@@ -315,11 +311,10 @@ def state_of(section: Section) -> tuple[Cell, str]:
     if section.status == "not applicable":
         return Cell(f"– {title}"), "not applicable"
     found = section.result.findings if section.result else ()
-    counts = (_count(sum(f.severity == s for f in found), s) for s in ("error", "warning", "note"))
     mark: Mark = "bad" if section.worst else "good"
     if mark == "good" and getattr(section.result, "status", "") == "refused":
         mark = "unknown"  # it was asked, and has no formula
-    return Cell(title, mark), _listed([text for text in counts if text]) or "nothing found"
+    return Cell(title, mark), _tally(found) or "nothing found"
 
 
 def _assemble(
@@ -358,9 +353,7 @@ def _tracebacks(sections: Sequence[Section]) -> list[Any]:
     return parts
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' if number != 1 else ''}" if number else ""
-
-
-def _listed(words: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
+def _tally(findings: Sequence[Finding]) -> str:
+    """How many there are of each severity, "1 error and 2 notes"; "" of none."""
+    numbers = [(sum(f.severity == s for f in findings), s) for s in ("error", "warning", "note")]
+    return listed([counted(number, severity) for number, severity in numbers if number])

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from assay.scale.rows import Row
 
+Ancestors = Mapping[int, set[int]]  # of each row, by index, the rows that it depends on
+
 
 @dataclass(frozen=True)
 class Back:
@@ -52,7 +54,7 @@ def energy(row: Row) -> float:
     return (row.gradient_relative if row.normalised else row.gradient_energy) or 0.0
 
 
-def backward(chain: Sequence[Row], rows: Sequence[Row]) -> list[Back]:
+def backward(chain: Sequence[Row], rows: Sequence[Row], before: Ancestors) -> list[Back]:
     """Every operator of a chain against the ends of that chain that depend on it.
 
     Two heads beside each other are both ends, and neither is measured against the other. Nor is a trunk
@@ -61,11 +63,11 @@ def backward(chain: Sequence[Row], rows: Sequence[Row]) -> list[Back]:
     Args:
         chain: Operators with a gradient, in order.
         rows: All rows.
+        before: Which rows each of these depends on.
 
     Returns:
         One for each operator that leads to another of the chain, past which nothing goes.
     """
-    before = ancestors(rows)
     readers: dict[int, list[int]] = {}
     for other in rows:
         for i in other.reads:
@@ -112,7 +114,7 @@ def _bypassed(
     start: int,
     ends: set[int],
     readers: Mapping[int, Sequence[int]],
-    before: Mapping[int, set[int]],
+    before: Ancestors,
 ) -> bool:
     """Whether something gets from an operator past some others to what depends on these."""
     seen, to_see = set(ends), [start]
@@ -141,7 +143,7 @@ def _own(row: Row) -> float:
     return size if not 0.1 <= size <= 10 else 1.0
 
 
-def ancestors(rows: Sequence[Row], *, sized: bool = False) -> Mapping[int, set[int]]:
+def ancestors(rows: Sequence[Row], *, sized: bool = False) -> Ancestors:
     """The indices of all rows that each row depends on.
 
     Args:

@@ -1,16 +1,8 @@
-"""Where a tensor comes from, and by which constants it has been multiplied since."""
+"""Where a tensor comes from."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import Tensor
-
-from assay.scale import operators
 
 
 @dataclass(frozen=True)
@@ -57,41 +49,5 @@ class Lineage:
     size: int | None = None
 
 
-def constant_factor(
-    func: Any, name: str, args: Sequence[Any], of: Callable[[Any], Lineage]
-) -> float:
-    """The factor of what an operator makes of one signal or parameter: that times a constant.
-
-    Args:
-        func: The operator.
-        name: Its name.
-        args: Its positional arguments.
-        of: The lineage of a tensor.
-
-    Returns:
-        The factor; NaN where it is something else than a view or a multiple.
-    """
-    given = [of(x) for x in operators.arguments(args, {})]
-    before = next((x.factor for x in given if x.signal or x.parameters), 1.0)
-    if operators.keeps_numbers(func, name):
-        return before
-    if name not in ("mul", "div") or len(args) < 2:
-        return math.nan
-    for x in args[:2] if name == "mul" else args[1:2]:
-        number = _constant(x, of)
-        if number is not None:
-            usable = number != 0 and math.isfinite(number)
-            return before * (1 / number if name == "div" else number) if usable else math.nan
-    return math.nan
-
-
-def _constant(x: Any, of: Callable[[Any], Lineage]) -> float | None:
-    """A number, also as a tensor; a mask for a batch of one example is none."""
-    if isinstance(x, Tensor):
-        line = of(x)
-        one = x.numel() == 1 and (not x.dim() or line.constant)
-        if line.signal or line.parameters or not one or x.is_complex():
-            return None
-        with torch.no_grad():
-            return float(x)
-    return float(x) if isinstance(x, int | float) else None
+DATA = Lineage()  # of a tensor that nothing is known of
+INPUT = Lineage(signal=True, given=True, raw=True)

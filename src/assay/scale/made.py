@@ -10,6 +10,7 @@ from torch import Tensor
 
 from assay.errors import RAISED
 from assay.scale.operators import wide
+from assay.scale.signs import random_signs
 
 _SET = 0.1  # how near the power is to 0 or to 1; an ε under a root leaves a little
 
@@ -41,11 +42,9 @@ def made_of(weight: Tensor, parameters: Mapping[str, Tensor]) -> Made:
     used = {name: p for name, p in parameters.items() if p.requires_grad}
     if weight.grad_fn is None or not used or not size > 0:
         return Made()
-    source = torch.Generator().manual_seed(0)
-    signs = torch.randint(0, 2, weight.shape, generator=source, device="cpu") * 2 - 1
     try:
         along = _pulled_back(weight, used, weight.detach())
-        across = _pulled_back(weight, used, signs.to(weight))
+        across = _pulled_back(weight, used, random_signs(weight))
     except RAISED:  # something on the way has no derivative, or its graph is gone
         return Made()
     scaled, divided = [], []

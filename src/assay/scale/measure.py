@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,14 +13,15 @@ from assay.errors import CannotMeasure, verbatim
 from assay.finding import Result
 from assay.progress import Progress, silent
 from assay.scale.nonfinite import FirstNonFinite, Origin
-from assay.scale.record import to_rows
 from assay.scale.recorder import Recorder
 from assay.scale.rows import Row
 from assay.scale.rules import find
 from assay.scale.show import show
+from assay.scale.signs import random_signs
 from assay.scale.stuck import unregistered
+from assay.scale.table import to_rows
 from assay.scale.twice import SquashedAgain, Twice, squashed_twice
-from assay.state import preserved, unfused
+from assay.state import preserved, preserved_gradients, unfused
 from assay.subject import Subject, first_floating, tensors
 from assay.view.blocks import View
 
@@ -89,13 +88,17 @@ def measure_scale(subject: Any, *, progress: Progress = silent) -> Scale:
     _require_values(model)
     recorder = Recorder(model, (subject.inputs, subject.kwargs))
     try:
-        with preserved(model), _gradients_put_back(subject), unfused():
+        with (
+            preserved(model),
+            preserved_gradients(tensors((subject.inputs, subject.kwargs))),
+            unfused(),
+        ):
             objective, finite, whole, twice = _run(subject, recorder, progress)
             trainable = {n: p for n, p in model.named_parameters() if p.requires_grad}
             left_out = [name for name, p in trainable.items() if p.grad is None]
             still = [name for name, p in trainable.items() if _is_zero(p.grad)]
     finally:
-        recorder.release()
+        recorder.gradients.release()
     rows = to_rows(recorder.records)
     finite = finite and all(row.finite for row in rows)
     origin = None if finite else _first_non_finite(subject)
@@ -162,11 +165,12 @@ def _run(
             with watch.watching():
                 value = subject.objective(output)
         else:
-            value = _random_signs(first_floating(output))
+            first = first_floating(output)
+            value = (first * random_signs(first)).sum()  # E g² = 1 where it starts
         finite = all(bool(torch.isfinite(x).all()) for x in (*found, value))
         if not value.requires_grad:
             return "none", finite, False, watch.found
-        recorder.differentiating = True
+        recorder.gradients.wanted = True
         subject.differentiate(value)
     progress("scale", 2, 2)
     if subject.loss is not None:
@@ -181,20 +185,13 @@ def _is_zero(gradient: Tensor | None) -> bool:
     return not bool((gradient.coalesce().values() if gradient.is_sparse else gradient).any())
 
 
-def _random_signs(output: Tensor) -> Tensor:
-    """The output's elements added up with fixed random signs: E g² = 1 where it starts."""
-    source = torch.Generator().manual_seed(0)
-    signs = torch.randint(0, 2, output.shape, generator=source, device="cpu") * 2 - 1
-    return (output * signs.to(output)).sum()
-
-
 def _first_non_finite(subject: Subject) -> Origin | None:
     """Run once more, from the same random state, and look at every operator."""
     search = FirstNonFinite(subject.model)
     model = subject.model
     with (
         preserved(model),
-        _gradients_put_back(subject),
+        preserved_gradients(tensors((subject.inputs, subject.kwargs))),
         unfused(),
         search.modules.following(),
         search,
@@ -203,21 +200,3 @@ def _first_non_finite(subject: Subject) -> Origin | None:
         if subject.loss is not None:
             subject.objective(output)
     return search.origin
-
-
-@contextmanager
-def _gradients_put_back(subject: Subject) -> Iterator[None]:
-    """Restore the gradients of example inputs that have one.
-
-    Yields:
-        Nothing.
-    """
-    given = [x for x in tensors((subject.inputs, subject.kwargs)) if x.requires_grad and x.is_leaf]
-    kept = [x.grad for x in given]
-    for x in given:
-        x.grad = None
-    try:
-        yield
-    finally:
-        for x, gradient in zip(given, kept, strict=True):
-            x.grad = gradient

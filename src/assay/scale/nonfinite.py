@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from assay.scale.modules import ModuleStack
+from assay.running import ModuleStack
 from assay.scale.operators import arguments, keeps_numbers, name_of
 from assay.subject import tensors
 from assay.where import Location

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from statistics import median
 
-from assay.scale.backward import ancestors
+from assay.scale.backward import Ancestors, ancestors
 from assay.scale.gain import Gain
 from assay.scale.rows import Row
 from assay.scale.widths import (
@@ -33,20 +33,21 @@ _NEAR = 1.25  # times: a mean is what the activation's theory says
 _KEPT = 1.6  # times, between most layers: dropout
 
 
-def closed_gate(row: Row, rows: Sequence[Row]) -> Row | None:
+def closed_gate(row: Row, rows: Sequence[Row], before: Ancestors) -> Row | None:
     """The gate on the way to a row that lets hardly anything through; None where there is none.
 
     Args:
         row: A row with a small signal.
         rows: All rows.
+        before: Which rows each of these depends on.
 
     Returns:
         The activation that is multiplied with the signal.
     """
-    by, before = {r.index: r for r in rows}, ancestors(rows)[row.index]
+    by = {r.index: r for r in rows}
     gates = [
         r
-        for i in sorted(before)
+        for i in sorted(before[row.index])
         if (r := by.get(i)) is not None
         and r.kind == "activation"
         and r.gate
@@ -275,7 +276,7 @@ def _between(chain: Sequence[Row], rows: Sequence[Row]) -> str | None:
     )
 
 
-def _nearest(row: Row, rows: Sequence[Row], depends: Mapping[int, set[int]]) -> set[int]:
+def _nearest(row: Row, rows: Sequence[Row], depends: Ancestors) -> set[int]:
     """The products that the size of a row's input comes from, but for what that comes from itself."""
     sources = {r.index for r in rows if r.kind in ("product", "lookup")} & depends[row.index]
     return sources - set[int]().union(*(depends[i] for i in sources))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -177,3 +178,20 @@ class Row:
     def varies(self) -> bool:
         """Whether the output differs between samples by more than rounding."""
         return self.level > 1e-14 * self.second_moment and math.isfinite(self.level)
+
+
+def products(rows: Sequence[Row]) -> list[Row]:
+    """The rows that set the scale of the signal: products that are not normalised right after.
+
+    Left out are branches beside a larger signal, gates, frozen weights (they are somebody's, not to be drawn
+    again), and weights that are all zero (a zero-initialised branch or head is a choice).
+
+    Returns:
+        The rows, in order.
+    """
+    return [row for row in rows if row.kind in ("product", "lookup") and _sets_scale(row)]
+
+
+def _sets_scale(row: Row) -> bool:
+    beside = row.normalised or row.beside_larger or row.gate or row.frozen
+    return row.varies and not beside and row.weight_square != 0.0

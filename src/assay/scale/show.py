@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from assay.scale.backward import backward
-from assay.scale.rows import Row
-from assay.scale.rules import NOTE, outside, products, severity
+from assay.scale.backward import ancestors, backward
+from assay.scale.band import NOTE, outside, severity
+from assay.scale.rows import Row, products
 from assay.view.blocks import Block, Cell, Column, Lines, Mark, Paragraph, Series, Table, View
+from assay.view.prose import counted, listed
 
 if TYPE_CHECKING:
     from assay.scale.measure import Scale
@@ -69,7 +70,8 @@ def _answer(scale: Scale) -> str:
         words += f": {low.level:.3g} at {low.name}."
     else:
         words += f", from {low.level:.3g} at {low.name} to {high.level:.3g} at {high.name}."
-    found = backward([row for row in chain if row.gradient_energy and not row.score], scale.rows)
+    judged = [row for row in chain if row.gradient_energy and not row.score]
+    found = backward(judged, scale.rows, ancestors(scale.rows))
     if found:
         words += f" Back from {found[0].end.name} to {found[0].row.name} the gradient's square changes by "
         words += f"{found[0].factor:.3g} (expected 1)."
@@ -96,7 +98,7 @@ def _within(inside: int, whole: int) -> str:
 
 
 def _operators(rows: Sequence[Row]) -> str:
-    return "1 operator with weights" if len(rows) == 1 else f"{len(rows)} operators with weights"
+    return counted(len(rows), "operator with weights", "operators with weights")
 
 
 def _others(weighed: Sequence[Row], chain: Sequence[Row]) -> str:
@@ -116,7 +118,7 @@ def _reasons(left: Sequence[Row]) -> str:
         ("are zero", [row.weight_square == 0.0 for row in left]),
     )
     told = [text for text, found in why if any(found)]
-    return " or ".join(filter(None, (", ".join(told[:-1]), told[-1]))) if told else "do not count"
+    return listed(told, "or") or "do not count"
 
 
 def _level(row: Row) -> float:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from assay.scale.backward import Back, ancestors
+from assay.scale.backward import Ancestors, Back
 from assay.scale.rows import Row
 
 
@@ -32,7 +32,7 @@ class Skips:
         return self.alone < self.operators
 
 
-def skips(back: Back, rows: Sequence[Row]) -> Skips:
+def skips(back: Back, rows: Sequence[Row], before: Ancestors) -> Skips:
     """Find the skips between an operator and its end.
 
     Of skips inside others the outer one counts: what is past it is past all of them.
@@ -40,11 +40,12 @@ def skips(back: Back, rows: Sequence[Row]) -> Skips:
     Args:
         back: The operator, with its end.
         rows: All rows.
+        before: Which rows each of these depends on.
 
     Returns:
         The skips, and what they carry.
     """
-    by, before = {row.index: row for row in rows}, ancestors(rows)
+    by = {row.index: row for row in rows}
     path = {
         row.index
         for row in rows
@@ -65,7 +66,7 @@ def skips(back: Back, rows: Sequence[Row]) -> Skips:
 
 
 def _pairs(
-    rows: Sequence[Row], by: Mapping[int, Row], before: Mapping[int, set[int]]
+    rows: Sequence[Row], by: Mapping[int, Row], before: Ancestors
 ) -> Iterator[tuple[int, int]]:
     """Where a skip starts and ends: what is read beside something that is made of it; gates are none."""
     for row in rows:

@@ -15,6 +15,7 @@ from assay.update.units_card import Feature, UnitsCard
 from assay.update.verdict import Verdict
 from assay.update.world import Problem
 from assay.view.blocks import Block, Cell, Column, Formulas, Lines, Mark, Series, Table, View
+from assay.view.prose import listed
 
 MARKS: Mapping[str, Mark] = {
     "invariant": "good",
@@ -170,13 +171,13 @@ def _answer(name: str, verdicts: Mapping[str, Verdict], lr_unit: str, *, own: bo
     if lost:
         parts.append(
             f"With {name}, training {what} in other units goes elsewhere when one changes "
-            f"{_listed(lost)}; the share is of how far training moved the outputs."
+            f"{listed(lost)}; the share is of how far training moved the outputs."
         )
     if kept:
-        parts.append(f"It is the same under {_listed(kept)}.")
+        parts.append(f"It is the same under {listed(kept)}.")
     if open_:
         reason = verdicts[open_[0]].reason
-        parts.append(f"Undetermined: {_listed(open_)} ({reason}).")
+        parts.append(f"Undetermined: {listed(open_)} ({reason}).")
     return " ".join((*parts, lr_unit)).strip()
 
 
@@ -211,7 +212,3 @@ def leak(verdict: Verdict) -> str:
     if not verdict.law.startswith("up to "):
         return ""
     return "ε" if verdict.law.startswith("up to ε") else "a constant"
-
-
-def _listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

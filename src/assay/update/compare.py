@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import get_args
 
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from assay.errors import AssayError, CannotMeasure, UsageError, require_seed, verbatim
 from assay.progress import Progress, silent
-from assay.state import preserved
+from assay.state import preserved, preserved_gradients
 from assay.subject import Subject, first_floating, tensors
 from assay.update.contender import Contender, enter, is_plain_sgd, require_trainable
 from assay.update.direction import (
@@ -80,7 +79,7 @@ def compare_steps(
         True
     """
     _check(optimizers, subject, norm, warmup, seed)
-    with preserved(subject.model), _gradients_put_back(subject):
+    with preserved(subject.model), preserved_gradients(tensors((subject.inputs, subject.kwargs))):
         _require_finite(subject)
         contenders, failed = _enter_all(optimizers, subject, seed)
         found = walk(contenders, failed, warmup, progress)
@@ -142,20 +141,6 @@ def _require_finite(subject: Subject) -> None:
             "finite outputs on the example inputs",
             "Check the inputs and the initial weights; `assay scale` names the first operator.",
         )
-
-
-@contextmanager
-def _gradients_put_back(subject: Subject) -> Iterator[None]:
-    """Restore gradients of the example inputs, which a backward pass adds to."""
-    given = (*tensors(subject.inputs), *tensors(subject.kwargs or {}))
-    kept = [(t, t.grad) for t in given if t.requires_grad and t.is_leaf]
-    for tensor, _ in kept:
-        tensor.grad = None
-    try:
-        yield
-    finally:
-        for tensor, grad in kept:
-            tensor.grad = grad
 
 
 def _enter_all(

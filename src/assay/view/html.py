@@ -11,9 +11,10 @@ from markupsafe import Markup
 from assay.finding import Finding, ranked
 from assay.view.blocks import View
 from assay.view.canvas import element
+from assay.view.pieces import MARKS
 from assay.view.prose import clean, split_code
 from assay.view.svg import BROAD, NARROW, Picture, to_svg
-from assay.view.text import MARKS, SEVERITIES, origin
+from assay.view.text import SEVERITIES, origin
 from assay.view.theme import style
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 # What XML 1.0 forbids, terminals obey and browsers drop: control characters, surrogates, non-characters.
 _FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
@@ -23,6 +24,41 @@ def clean(text: object) -> str:
         'a�[31mb'
     """
     return _FORBIDDEN.sub("\ufffd", str(text))
+
+
+def counted(number: int, noun: str, several: str = "") -> str:
+    """A number of things.
+
+    Args:
+        number: How many.
+        noun: What one of them is called.
+        several: What more of them are called, where an "s" at the end is not enough.
+
+    Returns:
+        Words.
+
+    Example:
+        >>> counted(1, "station"), counted(2, "skip path"), counted(0, "match", "matches")
+        ('1 station', '2 skip paths', '0 matches')
+    """
+    return f"{number} {noun if number == 1 else several or noun + 's'}"
+
+
+def listed(words: Sequence[str], last: str = "and") -> str:
+    """Words as a sentence lists them.
+
+    Args:
+        words: The words.
+        last: What stands before the last of them.
+
+    Returns:
+        One text; "" where there are none.
+
+    Example:
+        >>> listed(["scale", "shift", "rotation"])
+        'scale, shift and rotation'
+    """
+    return f" {last} ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
 
 
 def split_code(text: str) -> list[tuple[str, bool]]:

@@ -1,0 +1,156 @@
+"""Gradients that vanish or explode: back from the ends of a model, over the calls of a loop (Theory S4)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from assay.finding import Finding, Number
+from assay.scale.backward import Ancestors, Back, backward, energy
+from assay.scale.band import distance, outside, severity
+from assay.scale.repairs import closed_gate, keeping_the_square, open_gate, price, repair_all
+from assay.scale.rows import Row, products
+from assay.scale.skips import skips
+from assay.scale.widths import orthogonal
+from assay.view.prose import counted
+
+
+def backward_variance(rows: Sequence[Row], before: Ancestors) -> Iterator[Finding]:
+    """Gradients against the ends that they come from, for plain and for normalised operators apart.
+
+    Args:
+        rows: What was measured.
+        before: Which rows each row depends on.
+
+    Yields:
+        At most one finding for each of the two groups.
+    """
+    kinds = [
+        row
+        for row in rows
+        if row.kind in ("product", "lookup") and not (row.beside_larger or row.frozen)
+    ]
+    for group in (products(rows), [row for row in kinds if row.normalised and row.varies]):
+        # a loop's rows add up over its calls: `over_calls` judges them
+        chain = [row for row in group if energy(row) > 0 and not (_loops(row) or row.score)]
+        found = backward(chain, rows, before)
+        if not found:
+            continue
+        worst = max(found, key=lambda back: distance(back.unexplained))
+        row, end, factor = worst.row, worst.end, worst.factor
+        between = range(row.index, end.index)
+        if not outside(worst.unexplained) or any(_loops(r) and r.index in between for r in rows):
+            continue
+        times = ", times what it is of," if row.normalised else ""
+        earlier = counted(worst.operators, "operator with weights", "operators with weights")
+        what = f"ratio of gradient energies{' times mean squares' if row.normalised else ''}"
+        yield Finding(
+            rule="scale.backward-variance",
+            message=f"The gradient{times} {'grows' if factor > 1 else 'shrinks'} by {factor:.3g} (in the "
+            f"square) from {end.name} back to {row.name}, {earlier} earlier"
+            f"{_by_means(worst)}.",
+            expected=Number(1.0, "1", "formula", what),
+            measured=Number(factor, "1", "measured", what),
+            severity=severity(worst.unexplained),
+            repair=_repair(chain, worst, rows, before),
+            where=row.where,
+            module=row.module,
+            theory="S4",
+            weight=abs(math.log10(worst.unexplained)),
+        )
+
+
+def _by_means(back: Back) -> str:
+    """What else accounts for a part of the factor."""
+    known = []
+    if back.factor < 1 < back.averages:
+        known.append(
+            f"means over {back.averages:.4g} values on the way account for {1 / back.averages:.3g} of it"
+        )
+    if (back.readout < 1) is (back.factor < 1) and back.readout != 1:
+        known.append(f"the width of the readout accounts for {back.readout:.3g} of it")
+    return "".join(f"; {part}" for part in known)
+
+
+def _repair(chain: Sequence[Row], back: Back, rows: Sequence[Row], before: Ancestors) -> str:
+    worst, factor, depth = back.row, back.factor, back.depth
+    gate = closed_gate(back.end, rows, before) if factor < 1 else None
+    if gate is not None:
+        return open_gate(gate, rows)
+    if worst.normalised:
+        return _past_skips(back, rows, before)
+    own = price(worst, depth)
+    if factor > 1 and own > math.sqrt(factor):  # most of it is what unit variance forward costs
+        return (
+            f"unit variance forward costs χ^{depth} = {own:.3g} with {worst.activation}: add skip "
+            f"connections, or take an activation with a smaller χ (`assay.init.gain('elu').chi` = 1.079)"
+            f"{keeping_the_square(worst)}"
+        )
+    return repair_all(chain, rows)
+
+
+def _past_skips(back: Back, rows: Sequence[Row], before: Ancestors) -> str:
+    """What to do where norms divide by all widths: it is a matter of what goes past the operators."""
+    found, most = skips(back, rows, before), math.sqrt(back.factor)
+    if not found.any:
+        return "add skip connections around the operators between them"
+    if back.factor < 1:
+        return "see in the column E g² where it happens: a mean over many positions divides it"
+    if found.sums > most:
+        return (
+            "the skips between them are outweighed by their branches: start each branch at zero, "
+            "`nn.init.zeros_` of the weight of its last norm or last matrix"
+        )
+    if found.alone and found.sums * found.joined < most:
+        return (
+            f"add skip connections around the operators between them that have none ({found.alone} of "
+            f"{found.operators}): most of it is there"
+        )
+    return "see in the column E g² where it happens: it is spread, and most of it has skips past it"
+
+
+def _loops(row: Row) -> bool:
+    return row.kind == "product" and row.calls is not None and row.calls.count >= 4
+
+
+def over_calls(rows: Sequence[Row]) -> Iterator[Finding]:
+    """Loops over time: the first call against the last.
+
+    Args:
+        rows: What was measured.
+
+    Yields:
+        At most one finding.
+    """
+    worst: tuple[float, Row, str] | None = None
+    for row in rows:
+        if row.calls is None or not _loops(row) or row.frozen:
+            continue
+        for direction, pair in (("gradient", row.calls.gradient), ("signal", row.calls.variance)):
+            if pair is None or min(pair) <= 0:
+                continue
+            factor = pair[0] / pair[1] if direction == "gradient" else pair[1] / pair[0]
+            if outside(factor) and (worst is None or distance(factor) > distance(worst[0])):
+                worst = factor, row, direction
+    if worst is None:
+        return
+    factor, row, direction = worst
+    assert row.calls is not None
+    way = "back to the first" if direction == "gradient" else "from the first to the last"
+    yield Finding(
+        rule="scale.backward-variance" if direction == "gradient" else "scale.forward-variance",
+        message=f"Over the {row.calls.count} calls of {row.name}, {way}, the {direction} "
+        f"{'grows' if factor > 1 else 'shrinks'} by {factor:.3g} (in the square).",
+        expected=Number(1.0, "1", "formula", "ratio of two calls"),
+        measured=Number(factor, "1", "measured", "ratio of two calls"),
+        severity=severity(factor),
+        repair="carry the state past this operator: an ungated skip, or a gate whose bias starts near "
+        "keeping (`assay highway` shows which)"
+        if factor < 1
+        else f"scale what each call adds to the state by 1/{row.calls.count}; where the state is replaced, "
+        f"{orthogonal(row)}",
+        where=row.where,
+        module=row.module,
+        theory="S4",
+        weight=distance(factor) / math.log(10),
+    )
