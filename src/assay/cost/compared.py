@@ -7,10 +7,11 @@ builder, and dimensions of tensors to the model, as integers that note what they
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import CodeType, FrameType
 from typing import Any
@@ -23,6 +24,7 @@ Comparison = tuple[CodeType, int, Any]  # the code, where in it, and which time 
 _TIMES = 16  # that a comparison is told apart in one run: once for each layer
 LAST = "last"  # in place of which time: the last one of a loop
 PERIOD = "period"  # in place of which time: a division by a number
+CURVED = "curved"  # in place of which time: a logarithm or a root that is made a whole number, or compared
 _LISTED = 16  # keys of a dictionary that are looked at; a longer one is data
 _PERIOD = 64  # what a size is divided by is looked at from here on: less is a stride, or heads
 _INNER = ("assay.", "torch.")  # whose own comparisons turn nothing that depends on large sizes
@@ -42,9 +44,41 @@ def comparisons() -> Iterator[dict[Comparison, float]]:
     before, _noted = _noted, {}
     _times.clear()
     try:
-        yield _noted
+        with _followed():
+            yield _noted
     finally:
         _noted = before
+
+
+@contextmanager
+def _followed() -> Iterator[None]:
+    """Logarithms and roots of what notes are numbers that note, too."""
+    originals = {name: getattr(math, name) for name in _CURVES}
+    for name, function in originals.items():
+        setattr(math, name, _curve(function))
+    try:
+        yield
+    finally:
+        for name, function in originals.items():
+            setattr(math, name, function)
+
+
+_CURVES = ("cbrt", "isqrt", "log", "log10", "log1p", "log2", "sqrt")
+
+
+def _curve(function: Callable[..., Any]) -> Callable[..., Any]:
+    near = {"isqrt": math.sqrt}.get(function.__name__, function)
+
+    @functools.wraps(function)
+    def curve(value: Any, /, *base: Any) -> Any:
+        if type(value) is not Size and type(value) is not _Quotient:
+            return function(value, *base)
+        exact = function(_plain(value), *base)
+        smooth = near(value.smooth, *base) if value.smooth > 0 else float(exact)
+        made = _tracked(exact, smooth, curved=True)
+        return _bent(made, sys._getframe(1)) if type(made) is Size else made
+
+    return curve
 
 
 def _note(difference: float, frame: FrameType, which: Any = None) -> None:
@@ -65,9 +99,13 @@ class Size(int):
     Args:
         value: The integer.
         smooth: What it would be if divisions left no remainder: the way to where it turns is straighter.
+
+    Attributes:
+        curved: Whether a logarithm or a root went into it: it may turn again and again, further up.
     """
 
     smooth: float
+    curved = False
 
     def __new__(cls, value: int, smooth: float | None = None) -> Size:  # noqa: D102
         made = super().__new__(cls, value)
@@ -89,13 +127,16 @@ class Size(int):
 
     def bit_length(self) -> int:
         """As of any integer; its smooth companion is the logarithm."""
-        return Size(int.bit_length(self), math.log2(self.smooth) + 1 if self.smooth > 0 else 0.0)
+        smooth = math.log2(self.smooth) + 1 if self.smooth > 0 else 0.0
+        made: int = _bent(_tracked(int.bit_length(self), smooth, curved=True), sys._getframe(1))
+        return made
 
 
 class _Quotient(float):
-    """A number that was computed from a size by way of a division or a root."""
+    """A number that was computed from a size by way of a division, a root or a logarithm."""
 
     smooth: float
+    curved = False
 
     def __new__(cls, value: float, smooth: float | None = None) -> _Quotient:
         made = super().__new__(cls, value)
@@ -108,21 +149,37 @@ class _Quotient(float):
     def __hash__(self) -> int:
         return float.__hash__(self)
 
+    def __int__(self) -> int:
+        _bent(self, sys._getframe(1))
+        return int(float(self))
+
     def __floor__(self) -> int:
-        return Size(math.floor(float(self)), self.smooth)
+        return Size(math.floor(float(_bent(self, sys._getframe(1)))), self.smooth)
 
     def __ceil__(self) -> int:
-        return Size(math.ceil(float(self)), self.smooth)
+        return Size(math.ceil(float(_bent(self, sys._getframe(1)))), self.smooth)
 
     def __round__(self, digits: Any = None) -> Any:
-        found = round(float(self), digits)
+        found = round(float(_bent(self, sys._getframe(1))), digits)
         return Size(found, self.smooth) if digits is None else _Quotient(found, self.smooth)
 
 
-def _tracked(value: Any, smooth: Any) -> Any:
+def _bent(value: Any, frame: FrameType) -> Any:
+    """The number, noted where it is a logarithm or a root."""
+    if value.curved and _noted is not None:
+        _note(value.smooth, frame, CURVED)
+    return value
+
+
+def _tracked(value: Any, smooth: Any, *, curved: bool = False) -> Any:
+    made: Any = value
     if type(value) is int:
-        return Size(value, smooth)
-    return _Quotient(value, smooth) if type(value) is float else value
+        made = Size(value, smooth)
+    elif type(value) is float:
+        made = _Quotient(value, smooth)
+    if curved and made is not value:
+        made.curved = True
+    return made
 
 
 def _plain(value: Any) -> Any:
@@ -147,7 +204,10 @@ def _binary(operate: Callable[[Any, Any], Any], smoothly: Callable[[Any, Any], A
         periodic = operate in (operator.floordiv, operator.mod)
         if periodic and _noted is not None and type(other) is int and other >= _PERIOD:
             _note(_smooth(self) - other, sys._getframe(1), PERIOD)
-        return _tracked(value, smooth)
+        curved = getattr(self, "curved", False) or getattr(other, "curved", False)
+        if curved and operate is operator.floordiv:
+            _note(smooth, sys._getframe(1), CURVED)
+        return _tracked(value, smooth, curved=curved)
 
     return method
 
@@ -162,6 +222,7 @@ def _comparison(compare: Callable[[Any, Any], Any], plain: type) -> Any:
     def method(self: Any, other: Any) -> Any:
         if _noted is not None and isinstance(other, int | float | np.integer):
             _note(_smooth(self) - _smooth(other), sys._getframe(1))
+            _bent(self, sys._getframe(1))
         return original(self, other)
 
     return method
@@ -188,15 +249,21 @@ for _kind, _type in ((Size, int), (_Quotient, float)):
 def _looked_up(size: Size, frame: FrameType) -> None:
     """A size is looked up: keys of the dictionaries and sets at hand are what it is compared with."""
     names, local = frame.f_code.co_names, [*frame.f_locals.values()]
-    at_hand = [*local, *frame.f_code.co_consts]
-    at_hand += [frame.f_globals.get(name) for name in names]
-    at_hand += [getattr(owner, "__dict__", {}).get(name) for owner in local for name in names]
+    named = [frame.f_globals.get(name) for name in names]
+    at_hand = [*local, *frame.f_code.co_consts, *named]
+    at_hand += [
+        getattr(owner, "__dict__", {}).get(name) for owner in (*local, *named) for name in names
+    ]
     for held in at_hand:
-        # a tuple among the constants may be the keys of a dictionary that is spelled out
+        # a tuple among the constants may be the keys of a dictionary that is spelled out, a number the one
+        # key of another
         if isinstance(held, dict | set | frozenset | tuple) and len(held) <= _LISTED:
-            for key in held:
-                if type(key) is int:
-                    _note(size.smooth - key, frame, key)
+            keys = [part for key in held for part in (key if isinstance(key, tuple) else (key,))]
+        else:
+            keys = [held]
+        for key in keys:
+            if type(key) is int:
+                _note(size.smooth - key, frame, key)
 
 
 def noting(func: Any, args: tuple[Any, ...], out: Any) -> Any:
@@ -221,6 +288,20 @@ def noting(func: Any, args: tuple[Any, ...], out: Any) -> Any:
     return out
 
 
+def with_numbers(size: Size, numbers: Iterable[float]) -> None:
+    """A size is compared with each number of a tensor."""
+    frame = _user_frame()
+    for number in numbers:
+        _note(size.smooth - number, frame, number)
+
+
+def _user_frame() -> FrameType:
+    frame = sys._getframe(2)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_INNER):
+        frame = frame.f_back
+    return frame
+
+
 _DIMENSIONS = {Tensor.shape.__get__, Tensor.size, Tensor.numel, torch.numel}  # type: ignore
 
 
@@ -230,9 +311,7 @@ def _cut(tensor: Tensor, index: Any) -> None:
     kinds = set(map(type, items))
     if slice not in kinds or type(Ellipsis) in kinds:
         return
-    frame, dimension = sys._getframe(1), 0
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_INNER):
-        frame = frame.f_back
+    frame, dimension = _user_frame(), 0
     for item in items:
         if isinstance(item, slice) and dimension < tensor.dim():
             for end in (item.start, item.stop):

@@ -14,7 +14,7 @@ from assay.cost.law import Laws
 from assay.cost.polynomial import Atom
 from assay.cost.samples import Samples, put, steps_at
 from assay.cost.tally import BYTES, OPERATIONS, WEIGHTS, Key
-from assay.cost.turns import turns, unturned
+from assay.cost.turns import curved, turns, unturned
 
 _FAR = (70, 1000)  # values up from the low corner: beyond `if n > 64`, and beyond what costs little
 _NEARER = (128, 256)  # and beyond what is padded to these, where far ones take too long
@@ -151,9 +151,10 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
 
 
 def untried(found: Interpolant[Key], laws: Laws, samples: Samples) -> dict[int, int]:
-    """Where it was too dear to look: at an integer that a loop's code spells out, or at a turn.
+    """Where it was too dear to look, at an integer that a loop's code spells out or at a turn, or has no end.
 
-    How long a list is, or what a loop counts, nobody notes: a window `past[-128:]` may begin there.
+    How long a list is, or what a loop counts, nobody notes: a window `past[-128:]` may begin there. And a
+    logarithm of a size turns further and further up.
 
     Args:
         found: What was fitted.
@@ -164,6 +165,9 @@ def untried(found: Interpolant[Key], laws: Laws, samples: Samples) -> dict[int, 
         For each such size, by its index, the last value before.
     """
     marks, last_before = _pointed_at(found, laws, samples), unturned(laws, samples)
+    for i in curved(laws, samples):
+        end = max(p[i] for p, _ in samples.known if laws.hold(p))
+        last_before[i] = min(last_before.get(i, end), end)
     for i, law in enumerate(laws.all[: laws.sizes]):
         some = put(laws.low, i, law.value(_FAR[0]))
         if law.span.high is None and steps_at(found, some) > steps_at(found, laws.low):

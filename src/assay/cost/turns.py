@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
-from assay.cost.compared import PERIOD, Comparison
+from assay.cost.compared import CURVED, PERIOD, Comparison
 from assay.cost.interpolate import Point
 from assay.cost.law import Law, Laws
 from assay.cost.samples import Samples, put
@@ -66,6 +66,34 @@ def unturned(laws: Laws, samples: Samples) -> dict[int, int]:
         if x > largest[i] and x in laws.all[i].span:
             last[i] = min(last.get(i, x), x)
     return last
+
+
+def curved(laws: Laws, samples: Samples) -> list[int]:
+    """Sizes of which a logarithm or a root is made a whole number, or compared: it may turn anywhere.
+
+    Args:
+        laws: Where to look.
+        samples: What was run.
+
+    Returns:
+        The sizes, by index; none whose root is a straight line, as of the patches of a square.
+    """
+    found = []
+    for i in range(laws.sizes):
+        line = sorted(_line(laws.low, i, samples), key=lambda at: at[0])
+        places = {c for _, compared in line for c in compared if c[-1] == CURVED}
+        seen = ([(x, at[c]) for x, at in line if c in at] for c in places)
+        if any(not _straight(points) for points in seen):
+            found.append(i)
+    return found
+
+
+def _straight(points: list[tuple[int, float]]) -> bool:
+    if len(points) < 3:
+        return True
+    (x0, y0), *_, (x1, y1) = points
+    slope = (y1 - y0) / (x1 - x0)
+    return all(abs(y0 + slope * (x - x0) - y) <= _CLOSE * max(abs(y), 1.0) for x, y in points)
 
 
 def _made(laws: Laws, samples: Samples) -> dict[Comparison, Point]:

@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from assay.cost.compared import noting
+from assay.cost.compared import Size, noting, with_numbers
 from assay.cost.convention import Rule
 from assay.cost.fake import remembering
 
@@ -210,6 +210,22 @@ def as_numbers(data: Any) -> Any:
 
 
 _NUMBERS = {int, float, bool}
+_COMPARED = 16  # numbers of a tensor that a size is compared with; a longer one is data
+_COMPARISONS = {
+    getattr(owner, name)
+    for name in ("eq", "ne", "lt", "le", "gt", "ge")
+    for owner, name in ((torch, name), (Tensor, name), (Tensor, f"__{name}__"))
+}
+
+
+def _compared(args: tuple[Any, ...]) -> None:
+    """A size beside a tensor that is spelled out is compared with its numbers."""
+    for one, other in (args, args[::-1]) if len(args) == 2 else ():
+        if type(one) is Size and isinstance(other, Tensor) and other.numel() <= _COMPARED:
+            spelled = type(other) is Tensor and other.device.type == "cpu"  # made before
+            value = other.detach() if spelled else value_of(other)
+            if value is not None:
+                with_numbers(one, value.reshape(-1).tolist())
 
 
 class Spelled(TorchFunctionMode):
@@ -242,6 +258,8 @@ def call(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         if found is not None and out.is_meta:
             setattr(out, VALUE, found)
         return out
+    if func in _COMPARISONS:
+        _compared(args)
     if func is not torch.tensor and func is not torch.as_tensor:
         return noting(func, args, func(*args, **kwargs))
     args = tuple(map(as_numbers, args))
