@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ class Builder:
         self._open = any(p.kind is p.VAR_KEYWORD for p in self._parameters.values())
         self.arguments: dict[str, Any] = {}
         self.sizes: dict[str, int] = {
-            p.name: p.default for p in self._parameters.values() if _is_integer(p.default)
+            p.name: _plain(p.default) for p in self._parameters.values() if _is_integer(p.default)
         }
         self._required = [
             p.name
@@ -130,7 +131,7 @@ class Builder:
                 "size" if annotation in (int, "int") else "argument",
                 verbatim(f"{missing[0]} not given"),
                 f"a value for `{missing[0]}`, which {self.name} needs",
-                f"Give --size {missing[0]}=… (an integer) or -a {missing[0]}=… , or a default.",
+                f"Give --size {missing[0]}=… (an integer), -a {missing[0]}=…, or a default.",
             )
         try:
             made = self.function(**values)
@@ -213,9 +214,13 @@ class Builder:
         self._check_name(name, "size")
         if not _is_integer(value) or value < 1:
             raise UsageError(
-                f"size {name}", value, "an integer of at least 1", f"Give --size {name}=2, say."
+                f"size {name}",
+                value,
+                "an integer of at least 1",
+                f"Give --size {name}=2, say, or hold it with -a {name}={value}"
+                f" (in Python: Builder(…, arguments={{{name!r}: {value}}})).",
             )
-        return value if isinstance(value, int) else int(value)
+        return _plain(value)
 
 
 _NO_TEXT = {
@@ -238,7 +243,12 @@ def as_builder(build: Any) -> Builder:
 
 
 def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _plain(value: Any) -> int:
+    """The integer itself, of one of numpy's; one that notes what it is compared with stays as it is."""
+    return value if isinstance(value, int) else int(value)
 
 
 def _signature(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:

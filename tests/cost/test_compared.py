@@ -114,6 +114,8 @@ class Cached(nn.Module):
         return x
 
 
+elsewhere = SimpleNamespace(LENGTHS=frozenset({384, 400 + 112}), LIMIT=torch.tensor([384, 512]))
+PAIRS = {(2, 384): True}
 nested = SimpleNamespace(text=SimpleNamespace(positions=384))
 TESTS = {
     "module dictionary": lambda n: n == CONFIG["window"],
@@ -127,6 +129,11 @@ TESTS = {
     "truth": lambda n: not n // 7 // 55,
     "keys": lambda n: n in TABLE,
     "value of a key": lambda n: {384: True, 512: True}.get(n, False),
+    "one key": lambda n: {384: True}.get(n, False),
+    "another module": lambda n: n in elsewhere.LENGTHS,
+    "in a pair": lambda n: (2, n) in PAIRS,
+    "tensor": lambda n: bool((torch.tensor([384, 512], device="cpu") == n).any()),
+    "tensor made before": lambda n: bool((n == elsewhere.LIMIT).any()),
     "local": local,
     "argument": lambda n: special(n, 384),
     "nested": lambda n: n == nested.text.positions,
@@ -304,3 +311,51 @@ def test_a_model_that_takes_another_path_for_them_is_derived_without():
         return Sly(d), torch.randn(b, d)
 
     assert str(derive_cost(build).flops.forward) == "2*b*d**2"
+
+
+def log(n):
+    return int(math.log2(n)) > 15
+
+
+def root(n):
+    return math.isqrt(n) > 300
+
+
+def bits(n):
+    return n.bit_length() > 16
+
+
+@pytest.mark.parametrize("test", [log, root, bits])
+def test_a_logarithm_or_a_root_turns_where_nobody_looked(test):
+    def build(b: int = 2, n: int = 8, d: int = 4):
+        return Branching(d, test), torch.randn(b, n, d)
+
+    cost = derive_cost(build)
+    (span,) = (span for name, span in cost.flops.forward.pieces[0].where if name == "n")
+    assert 10_000 < span.high < 65_536
+    assert held(build, cost, b=3, d=6) > 8
+    assert not cost.flops.forward.holds(b=3, n=100_001, d=6)
+
+
+def test_a_kernel_that_grows_with_the_logarithm_of_the_channels():
+    def attention(c: int = 32):
+        k = int((math.log2(c) + 1) / 2) | 1  # as in ECA-Net
+        return nn.Conv1d(1, 1, k, padding=k // 2, bias=False), torch.randn(2, 1, c)
+
+    cost = derive_cost(attention)
+    assert cost.flops.forward(c=2048) == 2 * 2 * 2048 * 7
+    assert not cost.flops.forward.holds(c=32_768)  # where it has nine
+
+
+def test_the_root_of_a_square_is_no_end():
+    class Grid(nn.Module):
+        def forward(self, x):
+            side = int(math.sqrt(x.shape[1]))
+            return x.view(x.shape[0], side, side, -1).mean(2)
+
+    def build(b: int = 2, h: int = 8):
+        return nn.Sequential(nn.Linear(4, 4), Grid()), torch.randn(b, h * h, 4)
+
+    formula = derive_cost(build).flops.forward
+    assert formula.pieces[0].condition == ""
+    assert formula(b=1, h=10**6) == 2 * 16 * 10**12

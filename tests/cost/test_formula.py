@@ -1,7 +1,9 @@
 """Formulas as users meet them: calls, pieces, sums, errors."""
 
 import keyword
+import pickle
 
+import numpy as np
 import pytest
 import torch
 from cost_twins import builder_with
@@ -251,3 +253,42 @@ def test_pieces_of_one_law_are_one_in_whichever_order_they_come():
         assert joined.where == (("b", Range(1)), ("n", Range(2)))
         assert joined.polynomial == b * n * 8
     assert len(_merged([many, other])) == 2
+
+
+def test_numpy_integers_are_sizes_and_do_not_overflow():
+    def build(b: int = np.int64(2), n: int = 4):
+        return nn.Linear(8, 8), torch.randn(b, n, 8)
+
+    cost = derive_cost(build)
+    assert cost.base == {"b": 2, "n": 4}
+    assert cost.flops.forward(b=np.int64(2**40), n=np.int64(2**40)) == 2 * 8 * 8 * 2**80
+    with pytest.raises(UsageError, match="integer of at least 1"):
+        cost.flops.forward(b=np.bool_(True), n=2)
+
+
+def test_a_cost_can_be_pickled():
+    cost = derive_cost(lambda b=2: (nn.Linear(8, 8), torch.randn(b, 8)))
+    again = pickle.loads(pickle.dumps(cost))
+    assert again == cost
+    assert again.by_module().keys() == cost.by_module().keys()
+
+
+def test_powers_of_what_is_no_size_are_refused():
+    formula = Formula.of(Polynomial.of("n"))
+    for ask in (formula.by_power, formula.leading):
+        with pytest.raises(UsageError, match="a size of this formula"):
+            ask("m")
+
+
+def test_whole_numbers_alone_have_a_forward_pass():
+    class Choice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.score = nn.Linear(8, 5)
+
+        def forward(self, x):
+            return self.score(x).argmax(-1)
+
+    cost = derive_cost(lambda b=2: (Choice(), torch.randn(b, 8)))
+    assert str(cost.flops.forward) == "80*b"
+    assert cost.flops.backward.is_zero

@@ -147,3 +147,47 @@ def test_modules_of_a_stack_are_named_together():
     found = derive_cost(build).by_module()
     assert set(found) == {"0", "*.lin"}
     assert str(found["*.lin"].forward) == "256*b"
+
+
+class Numbered(nn.Module):
+    """Layers that are attributes: `fc0`, `fc1`, …"""
+
+    def __init__(self, depth):
+        super().__init__()
+        self.depth = depth
+        for k in range(depth):
+            setattr(self, f"fc{k}", nn.Linear(6, 6))
+
+    def forward(self, x):
+        for k in range(self.depth):
+            x = getattr(self, f"fc{k}")(x)
+        return x
+
+
+class Tasks(nn.Module):
+    """A head for each task, each with one class more than the one before."""
+
+    def __init__(self, tasks):
+        super().__init__()
+        heads = {f"task{k}_head": nn.Linear(6, k + 1) for k in range(tasks)}
+        self.heads = nn.ModuleDict(heads)
+
+    def forward(self, x):
+        return torch.cat([head(x) for head in self.heads.values()], -1)
+
+
+@pytest.mark.parametrize(
+    ("module", "law", "name"),
+    [
+        (Numbered, "72*b*depth", "fc*"),
+        (Tasks, "6*b*depth*(depth + 1)", "heads.task*_head"),
+    ],
+)
+def test_layers_whose_names_end_in_a_number(module, law, name):
+    def build(b: int = 4, depth: int = 3):
+        return module(depth), torch.randn(b, 6)
+
+    cost = derive_cost(build)
+    assert str(cost.flops.forward) == law
+    assert [*cost.modules] == [name]
+    assert cost.parameters(depth=5) == sum(p.numel() for p in module(5).parameters())

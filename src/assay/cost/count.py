@@ -82,7 +82,7 @@ def count(
         hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
         with hooks, _without_hooks_inside(hooks) as inside, _seen_beside_the_graph(keep):
             output = subject.forward()
-            objective = subject.objective(output)
+            objective = _objective(subject, output)
         if objective.requires_grad:
             watch.phase, modules.backward, known.backward = BACKWARD, True, True
             subject.differentiate(objective)
@@ -186,6 +186,14 @@ def _seen_beside_the_graph(keep: Callable[[Tensor], Any]) -> Iterator[None]:
         yield
     finally:
         vars(checkpoint)["_VersionWrapper"] = holder
+
+
+def _objective(subject: Subject, output: Any) -> Tensor:
+    """Where the backward pass starts; of whole numbers alone, as after `argmax`, there is none."""
+    found = list(tensors(output))
+    if subject.loss is None and found and not any(t.is_floating_point() for t in found):
+        return found[0]
+    return subject.objective(output)
 
 
 def _from_the_end(heads: list[Tensor]) -> list[torch.autograd.graph.Node]:

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,10 @@ class Solved(Interpolant[K]):
         for k, row in enumerate(solve([self._row(point) for point in points], sides)):
             pairs = zip(keys, row, strict=True)
             self.coefficients[(k,)] = {key: _whole(value) for key, value in pairs if value}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """As of any interpolant."""
+        return {**super().__getstate__(), "_around": None}
 
     def replayed(
         self, measure: Callable[[Point], Mapping[K, int]], axes: Sequence[Axis] | None = None

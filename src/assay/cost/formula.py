@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
+from numbers import Integral
 from typing import Any, Literal
 
 from assay.cost.piece import Piece, Range
@@ -88,6 +89,7 @@ class Formula:
             CannotMeasure: If the formula was refused, or does not hold at these sizes.
         """
         self._check(sizes)
+        sizes = {name: int(value) for name, value in sizes.items()}  # numpy's would overflow
         for piece in self.pieces:
             if piece.covers(sizes):
                 return piece(sizes)
@@ -151,6 +153,7 @@ class Formula:
         """
         if not self.pieces:
             self._check({})
+        self._check_names(sizes)
         growing = sizes or self.sizes
         top = self.tail.leading(growing)
 
@@ -179,6 +182,7 @@ class Formula:
             >>> {power: str(part) for power, part in parts.items()}, parts[2].crossover(parts[1], "n")
             ({1: '24*n', 2: '4*n**2'}, 7)
         """
+        self._check_names([size])
         if any(piece.rivals for piece in self.pieces):
             return {}
 
@@ -214,7 +218,19 @@ class Formula:
                 "a cost that is a formula in the sizes",
                 f"It was refused because {self.reason}.",
             )
-        unknown = [name for name in sizes if name not in self.sizes]
+        self._check_names(sizes)
+        for name in self.needed:
+            value = sizes.get(name)
+            if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < 1:
+                raise UsageError(
+                    f"size {name}",
+                    verbatim("not given") if name not in sizes else value,
+                    "an integer of at least 1",
+                    f"Give every size of the formula: {', '.join(self.needed)}.",
+                )
+
+    def _check_names(self, names: Iterable[str]) -> None:
+        unknown = [name for name in names if name not in self.sizes]
         if unknown:
             raise UsageError(
                 "size",
@@ -222,15 +238,6 @@ class Formula:
                 f"a size of this formula ({', '.join(self.sizes) or 'it has none'})",
                 "Check the spelling.",
             )
-        for name in self.needed:
-            value = sizes.get(name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise UsageError(
-                    f"size {name}",
-                    verbatim("not given") if name not in sizes else value,
-                    "an integer of at least 1",
-                    f"Give every size of the formula: {', '.join(self.needed)}.",
-                )
 
     @property
     def needed(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from math import lcm
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from assay.cost.axis import Axis
 from assay.cost.polynomial import Monomial, Polynomial
@@ -44,6 +44,10 @@ class Interpolant(Generic[K]):
         self.coefficients: dict[Index, dict[K, int | Fraction]] = {}
         if grow:
             self._grow({(0,) * len(self.axes)})
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What was fitted; how it was measured belongs to a search that is over."""
+        return {**vars(self), "_measure": None}
 
     def at(self, point: Point) -> dict[K, int | Fraction]:
         """All functions at a point.

@@ -46,6 +46,7 @@ _WAYS = ("meta", "traced", "fake", "moved", "real")
 
 
 _INDEX = re.compile(r"(?<![^.])\d+(?![^.])")  # a layer's number in a dotted path
+_NUMBER = re.compile(r"\d+")  # also one that is a part of a name: `fc0`, `task3_head`
 
 
 class ModulesChanged(Exception):
@@ -79,6 +80,7 @@ class Probe:
         self.assumed: dict[str, Location | None] = {}
         self.draws = self.unseen = self.attends = False
         self.together = False
+        self._index = _INDEX  # what tells layers that are taken together apart
         self.notes = False  # what sizes are compared with
         self._memory = Memory()
         self._skeletons: Skeletons | None = None
@@ -256,6 +258,13 @@ class Probe:
         kept = {p for p in self._paths or () if not f"{p}.".startswith(gone)}
         return self._outline(model, depths) != kept
 
+    def _numbered(self, model: nn.Module) -> bool:
+        """Whether modules come and go whose names end in a number, as `fc3`, in place of being one."""
+        before, now = self._paths or frozenset(), self._outline(model, {})
+        last = (path.rpartition(".") for path in before ^ now)
+        tops = (name for parent, _, name in last if parent in before & now)
+        return any(not name.isdigit() and _NUMBER.search(name) for name in tops)
+
     def _outline(self, model: nn.Module, depths: Mapping[str, int]) -> frozenset[str]:
         """The paths of all modules but those in layers that are cut away."""
         gone = tuple(prefix for s in self.stacks for prefix in s.prefixes(depths.get(s.path)))
@@ -270,12 +279,14 @@ class Probe:
             self.model = model
         elif not self.together and self._changed(model, depths):
             self.together, self.stacks = True, ()
+            if self._numbered(model):
+                self._index = _NUMBER
             raise ModulesChanged
         for stack in self.stacks:
             names |= stack.names(model)
             stack.cut(model, depths.get(stack.path, stack.depth))
         if self.together:
-            names = {module: _INDEX.sub("*", name) for module, name in names.items()}
+            names = {module: self._index.sub("*", name) for module, name in names.items()}
         return names
 
     def _note(self, cause: BaseException | None) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from assay.cost.growth import at_sizes, growth
 from assay.errors import say
 from assay.view.blocks import Column, Formulas, Paragraph, Table, View
+from assay.view.prose import listed
 from assay.where import location
 
 if TYPE_CHECKING:
@@ -227,7 +228,7 @@ def _notes(cost: Cost) -> tuple[str, ...]:
         if len(formula.pieces) == 1 and (held := formula.pieces[0].condition) not in conditions:
             own.setdefault(held, []).append(name)
     for held, names in own.items():
-        these = " and ".join(name.replace(", ", " ") for name in names)
+        these = listed([name.replace(", ", " ") for name in names])
         notes.append(f"{these.capitalize()}: valid for {held}.")
     notes += [
         f"With data it runs up to {name} = {end.value:,}: {end.why}."

@@ -103,6 +103,8 @@ def _made(laws: Laws, samples: Samples) -> dict[Comparison, Point]:
     for point, compared in sorted(known, key=lambda each: each[0]):
         for comparison, difference in compared.items():
             # one layer compares as the one before
+            if comparison[-1] == CURVED:
+                continue
             again = comparison[-1] and compared.get((*comparison[:2], 0)) == difference
             if not again:
                 made.setdefault(comparison, point)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import islice
 from types import CodeType
 
-from assay.cost.compared import LAST, PERIOD, Comparison
+from assay.cost.compared import CURVED, LAST, PERIOD, Comparison
 from assay.cost.interpolate import Interpolant, Point
 from assay.cost.law import Laws
 from assay.cost.samples import Samples, equal, steps_at
@@ -50,7 +50,8 @@ def why(point: Point, found: Interpolant[Key], laws: Laws, samples: Samples) -> 
             "other operators run there than at smaller sizes, or more of them than those foretell"
         )
     return (
-        "as many operators run there as smaller sizes foretell, on other shapes: as with a rounding"
+        "as many operators run there as smaller sizes foretell, on other shapes: as where something is "
+        "rounded, or the least of two sizes counts"
     )
 
 
@@ -59,7 +60,7 @@ def _signs(tally: Tally) -> dict[Comparison, int]:
     return {
         comparison: (difference > 0) - (difference < 0)
         for comparison, difference in tally.compared.items()
-        if comparison[-1] not in (PERIOD, LAST)
+        if comparison[-1] not in (PERIOD, LAST, CURVED)
     }
 
 

@@ -24,7 +24,9 @@ def write_lines(block: Lines) -> list[RenderableType]:
     values = [float(v) for series in block.series for v in series.y]
     axis = Axis.of([*values, *(block.band or ())], 0.0, 1.0, log=block.log_y)
     scale = ", log scale" if block.log_y else ""
-    title = titled(block.title, f"{block.y_label} over {block.x_label}{scale}")
+    along = [x for series in block.series for x in series.x]
+    ends = f" from {short(float(min(along)))} to {short(float(max(along)))}" if along else ""
+    title = titled(block.title, f"{block.y_label} over {block.x_label}{ends}{scale}")
     return [*title, Fitted(lambda width: _sparks(block, axis, width))]
 
 
