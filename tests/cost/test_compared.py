@@ -2,6 +2,7 @@
 
 import math
 import os
+from math import log2
 from types import SimpleNamespace
 
 import numpy as np
@@ -359,3 +360,11 @@ def test_the_root_of_a_square_is_no_end():
     formula = derive_cost(build).flops.forward
     assert formula.pieces[0].condition == ""
     assert formula(b=1, h=10**6) == 2 * 16 * 10**12
+
+
+def test_a_logarithm_that_was_imported_by_name():
+    def build(b: int = 2, n: int = 8, d: int = 4):
+        return Branching(d, lambda n: int(log2(n)) > 15), torch.randn(b, n, d)
+
+    assert not derive_cost(build).flops.forward.holds(b=3, n=100_001, d=6)
+    assert log2 is math.log2  # it is itself again

@@ -7,13 +7,13 @@ builder, and dimensions of tensors to the model, as integers that note what they
 
 from __future__ import annotations
 
-import functools
 import math
 import operator
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from types import CodeType, FrameType
+from functools import wraps
+from types import BuiltinFunctionType, CodeType, FrameType
 from typing import Any
 
 import numpy as np
@@ -34,8 +34,11 @@ _times: dict[tuple[CodeType, int], int] = {}
 
 
 @contextmanager
-def comparisons() -> Iterator[dict[Comparison, float]]:
+def comparisons(namespaces: Iterable[dict[str, Any]] = ()) -> Iterator[dict[Comparison, float]]:
     """Note what sizes are compared with.
+
+    Args:
+        namespaces: Globals of the user's modules, for what they took from `math` by name.
 
     Yields:
         For every comparison that was made by how much its two sides differed, filled in on the way.
@@ -44,32 +47,34 @@ def comparisons() -> Iterator[dict[Comparison, float]]:
     before, _noted = _noted, {}
     _times.clear()
     try:
-        with _followed():
+        with _followed([vars(math), *namespaces]):
             yield _noted
     finally:
         _noted = before
 
 
 @contextmanager
-def _followed() -> Iterator[None]:
+def _followed(namespaces: Iterable[dict[str, Any]]) -> Iterator[None]:
     """Logarithms and roots of what notes are numbers that note, too."""
-    originals = {name: getattr(math, name) for name in _CURVES}
-    for name, function in originals.items():
-        setattr(math, name, _curve(function))
+    found = [
+        (names, name, value)
+        for names in namespaces
+        for name, value in [*names.items()]
+        if type(value) is BuiltinFunctionType and value in _CURVES
+    ]
+    for names, name, value in found:
+        names[name] = _CURVES[value]
     try:
         yield
     finally:
-        for name, function in originals.items():
-            setattr(math, name, function)
-
-
-_CURVES = ("cbrt", "isqrt", "log", "log10", "log1p", "log2", "sqrt")
+        for names, name, value in found:
+            names[name] = value
 
 
 def _curve(function: Callable[..., Any]) -> Callable[..., Any]:
     near = {"isqrt": math.sqrt}.get(function.__name__, function)
 
-    @functools.wraps(function)
+    @wraps(function)
     def curve(value: Any, /, *base: Any) -> Any:
         if type(value) is not Size and type(value) is not _Quotient:
             return function(value, *base)
@@ -79,6 +84,12 @@ def _curve(function: Callable[..., Any]) -> Callable[..., Any]:
         return _bent(made, sys._getframe(1)) if type(made) is Size else made
 
     return curve
+
+
+_CURVES = {
+    function: _curve(function)
+    for function in (math.cbrt, math.isqrt, math.log, math.log10, math.log1p, math.log2, math.sqrt)
+}
 
 
 def _note(difference: float, frame: FrameType, which: Any = None) -> None:

@@ -82,7 +82,7 @@ def count(
         hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
         with hooks, _without_hooks_inside(hooks) as inside, _seen_beside_the_graph(keep):
             output = subject.forward()
-            objective = _objective(subject, output)
+            objective = objective_of(subject, output)
         if objective.requires_grad:
             watch.phase, modules.backward, known.backward = BACKWARD, True, True
             subject.differentiate(objective)
@@ -188,8 +188,16 @@ def _seen_beside_the_graph(keep: Callable[[Tensor], Any]) -> Iterator[None]:
         vars(checkpoint)["_VersionWrapper"] = holder
 
 
-def _objective(subject: Subject, output: Any) -> Tensor:
-    """Where the backward pass starts; of whole numbers alone, as after `argmax`, there is none."""
+def objective_of(subject: Subject, output: Any) -> Tensor:
+    """Where the backward pass starts; of whole numbers alone, as after `argmax`, there is none.
+
+    Args:
+        subject: The model, and its loss if it has one.
+        output: What the model returned.
+
+    Returns:
+        A tensor, without a gradient where there is nothing to differentiate.
+    """
     found = list(tensors(output))
     if subject.loss is None and found and not any(t.is_floating_point() for t in found):
         return found[0]

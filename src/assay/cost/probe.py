@@ -27,7 +27,7 @@ from assay.cost.again import Memory
 from assay.cost.autocast import no_autocast_on_meta
 from assay.cost.caches import fresh_caches
 from assay.cost.compared import Comparison, Size, comparisons
-from assay.cost.count import count
+from assay.cost.count import count, objective_of
 from assay.cost.fake import fake_tensors
 from assay.cost.fused import fused_kernels
 from assay.cost.hints import constants
@@ -38,7 +38,7 @@ from assay.cost.tally import Tally
 from assay.errors import AssayError, CannotMeasure, UsageError, verbatim
 from assay.state import preserved, preserved_random_state, unfused, unlogged, unwarned
 from assay.subject import Subject, tensors
-from assay.where import Location, raised_at
+from assay.where import Location, is_installed, raised_at
 
 # of tensors as they are in each way: fused kernels have shapes without data, but no numbers here
 _FUSED = dict.fromkeys(("meta", "traced", "moved"), ("AutogradMeta",)) | {"fake": ("AutogradCPU",)}
@@ -155,7 +155,7 @@ class Probe:
         if self.notes:
             sizes = {name: Size(value) for name, value in sizes.items()}
         noting: AbstractContextManager[dict[Comparison, float]] = (
-            comparisons() if self.notes else nullcontext({})
+            comparisons(self._namespaces()) if self.notes else nullcontext({})
         )
         with (
             noting as compared,
@@ -197,9 +197,23 @@ class Probe:
             unlogged(),
             self._prepared(sizes, {}) as subject,
         ):
-            value = subject.objective(subject.forward())
+            value = objective_of(subject, subject.forward())
             if value.requires_grad:
                 subject.differentiate(value)
+
+    def _namespaces(self) -> Iterator[dict[str, Any]]:
+        """Globals of the builder and of the user's own modules."""
+        owners = (
+            {type(module).__module__ for module in self.model.modules()} if self.model else set()
+        )
+        owners |= {
+            getattr(self.build.function, "__module__", ""),
+            getattr(self.loss, "__module__", ""),
+        }
+        for owner in owners:
+            module = sys.modules.get(owner or "")
+            if module is not None and not is_installed(getattr(module, "__file__", None) or ""):
+                yield vars(module)
 
     @cached_property
     def constants(self) -> set[int]:
