@@ -48,10 +48,14 @@ class Contender:
         Returns:
             The objective.
         """
-        for p in self.subject.model.parameters():
-            p.grad = None
+        self.release()
         with torch.enable_grad(), preserved_random_state(self.seed + step):
             return self.subject.backward(self.subject.forward())
+
+    def release(self) -> None:
+        """Drop the gradients of the copy: with large models there is no room for what is not needed."""
+        for p in self.subject.model.parameters():
+            p.grad = None
 
     def step(self, step: int) -> float:
         """Take one step of the optimizer.

@@ -151,9 +151,12 @@ class Input:
         return _with_input(replace(subject, model=model), self.place, new)
 
     def ratio(self, model: nn.Module, scale: Tensor) -> OwnRatio:
-        """New weight / old weight for every parameter of `model`."""
-        named = dict(model.named_parameters())
-        ratios = {n: torch.ones_like(p, dtype=torch.float64) for n, p in named.items()}
+        """New weight / old weight for every parameter of `model`: one number for all that is not read."""
+        read = {reader.weight for reader in self.readers}
+        ratios = {
+            name: torch.ones(p.shape if name in read else (), dtype=torch.float64, device=p.device)
+            for name, p in model.named_parameters()
+        }
         for reader in self.readers:
             matrix = reader.of(ratios[reader.weight])
             matrix.div_(reader.per_column(scale, matrix))
@@ -162,7 +165,7 @@ class Input:
 
 @dataclass(frozen=True)
 class OwnRatio:
-    """One number a weight, for every parameter of the user's model."""
+    """One number a weight, or one for a whole parameter, of the user's model."""
 
     ratios: tuple[Tensor, ...]
 

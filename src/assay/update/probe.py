@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -27,6 +29,12 @@ class Probe:
     subject: Subject
     step: int
     seed: int
+    _common: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # kept for all evaluations: to copy large weights for each takes longer than to run the model
+        named = self.subject.model.named_parameters()
+        self._common.update((name, p.detach().clone()) for name, p in named)
 
     def at(self, direction: Direction | None = None, scale: float = 1.0) -> tuple[float, Tensor]:
         """Objective and what the model predicts at `weights + scale · direction`.
@@ -38,13 +46,7 @@ class Probe:
         Raises:
             UserCodeError: If model or loss raise at the common weights.
         """
-        model = self.subject.model
-        weights = [p for p in model.parameters() if p.requires_grad]
-        with preserved(model, parameters=True):
-            if direction is not None:
-                with torch.no_grad():
-                    for p, d in zip(weights, direction, strict=True):
-                        p.add_(d, alpha=scale)
+        with preserved(self.subject.model), self._displaced(direction, scale):
             # with gradients on: a model may differentiate inside its forward pass, as force fields do
             with preserved_random_state(self.seed + self.step), torch.enable_grad():
                 try:
@@ -55,6 +57,21 @@ class Probe:
                         raise
                     return math.nan, torch.tensor(math.nan, dtype=torch.float64)
             return float(value.detach()), prediction(output).detach().double().clone()
+
+    @contextmanager
+    def _displaced(self, direction: Direction | None, scale: float) -> Iterator[None]:
+        named = dict(self.subject.model.named_parameters())
+        trained = (name for name, p in named.items() if p.requires_grad)
+        try:
+            if direction is not None:
+                with torch.no_grad():
+                    for name, d in zip(trained, direction, strict=True):
+                        torch.add(self._common[name], d, alpha=scale, out=named[name])
+            yield
+        finally:
+            with torch.no_grad():
+                for name, p in named.items():
+                    p.copy_(self._common[name])
 
     def change(self, direction: Direction, scale: float, start: Tensor) -> float:
         """RMS change of the output from `start` at `weights + scale · direction`; infinite for NaN."""

@@ -72,7 +72,8 @@ def in_other_units(
         weights = subject.model.named_parameters()
         kept = [r for (_, p), r in zip(weights, ratios, strict=True) if p.requires_grad]
         rewritten = {
-            name: [d * r.to(d.dtype) for d, r in zip(step, kept, strict=True)]
+            # most parameters read no input, and a step may be as large as the model
+            name: [d * r.to(d.dtype) if r.dim() else d for d, r in zip(step, kept, strict=True)]
             for name, step in steps.items()
         }
         seen.append(_measure(Probe(subject, warmup, leader.seed), units, rewritten, scales))
@@ -94,8 +95,8 @@ def _choices(
         "features times 4, ¼, 1, …": mixed,
     }
     for units, factors in choices.items():
-        other = subject
-        ratios = [torch.ones_like(p, dtype=torch.float64) for p in subject.model.parameters()]
+        other, weights = subject, subject.model.parameters()
+        ratios = [torch.ones((), dtype=torch.float64, device=p.device) for p in weights]
         for one, scale in zip(inputs, factors, strict=True):
             other = one.rewritten(other, scale, torch.zeros_like(scale))
             mine = one.ratio(subject.model, scale).packed(False)

@@ -94,6 +94,7 @@ def walk(
                 alive.remove(one)
                 failed.append(Failure.of(one.name, UserCodeError("optimizer", one.name, error)))
                 continue
+            one.release()
             _require_gradient(one.gradient, t)
             if last:
                 found.last = objective
