@@ -123,9 +123,11 @@ class Ledger:
             if line.origin is not None and line.origin != reader:
                 self.records[line.origin].readers.add(reader)
                 self.records[line.origin].factors.add(line.factor if with_factor else 1.0)
+                self.records[line.origin].read_raw |= not line.mapped
             for part in line.parts:
                 self.records[part].readers.add(reader if reader == "batch norm" else "other")
                 self.records[part].factors.add(1.0)
+                self.records[part].read_raw = True
             for other in (line.squares, line.size):  # they were for something else than a norm
                 if other is not None:
                     self.records[other].readers.add("other")

@@ -15,6 +15,7 @@ from assay.scale.repairs import (
     repair_all,
     repair_one,
     spread,
+    unfixed,
 )
 from assay.scale.rows import Row, products
 
@@ -46,6 +47,12 @@ def forward_variance(rows: Sequence[Row], before: Ancestors) -> Iterator[Finding
         raw = bool(off[0].reads_input and source and outside(source) and (source > 1) is grows)
         if raw:
             cause = f" The model's input itself has mean square {source:.3g}: standardise it."
+        fixed = sum(row.fixed for row in off)
+        if fixed and not raw:
+            cause = (
+                f" Behind {fixed} of these {'stands a batch norm' if fixed == 1 else 'stand batch norms'} in "
+                "evaluation mode: fixed numbers, which normalise nothing."
+            )
         gate = None if grows or raw else closed_gate(worst, rows, before)
         if gate is not None:
             cause = f" {gate.name} lets {math.sqrt(gate.second_moment):.3g} of it through: it starts closed."
@@ -87,9 +94,10 @@ def _repair(
         )
         small = "a head that begins small is often meant to; if not, " if off[0].level < 1 else ""
         return f"{small}{repair_one(off[0], rows)}{more}"
+    first = unfixed(off)
     if off[0].kind == "lookup" or len(off) == 1:
-        return repair_one(off[0], rows)
-    return repair_all(chain, rows, off)
+        return first + repair_one(off[0], rows)
+    return first + repair_all(chain, rows, off)
 
 
 def _rate(chain: Sequence[Row], worst: Row) -> str:

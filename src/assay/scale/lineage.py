@@ -20,6 +20,7 @@ class Lineage:
             batch norm divides each of them by its own size.
         factor: The constant that the origin's output, or the parameter, is multiplied with; NaN where
             a parameter is made into something else.
+        mapped: It is what a fixed map of each channel, a batch norm in evaluation mode, made of that output.
         given: It is one of the model's inputs, or several side by side, up to shape and a constant.
         raw: One of the model's inputs is in it, past no product and no norm.
         signal: It depends on a record or on one of the model's inputs.
@@ -39,6 +40,7 @@ class Lineage:
     last: int = 0
     parts: tuple[int, ...] = ()
     factor: float = 1.0
+    mapped: bool = False
     given: bool = False
     raw: bool = False
     signal: bool = False

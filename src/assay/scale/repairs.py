@@ -17,6 +17,7 @@ from assay.scale.widths import (
     drawn,
     expression,
     has_width,
+    is_a_factor,
     normal,
     ratio,
     set_by,
@@ -79,6 +80,23 @@ def keeping_the_square(row: Row) -> str:
     if found is None or found.square_scale is None or not row.fan_in:
         return ""
     return f", or keep the mean square instead (Var W = {found.square_scale**2:.4g}/fan_in)"
+
+
+def unfixed(rows: Sequence[Row]) -> str:
+    """What to try first where batch norms with fixed statistics stand behind operators that are off.
+
+    Args:
+        rows: The operators.
+
+    Returns:
+        The beginning of a repair; "" where there is no such norm.
+    """
+    if not any(row.fixed for row in rows):
+        return ""
+    return (
+        "let the batch norms take the statistics of the batch (`.train()`, `training=True`), or give them "
+        "those of these inputs; or, where they stay as they are, "
+    )
 
 
 def repair_one(row: Row, rows: Sequence[Row] = ()) -> str:
@@ -154,7 +172,7 @@ def repair_all(chain: Sequence[Row], rows: Sequence[Row] = (), off: Sequence[Row
     row = left[0]
     c, rest = constants(row)
     own = "fan-in and activation"
-    if any(constant(r) != 1 for r in wanted):
+    if any(is_a_factor(constant(r)) for r in wanted):
         own = "fan-in, activation and constant factor"
     others = f"; the same, each with its own {own}, for {len(left) - 1} more" * (len(left) > 1)
     if square is not None:

@@ -56,7 +56,10 @@ class Row:
             the weight is made of it otherwise.
         scaled_by: Where the weight is made otherwise, the parameters a factor on which is one on the weight.
         divided: The same, parameters that are divided by their own size: a factor on these has no effect.
-        factor: The constant that the output is multiplied with before it is read.
+        factor: The constant that the output is multiplied with before it is read; of a batch norm with fixed
+            statistics by what it multiplies the standard deviation.
+        fixed: A batch norm with fixed statistics (evaluation mode) stands behind it: all moments are of what
+            comes of that.
         alike: All units, more than one, have the same values and the same gradients, and not zero weights.
         frozen: The weight's parameter requires no gradient, or runs under `no_grad` alone.
         units: Number of units.
@@ -116,6 +119,7 @@ class Row:
     scaled_by: tuple[str, ...]
     divided: tuple[str, ...]
     factor: float
+    fixed: bool
     alike: bool
     frozen: bool
     units: int

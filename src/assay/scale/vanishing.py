@@ -8,7 +8,14 @@ from collections.abc import Iterator, Sequence
 from assay.finding import Finding, Number
 from assay.scale.backward import Ancestors, Back, backward, energy
 from assay.scale.band import distance, outside, severity
-from assay.scale.repairs import closed_gate, keeping_the_square, open_gate, price, repair_all
+from assay.scale.repairs import (
+    closed_gate,
+    keeping_the_square,
+    open_gate,
+    price,
+    repair_all,
+    unfixed,
+)
 from assay.scale.rows import Row, products
 from assay.scale.skips import skips
 from assay.scale.widths import orthogonal
@@ -86,7 +93,7 @@ def _repair(chain: Sequence[Row], back: Back, rows: Sequence[Row], before: Ances
             f"connections, or take an activation with a smaller χ (`assay.init.gain('elu').chi` = 1.079)"
             f"{keeping_the_square(worst)}"
         )
-    return repair_all(chain, rows)
+    return unfixed(chain) + repair_all(chain, rows)
 
 
 def _past_skips(back: Back, rows: Sequence[Row], before: Ancestors) -> str:
