@@ -132,6 +132,20 @@ def repair_one(row: Row, rows: Sequence[Row] = ()) -> str:
     return f"{normal(row, f'{c:.4g}/({row.fan_in}*{size:.3g})')}{rest}; its input has mean square {size:.3g}"
 
 
+def draw_one(row: Row) -> str:
+    """Weights of the width that fan-in and activation ask for.
+
+    Args:
+        row: A product or a lookup.
+
+    Returns:
+        Python to write.
+    """
+    if row.kind == "lookup" or not row.fan_in:
+        return drawn(row, "1.0")
+    return normal(row, f"{constants(row)[0]:.4g}/{row.fan_in}")
+
+
 def repair_all(chain: Sequence[Row], rows: Sequence[Row] = (), off: Sequence[Row] = ()) -> str:
     """The widths that give a chain of operators unit variance, by the first one.
 
