@@ -140,6 +140,7 @@ class Ledger:
             return
         with self.pause():
             call = record.add_output(first)
+            call.reads = on.rows
         own = 1 << record.index
         self._lineage[first] = Lineage(
             origin=record.index,

@@ -26,6 +26,7 @@ class Call:
     level: float
     energy: float | None = None
     elements: int = 0
+    reads: int = 0  # bits: the records that it depends on
 
 
 @dataclass

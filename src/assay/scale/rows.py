@@ -102,6 +102,10 @@ class Row:
         skip: Of a sum, the row that it adds to what comes of that row; None where it is no such sum.
         averaged: Of how many values each is the mean that it reads, as behind a global average pool.
         calls: How it changes over calls; None for a single call.
+        gradients: Where calls differ in the rows that they depend on, as of one head for several maps: the
+            gradient's energy of those that depend on the same ones, and the indices of these.
+        recurs: A later call depends on an earlier one, as in a loop over time; one layer for several inputs
+            side by side is none.
         finite: Every value and gradient is finite.
     """
 
@@ -155,6 +159,8 @@ class Row:
     skip: int | None
     averaged: float
     calls: Calls | None
+    gradients: tuple[tuple[float, tuple[int, ...]], ...]
+    recurs: bool
     finite: bool
 
     @property
@@ -171,6 +177,16 @@ class Row:
     def level(self) -> float:
         """The variance, or the second moment where there is only one sample."""
         return self.second_moment if self.variance is None else self.variance
+
+    def share(self, index: int) -> float:
+        """How much of the gradient's energy is in calls that depend on a row.
+
+        Returns:
+            1 where all do, or nothing is known of single calls.
+        """
+        whole = sum(energy for energy, _ in self.gradients)
+        of = sum(energy for energy, reads in self.gradients if index in reads)
+        return of / whole if whole > 0 else 1.0
 
     @property
     def name(self) -> str:

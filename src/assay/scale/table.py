@@ -115,6 +115,8 @@ def _row(
         skip=record.skip,
         averaged=record.averaged,
         calls=_calls(source, square),
+        gradients=_by_reads(source),
+        recurs=bool(record.reads >> record.index & 1),
         finite=record.finite and source.finite,
     )
 
@@ -157,6 +159,17 @@ def _calls(record: Record, square: float) -> Calls | None:
         gradient=(energies[0] / square, energies[-1] / square) if energies else None,
         worst=off.index(max(off)),
     )
+
+
+def _by_reads(record: Record) -> tuple[tuple[float, tuple[int, ...]], ...]:
+    """The energies of the gradients by what the calls depend on; nothing where all depend on the same."""
+    found: dict[int, float] = {}
+    for call in record.calls:
+        found[call.reads] = found.get(call.reads, 0.0) + (call.energy or 0.0)
+    if len(found) < 2 or record.reads >> record.index & 1:
+        return ()
+    square = record.factor**2
+    return tuple((energy / square, tuple(_bits(reads))) for reads, energy in found.items())
 
 
 def _gain(record: Record | None) -> Gain | None:

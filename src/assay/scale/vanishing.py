@@ -37,16 +37,17 @@ def backward_variance(rows: Sequence[Row], before: Ancestors) -> Iterator[Findin
         for row in rows
         if row.kind in ("product", "lookup") and not (row.beside_larger or row.frozen)
     ]
+    inside = _in_loops(rows, before)
     for group in (products(rows), [row for row in kinds if row.normalised and row.varies]):
         # a loop's rows add up over its calls: `over_calls` judges them
-        chain = [row for row in group if energy(row) > 0 and not (_loops(row) or row.score)]
+        chain = [row for row in group if energy(row) > 0 and not (row.index in inside or row.score)]
         found = backward(chain, rows, before)
         if not found:
             continue
         worst = max(found, key=lambda back: distance(back.unexplained))
         row, end, factor = worst.row, worst.end, worst.factor
         between = range(row.index, end.index)
-        if not outside(worst.unexplained) or any(_loops(r) and r.index in between for r in rows):
+        if not outside(worst.unexplained) or any(i in between for i in inside):
             continue
         times = ", times what it is of," if row.normalised else ""
         earlier = counted(worst.operators, "operator with weights", "operators with weights")
@@ -117,7 +118,22 @@ def _past_skips(back: Back, rows: Sequence[Row], before: Ancestors) -> str:
 
 
 def _loops(row: Row) -> bool:
+    return _often(row) and row.recurs
+
+
+def _often(row: Row) -> bool:
     return row.kind == "product" and row.calls is not None and row.calls.count >= 4
+
+
+def _in_loops(rows: Sequence[Row], before: Ancestors) -> set[int]:
+    """The products of a loop: those of its state, and those that go into it or come of it call by call."""
+    state = [row.index for row in rows if _loops(row)]
+    return {
+        row.index
+        for row in rows
+        if _often(row)
+        and any(i == row.index or i in before[row.index] or row.index in before[i] for i in state)
+    }
 
 
 def over_calls(rows: Sequence[Row]) -> Iterator[Finding]:
