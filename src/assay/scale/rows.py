@@ -51,7 +51,8 @@ class Row:
         fan_in: Weights that a unit sums over; None where it is no product.
         fan_out: Units that an input reaches; None where it is no product.
         weight_std: Standard deviation of the weight.
-        weight_square: Mean square of the weight: 0 only where all of it is zero.
+        weight_square: Mean square of the weight, or of the parameter that a signal is multiplied with: 0 only
+            where all of a weight is zero.
         weight_factor: The constant that the parameter is multiplied with before it is the weight; NaN where
             the weight is made of it otherwise.
         scaled_by: Where the weight is made otherwise, the parameters a factor on which is one on the weight.

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from assay.finding import Finding, Number
 from assay.scale.backward import Ancestors, Back, backward, energy
 from assay.scale.band import distance, outside, severity
+from assay.scale.multipliers import multipliers
 from assay.scale.repairs import (
     closed_gate,
     keeping_the_square,
@@ -52,15 +53,17 @@ def backward_variance(rows: Sequence[Row], before: Ancestors) -> Iterator[Findin
         times = ", times what it is of," if row.normalised else ""
         earlier = counted(worst.operators, "operator with weights", "operators with weights")
         what = f"ratio of gradient energies{' times mean squares' if row.normalised else ''}"
+        held = multipliers(worst, rows, before)
+        small = f"; {held}" if held.explain(worst) else ""
         yield Finding(
             rule="scale.backward-variance",
             message=f"The gradient{times} {'grows' if factor > 1 else 'shrinks'} by {factor:.3g} (in the "
             f"square) from {end.name} back to {row.name}, {earlier} earlier"
-            f"{_by_means(worst)}.",
+            f"{_by_means(worst)}{small}.",
             expected=Number(1.0, "1", "formula", what),
             measured=Number(factor, "1", "measured", what),
             severity=severity(worst.unexplained),
-            repair=_repair(chain, worst, rows, before),
+            repair=held.repair if small else _repair(chain, worst, rows, before),
             where=row.where,
             module=row.module,
             theory="S4",
