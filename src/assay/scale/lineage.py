@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from assay.scale.saturated import Scores
+
 
 @dataclass(frozen=True)
 class Lineage:
@@ -25,6 +27,7 @@ class Lineage:
         raw: One of the model's inputs is in it, past no product and no norm.
         signal: It depends on a record or on one of the model's inputs.
         pair: Bits: of a product of two signals, what was multiplied; a softmax of it makes these scores.
+        scores: What is known of that product, the factor included.
         weights: It is what a softmax returned.
         averaged: Of how many values each is the mean.
         squares: The record of whose output these are the squares.
@@ -45,6 +48,7 @@ class Lineage:
     raw: bool = False
     signal: bool = False
     pair: int = 0
+    scores: Scores | None = None
     weights: bool = False
     averaged: float = 1.0
     squares: int | None = None

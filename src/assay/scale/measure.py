@@ -17,6 +17,7 @@ from assay.scale.nonfinite import FirstNonFinite, Origin
 from assay.scale.recorder import Recorder
 from assay.scale.rows import Row
 from assay.scale.rules import find
+from assay.scale.saturated import saturated
 from assay.scale.show import show
 from assay.scale.signs import random_signs
 from assay.scale.stuck import unregistered
@@ -118,6 +119,7 @@ def measure_scale(subject: Any, *, progress: Progress = silent) -> Scale:
                 left_out if whole else (),
                 held(subject, rows, still) if finite else Held(),
             ),
+            *saturated(recorder.attentions if finite else (), rows),
             *squashed_twice(twice),
             *unregistered([p.shape for p in recorder.strangers.values()], recorder.stranger_at),
         ),

@@ -26,6 +26,7 @@ from assay.scale.normalised import mapped
 from assay.scale.operation import Operation
 from assay.scale.reading import activated, read
 from assay.scale.record import Record
+from assay.scale.saturated import Attention
 from assay.scale.twice import Squashed
 from assay.where import Location
 
@@ -57,6 +58,11 @@ class Recorder(TorchDispatchMode):
     def unmeasured(self) -> set[str]:
         """Names of operators that a parameter feeds and whose output has no moments."""
         return self._ledger.unmeasured
+
+    @property
+    def attentions(self) -> list[Attention]:
+        """The scores that a softmax read."""
+        return list(self._ledger.attentions.values())
 
     @contextmanager
     def watching(self) -> Iterator[None]:
