@@ -150,8 +150,8 @@ def forward_mean(rows: Sequence[Row]) -> Iterator[Finding]:
         measured=Number(ratio(worst), "standard deviations", "measured", "rms over units"),
         severity="warning" if ratio(worst) > _MEAN_WARNING else "note",
         repair=text,
-        where=off[0].where,
-        module=off[0].module,
+        where=worst.where,
+        module=worst.module,
         theory="S2",
         weight=math.log10(ratio(worst)) + 1,
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from assay.finding import Finding, Number
 from assay.scale.rows import Row
 from assay.scale.widths import expression
+from assay.view.prose import counted
 from assay.where import Location
 
 _FEWEST = 4  # keys to choose from
@@ -91,7 +92,7 @@ def saturated(found: Sequence[Attention], rows: Sequence[Row]) -> Iterator[Findi
         message=f"The scores of attention in {worst.module or 'the model itself'} have variance "
         f"{worst.variance:.3g} over {keys} keys: their softmax gives most of the weight to one key (it "
         f"freezes above 2 log {keys} = {2 * math.log(keys):.2g}), and its slope there is near 0; so in "
-        f"{len(off)} of {len(trained)} attentions.",
+        f"{len(off)} of {counted(len(trained), 'attention')}.",
         expected=Number(1.0, "1", "formula", "variance of the scores over keys"),
         measured=Number(worst.variance, "1", "measured", "variance of the scores over keys"),
         severity="warning",
