@@ -83,3 +83,23 @@ def test_none_and_some_of_several():
     assert "2 set the scale of the signal; none of these has variance within [0.1, 10]" in none
     assert answer(1.0, 0.1, 1.0).startswith("Nothing to warn of: ")
     assert "; 2 of these have variance within" in answer(1.0, 1.0, 0.1)
+
+
+def test_means_that_weights_of_the_mean_square_leave_are_a_note_with_the_price():
+    def means(depth, shift=0.0):
+        torch.manual_seed(0)
+        layers = [m for _ in range(depth) for m in (nn.Linear(128, 128), nn.ReLU())]
+        for layer in layers[::2]:
+            nn.init.normal_(layer.weight, std=(2 / 128) ** 0.5)
+            nn.init.constant_(layer.bias, shift)
+        scale = measure_scale((nn.Sequential(*layers), torch.randn(64, 128)))
+        return next(f for f in scale.findings if f.rule == "scale.forward-mean")
+
+    deep = means(24)
+    assert deep.measured.value > 3
+    assert deep.severity == "note"
+    assert "would let the gradient's square grow by χ^" in deep.message
+    shallow = means(4, shift=4.0)  # the price of unit variance would be small
+    assert shallow.measured.value > 3
+    assert shallow.severity == "warning"
+    assert "price" not in shallow.message

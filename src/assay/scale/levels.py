@@ -9,15 +9,18 @@ from assay.finding import Finding, Number, Severity
 from assay.scale.backward import Ancestors
 from assay.scale.band import ENOUGH, distance, outside, severity
 from assay.scale.repairs import (
+    BUDGET,
     STANDARDISE,
     closed_gate,
     open_gate,
+    price,
     repair_all,
     repair_one,
     spread,
     unfixed,
 )
 from assay.scale.rows import Row, products
+from assay.scale.widths import constants, has_width, width_of
 
 _MEAN_NOTE, _MEAN_WARNING = 1.0, 3.0  # |mean| of a unit in its standard deviations
 _PERIODIC = {"sin", "sine"}  # activations that do not saturate
@@ -142,16 +145,39 @@ def forward_mean(rows: Sequence[Row]) -> Iterator[Finding]:
         text = STANDARDISE
     elif feeder is not None and feeder.gain is not None and feeder.gain.input_scale is not None:
         text = spread(feeder, feeder.gain, rows) or text
+    told = _chosen(worst, rows)
     yield Finding(
         rule="scale.forward-mean",
         message=f"The units that enter {worst.name} have means of {ratio(worst):.3g} standard deviations: "
-        f"examples look alike there; {len(off)} of {len(seen)} products have inputs above 1.",
+        f"examples look alike there; {len(off)} of {len(seen)} products have inputs above 1.{told}",
         expected=Number(0.0, "standard deviations", "formula", "rms over units"),
         measured=Number(ratio(worst), "standard deviations", "measured", "rms over units"),
-        severity="warning" if ratio(worst) > _MEAN_WARNING else "note",
+        severity="warning" if ratio(worst) > _MEAN_WARNING and not told else "note",
         repair=text,
         where=worst.where,
         module=worst.module,
         theory="S2",
         weight=math.log10(ratio(worst)) + 1,
+    )
+
+
+def _chosen(worst: Row, rows: Sequence[Row]) -> str:
+    """What centred units of unit variance would cost, where the weights keep the mean square instead.
+
+    Args:
+        worst: The product whose input has the largest means.
+        rows: What was measured.
+
+    Returns:
+        A sentence; "" where the weights are others, or the price is within the budget.
+    """
+    chain = [r for r in products(rows) if r.index < worst.index and r.fan_in and r.gain is not None]
+    if not chain or not all(has_width(row, width_of(row, True)) for row in chain):
+        return ""
+    first, cost = chain[0], price(chain[0], len(chain))
+    if cost <= BUDGET:
+        return ""
+    return (
+        f" It is the price of weights that keep the mean square; unit variance ({constants(first)[0]:.4g}/"
+        f"fan-in, centred) would let the gradient's square grow by χ^{len(chain)} = {cost:.3g}."
     )
