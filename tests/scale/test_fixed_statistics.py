@@ -105,6 +105,28 @@ def test_statistics_that_fit_give_no_warning_whatever_the_widths_are(norm):
     assert first.factor == pytest.approx(5**0.5 * 2**0.5 * 5**0.5, rel=0.2)  # its weights: 0.1 √2
 
 
+def test_statistics_that_are_taken_of_the_signal_by_hand_normalise():
+    class ByHand(Net):
+        def forward(self, x):
+            for layer in self.layers:
+                x = layer(x)
+                x = F.batch_norm(x, x.detach().mean(0), x.detach().var(0), training=False).relu()
+            return self.head(x)
+
+    scale = measure_scale((ByHand(width=10.0, norm="none"), X))
+    assert not warned(scale)
+    assert not any(row.fixed for row in scale.rows)
+
+
+def test_statistics_that_fit_are_not_blamed_for_what_is_behind_them():
+    model = nn.Sequential(Net(calibrated=True), *(nn.Linear(5, 5) for _ in range(4)))
+    for layer in model[1:]:
+        nn.init.normal_(layer.weight, std=0.01)
+    found = warned(measure_scale((model, X, lambda y: F.cross_entropy(y, TARGETS))))
+    assert found
+    assert not any("batch norm" in f.repair for f in found.values())
+
+
 def test_the_parameters_of_the_norm_keep_their_row():
     assert any(row.parameters == ("norms.0.weight", "norms.0.bias") for row in measured().rows)
 

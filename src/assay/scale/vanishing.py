@@ -97,7 +97,7 @@ def _repair(chain: Sequence[Row], back: Back, rows: Sequence[Row], before: Ances
             f"connections, or take an activation with a smaller χ (`assay.init.gain('elu').chi` = 1.079)"
             f"{keeping_the_square(worst)}"
         )
-    return unfixed(chain) + repair_all(chain, rows)
+    return unfixed([r for r in chain if outside(r.level)]) + repair_all(chain, rows)
 
 
 def _past_skips(back: Back, rows: Sequence[Row], before: Ancestors) -> str:
