@@ -1,5 +1,7 @@
 """Weights that no step moves or moves alike, and weights that no optimizer is given."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -86,6 +88,54 @@ def test_one_of_two_factors_may_be_zero():
     found = rules(Branch("a", "b"))["scale.stuck"]
     assert "b.weight" in found.message
     assert "head" not in found.message
+
+
+class Deep(nn.Sequential):
+    """Three layers without biases that differ from zero, of which some weights are zero."""
+
+    def __init__(self, *zero, activation=nn.ReLU):
+        torch.manual_seed(0)
+        super().__init__(
+            nn.Linear(20, 64), activation(), nn.Linear(64, 64), activation(), nn.Linear(64, 10)
+        )
+        for k in (0, 2, 4):
+            nn.init.zeros_(self[k].bias)
+            if k in zero:
+                nn.init.zeros_(self[k].weight)
+
+
+def exactly_stuck(model):
+    """By brute force: the parameters that many steps have not moved."""
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    trained(trained(model))
+    return {name for name, p in model.named_parameters() if torch.equal(p, before[name])}
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh])
+@pytest.mark.parametrize("zero", [(0,), (2,), (4,), (0, 2), (0, 4), (2, 4), (0, 2, 4)])
+def test_all_that_is_stuck_is_named_and_the_repair_ends_it(zero, activation):
+    finding = rules(Deep(*zero, activation=activation)).get("scale.stuck")
+    stuck = exactly_stuck(Deep(*zero, activation=activation))
+    assert (finding is not None) is bool(stuck)
+    if finding is None:
+        return
+    assert f"({', '.join(sorted(stuck))})" in finding.message
+    assert finding.expected.value == len(stuck)
+    healed = Deep(*zero, activation=activation)
+    for line in finding.repair.split(": one of two")[0].split(", `"):
+        exec(line.strip("`"), {"model": healed, "nn": nn, "math": math})
+    assert "scale.stuck" not in rules(healed)
+    assert not exactly_stuck(healed)
+
+
+def test_looking_for_what_is_stuck_leaves_the_model_as_it_was():
+    model = Deep(0, 2, 4)
+    before = {name: p.detach().clone() for name, p in model.state_dict().items()}
+    state = torch.get_rng_state()
+    assert "scale.stuck" in rules(model)
+    assert all(torch.equal(p, before[name]) for name, p in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_equal_units_stay_equal():

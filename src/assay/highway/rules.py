@@ -11,6 +11,7 @@ from assay.highway.breaks import Break, find_breaks
 from assay.highway.highways import Highways
 from assay.highway.paths import PlainPath, SkipPath
 from assay.highway.repair import keep_bias
+from assay.view.prose import counted
 
 LONG = 8  # additions or operators from which on a path counts as long
 FACTOR = 16.0  # four halvings: a path may lose or gain this much from end to end
@@ -193,6 +194,8 @@ def kept(retention: float, it: str) -> str:
     Returns:
         As in "0.3 of the gradient's norm survives it".
     """
+    if f"{retention:.3g}" == "1":
+        return f"the gradient's norm is the same at both ends of {it}"
     if retention > 1:
         return f"the gradient's norm grows {retention:.3g}-fold along {it}"
     return f"{retention:.3g} of the gradient's norm survives {it}"
@@ -222,7 +225,7 @@ def _not_finite(path: SkipPath | PlainPath) -> Finding | None:
     steps = next((k for k, norm in enumerate(path.gradient) if not math.isfinite(norm)), None)
     if steps is None:
         return None
-    where = f"a skip path of {path.length} additions"
+    where = f"a skip path of {counted(path.length, 'addition')}"
     if isinstance(path, PlainPath):
         where = f"a stretch without a skip path, of {path.length} {path.unit}"
     overflows = math.isinf(path.gradient[steps])
@@ -265,7 +268,7 @@ def _norm_on_skip(path: SkipPath) -> Finding:
     return Finding(
         rule="highway.norm-on-skip",
         message=(
-            f"A norm lies on the skip path of {path.length} additions (post-norm), so the path is "
+            f"A norm lies on the skip path of {counted(path.length, 'addition')} (post-norm), so the path is "
             f"not the identity: {kept(path.retention, 'it')}."
         ),
         expected=Number(1.0, "1", "formula", "an identity path passes the gradient on"),

@@ -251,7 +251,12 @@ def _certificate(job: Job) -> Result:
 
 
 STEPS = (
-    Step("scale", "Scale", "Do signals and gradients keep their scale?", _scale),
+    Step(
+        "scale",
+        "Scale",
+        "Does every unit start with zero mean and unit variance, forward and backward?",
+        _scale,
+    ),
     Step("highway", "Highway", "Do long paths keep signal and gradient alive?", _highway),
     Step("cost", "Cost", "What does a step cost, as a formula in the model's own sizes?", _cost),
     Step("step", "Step", "Do optimizers, at equal norm, move the model the same way?", _step),

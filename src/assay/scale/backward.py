@@ -19,7 +19,8 @@ class Back:
         row: The operator.
         end: Of the last operators that it leads to, the one with the largest gradient; where something goes
             past these and is joined to them again, the last operator that everything goes through.
-        factor: Its gradient energy, as a multiple of that of all these ends together.
+        factor: Its gradient energy, as a multiple of that of all these ends together, of each in those calls
+            that the operator leads to.
         averages: Of how many values what lies between takes means: a mean divides the gradient by that.
         depth: How many operators of the chain later the end is.
         operators: How many operators with weights later, of the chain or not.
@@ -90,7 +91,8 @@ def backward(chain: Sequence[Row], rows: Sequence[Row], before: Ancestors) -> li
                 continue
             inside = before[last.index] | {last.index}
             ends, after = [last], [other for other in after if other.index in inside]
-        end = max(ends, key=energy)
+        parts = {other.index: energy(other) * other.share(row.index) for other in ends}
+        end = max(ends, key=lambda other: parts[other.index])
         path = before[end.index] | {end.index}
         averages = math.prod(
             other.averaged
@@ -104,8 +106,10 @@ def backward(chain: Sequence[Row], rows: Sequence[Row], before: Ancestors) -> li
             and row.index in before[other.index]
             for other in rows
         )
-        whole = sum(map(energy, ends))
-        readout = sum(energy(other) * _own(other) for other in ends) / whole
+        whole = sum(parts.values())
+        if not whole > 0:
+            continue
+        readout = sum(parts[other.index] * _own(other) for other in ends) / whole
         found.append(Back(row, end, energy(row) / whole, averages, depth, operators, readout))
     return found
 

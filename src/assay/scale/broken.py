@@ -120,8 +120,8 @@ def without_gradient(rows: Sequence[Row], names: Sequence[str]) -> Iterator[Find
             f"{'them' if len(used) > 1 else 'it'}.",
             *_none_of(len(used)),
             "warning",
-            repair="look for .detach(), torch.no_grad(), argmax or rounding after this line; freeze what is "
-            "not to be trained with requires_grad_(False)",
+            repair="look for .detach(), torch.no_grad(), argmax or rounding around this line, or after "
+            "it; freeze what is not to be trained with requires_grad_(False)",
             where=first.where,
             module=first.module,
             theory="S4",

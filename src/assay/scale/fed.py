@@ -104,7 +104,21 @@ def with_record(
         chosen = axes or operators.parameter_axes([w for w, _ in op.weights], first)
         record = ledger.record(kind, op.name, op.parameters, chosen, where)
         record.add_reads(on)
+        if kind == "scale" and record.weight_square is None:
+            record.weight_square = _square(op, ledger)
         ledger.consume(lines, record.index)
         ledger.close(record, on, out)
 
     return finish
+
+
+def _square(op: Operation, ledger: Ledger) -> float | None:
+    """The mean square of what a signal is multiplied with.
+
+    Returns:
+        The mean square of the parameter; None where it divides, or is zero.
+    """
+    if op.name != "mul" or len(op.weights) != 1:
+        return None
+    with ledger.pause():
+        return operators.mean_square(op.weights[0][0]) or None

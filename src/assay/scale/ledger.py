@@ -16,6 +16,7 @@ from assay.scale.gradients import Gradients
 from assay.scale.lineage import DATA, INPUT, Lineage
 from assay.scale.record import Record
 from assay.scale.rows import Kind
+from assay.scale.saturated import Attention, Scores
 from assay.subject import tensors
 from assay.where import Location
 
@@ -35,6 +36,7 @@ class Ledger:
         self.unmeasured: set[str] = set()
         self.gradients = Gradients()
         self.softmax_at: Location | None = None  # where the last softmax was
+        self.attentions: dict[tuple[str, Location | None], Attention] = {}
         self.paused = False
         self._trained = {name for name, p in model.named_parameters() if p.requires_grad}
         self._keys: dict[Any, int] = {}
@@ -123,14 +125,23 @@ class Ledger:
             if line.origin is not None and line.origin != reader:
                 self.records[line.origin].readers.add(reader)
                 self.records[line.origin].factors.add(line.factor if with_factor else 1.0)
+                self.records[line.origin].read_raw |= not line.mapped
             for part in line.parts:
                 self.records[part].readers.add(reader if reader == "batch norm" else "other")
                 self.records[part].factors.add(1.0)
+                self.records[part].read_raw = True
             for other in (line.squares, line.size):  # they were for something else than a norm
                 if other is not None:
                     self.records[other].readers.add("other")
 
-    def close(self, record: Record, on: Lineage, out: Any, pair: int = 0) -> None:
+    def close(
+        self,
+        record: Record,
+        on: Lineage,
+        out: Any,
+        pair: int = 0,
+        scores: Scores | None = None,
+    ) -> None:
         """Measure an output, remember where it comes from, and ask for its gradient."""
         first = floating(out)
         if first is None or not first.numel():
@@ -138,6 +149,7 @@ class Ledger:
             return
         with self.pause():
             call = record.add_output(first)
+            call.reads = on.rows
         own = 1 << record.index
         self._lineage[first] = Lineage(
             origin=record.index,
@@ -147,6 +159,7 @@ class Ledger:
             raw=on.raw and record.fan_in is None,
             signal=True,
             pair=pair,
+            scores=scores,
         )
         self.gradients.ask(first, record, call)
 
@@ -154,6 +167,10 @@ class Ledger:
         """Note that an operator's output has no moments."""
         self.unmeasured.add(name)
         self.pass_on(Lineage(rows=on.rows, sizes=on.sizes, last=on.last, signal=True), out)
+
+    def attend(self, attention: Attention) -> None:
+        """Note scores that a softmax reads: of several calls at one place the first."""
+        self.attentions.setdefault((attention.module, attention.where), attention)
 
     # What a tensor depends on
 

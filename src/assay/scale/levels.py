@@ -9,14 +9,18 @@ from assay.finding import Finding, Number, Severity
 from assay.scale.backward import Ancestors
 from assay.scale.band import ENOUGH, distance, outside, severity
 from assay.scale.repairs import (
+    BUDGET,
     STANDARDISE,
     closed_gate,
     open_gate,
+    price,
     repair_all,
     repair_one,
     spread,
+    unfixed,
 )
 from assay.scale.rows import Row, products
+from assay.scale.widths import constants, has_width, width_of
 
 _MEAN_NOTE, _MEAN_WARNING = 1.0, 3.0  # |mean| of a unit in its standard deviations
 _PERIODIC = {"sin", "sine"}  # activations that do not saturate
@@ -46,6 +50,12 @@ def forward_variance(rows: Sequence[Row], before: Ancestors) -> Iterator[Finding
         raw = bool(off[0].reads_input and source and outside(source) and (source > 1) is grows)
         if raw:
             cause = f" The model's input itself has mean square {source:.3g}: standardise it."
+        fixed = sum(row.fixed for row in off)
+        if fixed and not raw:
+            cause = (
+                f" Behind {fixed} of these {'stands a batch norm' if fixed == 1 else 'stand batch norms'} in "
+                "evaluation mode: fixed numbers, which normalise nothing."
+            )
         gate = None if grows or raw else closed_gate(worst, rows, before)
         if gate is not None:
             cause = f" {gate.name} lets {math.sqrt(gate.second_moment):.3g} of it through: it starts closed."
@@ -87,9 +97,10 @@ def _repair(
         )
         small = "a head that begins small is often meant to; if not, " if off[0].level < 1 else ""
         return f"{small}{repair_one(off[0], rows)}{more}"
+    first = unfixed(off)
     if off[0].kind == "lookup" or len(off) == 1:
-        return repair_one(off[0], rows)
-    return repair_all(chain, rows, off)
+        return first + repair_one(off[0], rows)
+    return first + repair_all(chain, rows, off)
 
 
 def _rate(chain: Sequence[Row], worst: Row) -> str:
@@ -134,16 +145,39 @@ def forward_mean(rows: Sequence[Row]) -> Iterator[Finding]:
         text = STANDARDISE
     elif feeder is not None and feeder.gain is not None and feeder.gain.input_scale is not None:
         text = spread(feeder, feeder.gain, rows) or text
+    told = _chosen(worst, rows)
     yield Finding(
         rule="scale.forward-mean",
         message=f"The units that enter {worst.name} have means of {ratio(worst):.3g} standard deviations: "
-        f"examples look alike there; {len(off)} of {len(seen)} products have inputs above 1.",
+        f"examples look alike there; {len(off)} of {len(seen)} products have inputs above 1.{told}",
         expected=Number(0.0, "standard deviations", "formula", "rms over units"),
         measured=Number(ratio(worst), "standard deviations", "measured", "rms over units"),
-        severity="warning" if ratio(worst) > _MEAN_WARNING else "note",
+        severity="warning" if ratio(worst) > _MEAN_WARNING and not told else "note",
         repair=text,
-        where=off[0].where,
-        module=off[0].module,
+        where=worst.where,
+        module=worst.module,
         theory="S2",
         weight=math.log10(ratio(worst)) + 1,
+    )
+
+
+def _chosen(worst: Row, rows: Sequence[Row]) -> str:
+    """What centred units of unit variance would cost, where the weights keep the mean square instead.
+
+    Args:
+        worst: The product whose input has the largest means.
+        rows: What was measured.
+
+    Returns:
+        A sentence; "" where the weights are others, or the price is within the budget.
+    """
+    chain = [r for r in products(rows) if r.index < worst.index and r.fan_in and r.gain is not None]
+    if not chain or not all(has_width(row, width_of(row, True)) for row in chain):
+        return ""
+    first, cost = chain[0], price(chain[0], len(chain))
+    if cost <= BUDGET:
+        return ""
+    return (
+        f" It is the price of weights that keep the mean square; unit variance ({constants(first)[0]:.4g}/"
+        f"fan-in, centred) would let the gradient's square grow by χ^{len(chain)} = {cost:.3g}."
     )

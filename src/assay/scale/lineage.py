@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from assay.scale.saturated import Scores
+
 
 @dataclass(frozen=True)
 class Lineage:
@@ -20,10 +22,12 @@ class Lineage:
             batch norm divides each of them by its own size.
         factor: The constant that the origin's output, or the parameter, is multiplied with; NaN where
             a parameter is made into something else.
+        mapped: It is what a fixed map of each channel, a batch norm in evaluation mode, made of that output.
         given: It is one of the model's inputs, or several side by side, up to shape and a constant.
         raw: One of the model's inputs is in it, past no product and no norm.
         signal: It depends on a record or on one of the model's inputs.
         pair: Bits: of a product of two signals, what was multiplied; a softmax of it makes these scores.
+        scores: What is known of that product, the factor included.
         weights: It is what a softmax returned.
         averaged: Of how many values each is the mean.
         squares: The record of whose output these are the squares.
@@ -39,10 +43,12 @@ class Lineage:
     last: int = 0
     parts: tuple[int, ...] = ()
     factor: float = 1.0
+    mapped: bool = False
     given: bool = False
     raw: bool = False
     signal: bool = False
     pair: int = 0
+    scores: Scores | None = None
     weights: bool = False
     averaged: float = 1.0
     squares: int | None = None

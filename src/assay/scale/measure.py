@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from assay.builder import as_builder
 from assay.errors import CannotMeasure, verbatim
 from assay.finding import Result
 from assay.progress import Progress, silent
+from assay.scale.held import Held, held, moves
 from assay.scale.nonfinite import FirstNonFinite, Origin
 from assay.scale.recorder import Recorder
 from assay.scale.rows import Row
 from assay.scale.rules import find
+from assay.scale.saturated import saturated
 from assay.scale.show import show
 from assay.scale.signs import random_signs
 from assay.scale.stuck import unregistered
@@ -96,7 +98,7 @@ def measure_scale(subject: Any, *, progress: Progress = silent) -> Scale:
             objective, finite, whole, twice = _run(subject, recorder, progress)
             trainable = {n: p for n, p in model.named_parameters() if p.requires_grad}
             left_out = [name for name, p in trainable.items() if p.grad is None]
-            still = [name for name, p in trainable.items() if _is_zero(p.grad)]
+            still = [n for n, p in trainable.items() if p.grad is not None and not moves(p.grad)]
     finally:
         recorder.gradients.release()
     rows = to_rows(recorder.records)
@@ -110,7 +112,14 @@ def measure_scale(subject: Any, *, progress: Progress = silent) -> Scale:
         objective=objective,
         unmeasured=tuple(sorted(recorder.unmeasured)),
         findings=(
-            *find(rows, origin, cut_off, left_out if whole else (), still),
+            *find(
+                rows,
+                origin,
+                cut_off,
+                left_out if whole else (),
+                held(subject, rows, still) if finite else Held(),
+            ),
+            *saturated(recorder.attentions if finite else (), rows),
             *squashed_twice(twice),
             *unregistered([p.shape for p in recorder.strangers.values()], recorder.stranger_at),
         ),
@@ -176,13 +185,6 @@ def _run(
     if subject.loss is not None:
         return "loss", finite, True, watch.found
     return "random signs", finite, sum(x.requires_grad for x in found) < 2, None
-
-
-def _is_zero(gradient: Tensor | None) -> bool:
-    """Whether there is a gradient and all of it is exactly 0."""
-    if gradient is None:
-        return False
-    return not bool((gradient.coalesce().values() if gradient.is_sparse else gradient).any())
 
 
 def _first_non_finite(subject: Subject) -> Origin | None:

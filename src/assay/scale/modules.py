@@ -24,6 +24,16 @@ def is_norm(module: nn.Module | None) -> bool:
     return module is not None and not module._modules and any(n in name for n in _NORM_MODULES)
 
 
+def has_fixed_statistics(module: nn.Module) -> bool:
+    """Whether a leaf module is a batch norm that is nothing but buffers: a frozen one, of any library.
+
+    Returns:
+        True where it is an affine map by fixed numbers, and normalises nothing.
+    """
+    frozen = "running_var" in module._buffers and not module._parameters and not module._modules
+    return frozen and "Frozen" in type(module).__name__
+
+
 def elementwise(module: nn.Module) -> Function | None:
     """The function of a leaf module without parameters that acts on each number by itself.
 

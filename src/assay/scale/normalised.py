@@ -10,7 +10,7 @@ from torch import Tensor
 
 from assay.scale import operators
 from assay.scale.fed import arithmetic, with_record
-from assay.scale.ledger import Ledger
+from assay.scale.ledger import Ledger, floating
 from assay.scale.lineage import Lineage
 from assay.scale.norms import divisor
 from assay.scale.operation import Finish, Operation
@@ -27,6 +27,11 @@ def normalised(op: Operation, ledger: Ledger) -> Finish:
         What to do with the output.
     """
     whole, module = operators.is_normaliser(op.name), ledger.modules.innermost
+    given = any(
+        line.signal for line in op.lines[1:]
+    )  # statistics that were taken of the signal by hand
+    if whole and not given and operators.has_fixed_statistics(op.func, op.name, op.args):
+        return partial(mapped, op.lines[0], op.name, op.parameters, ledger)
     by_unit = "batch_norm" in op.name or "BatchNorm" in type(module).__name__
     ledger.consume(op.lines, "batch norm" if by_unit else "norm")
     on = replace(op.on, sizes=0, given=False, raw=False)
@@ -37,6 +42,33 @@ def normalised(op: Operation, ledger: Ledger) -> Finish:
     elif op.weights:
         rest = with_record(arithmetic(op.name), op, on, None, ledger)
     return partial(_note_divisor, op, ledger, rest)
+
+
+def mapped(line: Lineage, name: str, parameters: tuple[str, ...], ledger: Ledger, out: Any) -> None:
+    """Record a norm with fixed statistics: it multiplies each channel by a number and adds one.
+
+    What comes of a product is the product's still: that is what the next operator reads of it.
+
+    Args:
+        line: Where its input comes from.
+        name: Its name.
+        parameters: The names of its parameters.
+        ledger: What is known so far.
+        out: Its output.
+    """
+    record = ledger.record("scale", name, parameters, (1,), ledger.modules.line(), line.origin)
+    record.add_reads(line)
+    on = replace(line, given=False, averaged=1.0, parts=())
+    before = ledger.records[line.origin] if line.origin is not None else None
+    ledger.close(record, on, out)
+    if before is None or before.fan_in is None or line.mapped:
+        # side by side, each may be divided by its own size: these are not judged
+        ledger.consume([line], "batch norm" if line.parts else record.index)
+        return
+    before.behind.add(record.index)
+    closed = ledger.of(floating(out))
+    on = replace(on, factor=1.0, mapped=True, rows=closed.rows, sizes=closed.sizes)
+    ledger.pass_on(on, out)
 
 
 def _note_divisor(op: Operation, ledger: Ledger, rest: Finish, out: Any) -> None:

@@ -44,7 +44,7 @@ def divisor(
         out: What it returned.
 
     Returns:
-        The divisor; None where it is a constant (a batch norm in evaluation mode) or not known.
+        The divisor; None where it is not known.
     """
     x = args[0] if args and isinstance(args[0], Tensor) else None
     if x is None or not x.is_floating_point():
@@ -57,5 +57,5 @@ def divisor(
         return None
     means = out[1] if isinstance(out, tuple | list) and len(out) > 2 else None
     if not isinstance(means, Tensor) or not means.numel():
-        return None  # the running statistics of evaluation mode
+        return None
     return Divisor(float(args[places[0]]), max(0.0, mean_square(x) - mean_square(means)))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from assay.scale import operators
 from assay.scale.lineage import Lineage
+from assay.scale.saturated import Scores
 
 Finish = Callable[[Any], None]  # what is left to do with the output, once the operator has run
 
@@ -81,6 +82,11 @@ class Operation:
         for line in self.lines:
             pair |= line.pair
         return pair
+
+    @property
+    def scores(self) -> Scores | None:
+        """What is known of the product of two signals among the operands."""
+        return next((line.scores for line in self.lines if line.scores is not None), None)
 
     @property
     def parts(self) -> tuple[int, ...]:

@@ -131,6 +131,23 @@ def is_normaliser(name: str) -> bool:
     return _NORMALISER.search(name) is not None
 
 
+def has_fixed_statistics(operator: Any, name: str, args: Sequence[Any]) -> bool:
+    """Whether a norm takes mean and variance as they are given: a batch norm in evaluation mode.
+
+    Args:
+        operator: The dispatched operator.
+        name: Its name.
+        args: Its positional arguments.
+
+    Returns:
+        True where it is an affine map by fixed numbers, and normalises nothing.
+    """
+    if name.endswith(("_no_training", "_no_update")):
+        return True
+    places = [i for i, a in enumerate(operator._schema.arguments) if a.name == "training"]
+    return bool(places) and places[0] < len(args) and args[places[0]] is False
+
+
 def is_attention(name: str) -> bool:
     """Whether the operator is attention as a whole, of queries, keys and values.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from assay.scale import operators
 from assay.scale.activations import Function
-from assay.scale.attention import mark_attention
+from assay.scale.attention import mark_attention, multiplied
 from assay.scale.fed import fed
 from assay.scale.ledger import Ledger
 from assay.scale.lineage import DATA, Lineage
@@ -65,7 +65,7 @@ def _read_signals(op: Operation, ledger: Ledger) -> Finish:
     if len(signals) == 1 and (name == "mul" or (name == "div" and lines[0].signal)):
         factor = op.factor(ledger.of)  # by a number or a mask
         factor = factor if math.isfinite(factor) else signals[0].factor
-        return partial(ledger.pass_on, replace(signals[0], factor=factor))
+        return partial(ledger.pass_on, _times(signals[0], factor))
     pair = mark_attention(op, ledger)
     if name in ("add", "sub") and len(signals) == 2 and op.on.rows:
         finish = summed(op, ledger)
@@ -82,7 +82,22 @@ def _read_signals(op: Operation, ledger: Ledger) -> Finish:
     ledger.consume(lines, "gate" if name == "mul" else "other", with_factor=alone)
     if softmax:
         ledger.softmax_at = ledger.modules.line()
-    return _averaged(op, replace(op.on, pair=pair, weights=softmax), ledger)
+    line = replace(op.on, pair=pair, scores=None if softmax else op.scores, weights=softmax)
+    if (
+        name in operators.MATRIX_PRODUCTS
+        and len(signals) == 2
+        and not any(x.weights for x in signals)
+    ):
+        return multiplied(op, line, ledger)
+    return _averaged(op, line, ledger)
+
+
+def _times(line: Lineage, factor: float) -> Lineage:
+    """A signal whose constant factor is another one now."""
+    scores = line.scores
+    if scores is not None:
+        scores = replace(scores, factor=scores.factor * factor / line.factor)
+    return replace(line, factor=factor, scores=scores)
 
 
 def _averaged(op: Operation, line: Lineage, ledger: Ledger) -> Finish:

@@ -26,6 +26,7 @@ class Call:
     level: float
     energy: float | None = None
     elements: int = 0
+    reads: int = 0  # bits: the records that it depends on
 
 
 @dataclass
@@ -55,6 +56,8 @@ class Record:
     made: Made = field(default_factory=Made)
     alike: bool = True  # all units have the same values, and the same gradients
     trained: bool = False  # in some call the parameter that is its weight can get a gradient
+    behind: set[int] = field(default_factory=set)  # fixed maps of each channel that read it
+    read_raw: bool = False  # something else reads it too
     factors: set[float] = field(default_factory=set)  # constants before what reads the output
     predictions: list[float] = field(default_factory=list)
     inputs: UnitMoments | None = None

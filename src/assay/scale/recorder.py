@@ -21,10 +21,12 @@ from assay.scale import operators
 from assay.scale.activations import Function
 from assay.scale.ledger import Ledger
 from assay.scale.lineage import Lineage
-from assay.scale.modules import elementwise
+from assay.scale.modules import elementwise, has_fixed_statistics
+from assay.scale.normalised import mapped
 from assay.scale.operation import Operation
 from assay.scale.reading import activated, read
 from assay.scale.record import Record
+from assay.scale.saturated import Attention
 from assay.scale.twice import Squashed
 from assay.where import Location
 
@@ -57,6 +59,11 @@ class Recorder(TorchDispatchMode):
         """Names of operators that a parameter feeds and whose output has no moments."""
         return self._ledger.unmeasured
 
+    @property
+    def attentions(self) -> list[Attention]:
+        """The scores that a softmax read."""
+        return list(self._ledger.attentions.values())
+
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Record what runs inside; call `gradients.release` after the backward pass.
@@ -78,6 +85,7 @@ class Recorder(TorchDispatchMode):
         for line in map(self._ledger.of, given):
             if line.origin is not None:
                 self.records[line.origin].factors.add(line.factor)
+                self.records[line.origin].read_raw |= not line.mapped
 
     def squashed(self, given: Sequence[Tensor]) -> list[Squashed]:
         """Those of some tensors that are what a softmax or a sigmoid returned."""
@@ -98,6 +106,9 @@ class Recorder(TorchDispatchMode):
         first = args[0] if len(args) == 1 and isinstance(args[0], Tensor) else None
         if self._ledger.paused or self._opaque or first is None or not self._ledger.of(first).rows:
             return
+        if has_fixed_statistics(module):
+            self._opaque = (module, self._ledger.of(first), 0.0)
+            return
         with self._ledger.pause():
             if self._modules.activation(module) is not None:
                 self._opaque = (module, self._ledger.of(first), operators.mean_square(first))
@@ -106,7 +117,9 @@ class Recorder(TorchDispatchMode):
         """A module ends: if it is an activation, its output is a row."""
         if self._opaque and self._opaque[0] is module:
             (_, source, square), self._opaque = self._opaque, None
-            if isinstance(output, Tensor) and output.is_floating_point():
+            if has_fixed_statistics(module):
+                mapped(source, type(module).__name__, (), self._ledger, output)
+            elif isinstance(output, Tensor) and output.is_floating_point():
                 name, function = type(module).__name__, self._modules.activation(module)
                 activated(self._ledger, name, function, source, square, output)
         elif "Dropout" in type(module).__name__ and args and isinstance(output, Tensor):

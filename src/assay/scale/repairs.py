@@ -17,6 +17,7 @@ from assay.scale.widths import (
     drawn,
     expression,
     has_width,
+    is_a_factor,
     normal,
     ratio,
     set_by,
@@ -81,6 +82,23 @@ def keeping_the_square(row: Row) -> str:
     return f", or keep the mean square instead (Var W = {found.square_scale**2:.4g}/fan_in)"
 
 
+def unfixed(rows: Sequence[Row]) -> str:
+    """What to try first where batch norms with fixed statistics stand behind operators that are off.
+
+    Args:
+        rows: The operators.
+
+    Returns:
+        The beginning of a repair; "" where there is no such norm.
+    """
+    if not any(row.fixed for row in rows):
+        return ""
+    return (
+        "let the batch norms take the statistics of the batch (`.train()`, `training=True`), or give them "
+        "those of these inputs; or, where they stay as they are, "
+    )
+
+
 def repair_one(row: Row, rows: Sequence[Row] = ()) -> str:
     """The width that gives one operator unit variance with the input that it has: `σ² = 1/Σ_j E x_j²`.
 
@@ -112,6 +130,20 @@ def repair_one(row: Row, rows: Sequence[Row] = ()) -> str:
     if size is None or size <= 0 or 0.5 <= size <= 2:
         return f"{normal(row, f'{c:.4g}/{row.fan_in}')}{rest}"
     return f"{normal(row, f'{c:.4g}/({row.fan_in}*{size:.3g})')}{rest}; its input has mean square {size:.3g}"
+
+
+def draw_one(row: Row) -> str:
+    """Weights of the width that fan-in and activation ask for.
+
+    Args:
+        row: A product or a lookup.
+
+    Returns:
+        Python to write.
+    """
+    if row.kind == "lookup" or not row.fan_in:
+        return drawn(row, "1.0")
+    return normal(row, f"{constants(row)[0]:.4g}/{row.fan_in}")
 
 
 def repair_all(chain: Sequence[Row], rows: Sequence[Row] = (), off: Sequence[Row] = ()) -> str:
@@ -154,7 +186,7 @@ def repair_all(chain: Sequence[Row], rows: Sequence[Row] = (), off: Sequence[Row
     row = left[0]
     c, rest = constants(row)
     own = "fan-in and activation"
-    if any(constant(r) != 1 for r in wanted):
+    if any(is_a_factor(constant(r)) for r in wanted):
         own = "fan-in, activation and constant factor"
     others = f"; the same, each with its own {own}, for {len(left) - 1} more" * (len(left) > 1)
     if square is not None:

@@ -51,12 +51,16 @@ class Row:
         fan_in: Weights that a unit sums over; None where it is no product.
         fan_out: Units that an input reaches; None where it is no product.
         weight_std: Standard deviation of the weight.
-        weight_square: Mean square of the weight: 0 only where all of it is zero.
+        weight_square: Mean square of the weight, or of the parameter that a signal is multiplied with: 0 only
+            where all of a weight is zero.
         weight_factor: The constant that the parameter is multiplied with before it is the weight; NaN where
             the weight is made of it otherwise.
         scaled_by: Where the weight is made otherwise, the parameters a factor on which is one on the weight.
         divided: The same, parameters that are divided by their own size: a factor on these has no effect.
-        factor: The constant that the output is multiplied with before it is read.
+        factor: The constant that the output is multiplied with before it is read; of a batch norm with fixed
+            statistics by what it multiplies the standard deviation.
+        fixed: A batch norm with fixed statistics (evaluation mode) stands behind it: all moments are of what
+            comes of that.
         alike: All units, more than one, have the same values and the same gradients, and not zero weights.
         frozen: The weight's parameter requires no gradient, or runs under `no_grad` alone.
         units: Number of units.
@@ -99,6 +103,10 @@ class Row:
         skip: Of a sum, the row that it adds to what comes of that row; None where it is no such sum.
         averaged: Of how many values each is the mean that it reads, as behind a global average pool.
         calls: How it changes over calls; None for a single call.
+        gradients: Where calls differ in the rows that they depend on, as of one head for several maps: the
+            gradient's energy of those that depend on the same ones, and the indices of these.
+        recurs: A later call depends on an earlier one, as in a loop over time; one layer for several inputs
+            side by side is none.
         finite: Every value and gradient is finite.
     """
 
@@ -116,6 +124,7 @@ class Row:
     scaled_by: tuple[str, ...]
     divided: tuple[str, ...]
     factor: float
+    fixed: bool
     alike: bool
     frozen: bool
     units: int
@@ -151,6 +160,8 @@ class Row:
     skip: int | None
     averaged: float
     calls: Calls | None
+    gradients: tuple[tuple[float, tuple[int, ...]], ...]
+    recurs: bool
     finite: bool
 
     @property
@@ -167,6 +178,16 @@ class Row:
     def level(self) -> float:
         """The variance, or the second moment where there is only one sample."""
         return self.second_moment if self.variance is None else self.variance
+
+    def share(self, index: int) -> float:
+        """How much of the gradient's energy is in calls that depend on a row.
+
+        Returns:
+            1 where all do, or nothing is known of single calls.
+        """
+        whole = sum(energy for energy, _ in self.gradients)
+        of = sum(energy for energy, reads in self.gradients if index in reads)
+        return of / whole if whole > 0 else 1.0
 
     @property
     def name(self) -> str:

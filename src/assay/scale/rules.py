@@ -10,11 +10,14 @@ from assay.scale.backward import ancestors
 from assay.scale.broken import no_gradient, non_finite, without_gradient
 from assay.scale.dead import dead_units
 from assay.scale.divisors import epsilon, no_effect
+from assay.scale.held import Held
 from assay.scale.levels import forward_mean, forward_variance
 from assay.scale.nonfinite import Origin
 from assay.scale.rows import Row
 from assay.scale.stuck import stuck, symmetric
 from assay.scale.vanishing import backward_variance, over_calls
+
+_FREE = Held()
 
 
 def find(
@@ -22,7 +25,7 @@ def find(
     origin: Origin | None,
     cut_off: int = 0,
     left_out: Sequence[str] = (),
-    still: Sequence[str] = (),
+    still: Held = _FREE,
 ) -> tuple[Finding, ...]:
     """All findings about these rows.
 
@@ -31,7 +34,7 @@ def find(
         origin: Where values stopped being finite, if they did.
         cut_off: Number of trainable parameters, where the objective depends on none of them.
         left_out: Names of trainable parameters that got no gradient, where others got one.
-        still: Names of trainable parameters whose gradient is exactly zero.
+        still: Trainable parameters whose gradient is exactly zero and stays so.
 
     Returns:
         The findings, unranked.
@@ -51,7 +54,7 @@ def find(
         *without_gradient(rows, left_out),
         *forward_variance(rows, before),
         *forward_mean(rows),
-        *stuck(rows, still),
+        *stuck(rows, still, before),
         *alike,
         *(
             () if alike else backward_variance(rows, before)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assay.scale.backward import ancestors, backward
-from assay.scale.band import NOTE, outside, severity
+from assay.scale.band import NOTE, WARNING, outside, severity
 from assay.scale.rows import Row, products
 from assay.view.blocks import Block, Cell, Column, Lines, Mark, Paragraph, Series, Table, View
 from assay.view.prose import counted, listed
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from assay.scale.measure import Scale
 
 _QUESTION = "Does every unit start with zero mean and unit variance, forward and backward?"
+_IN_NUMBERS = ("scale.forward-variance", "scale.backward-variance")
 _COLUMNS = (
     Column("operator", code=True),
     Column("line", code=True),
@@ -61,34 +62,25 @@ def _answer(scale: Scale) -> str:
         return f"Nothing to set: the {_operators(weighed)} in {scale.name} {_reasons(weighed)}."
     low, high = min(chain, key=_level), max(chain, key=_level)
     inside = sum(1 for row in chain if not outside(row.level))
-    words = (
-        f"{_verdict(scale, inside / len(chain))}: of {_operators(weighed)}, {len(chain)} "
-        f"{'sets' if len(chain) == 1 else 'set'} the scale of the signal"
-        f"{_others(weighed, chain)}; {_within(inside, len(chain))} [0.1, 10] of the expected 1"
-    )
+    of = f"of {_operators(weighed)}, {len(chain)} {'sets' if len(chain) == 1 else 'set'} the scale of the "
+    of += f"signal{_others(weighed, chain)}; {_within(inside, len(chain))} [0.1, 10] of the expected 1"
     if low is high:
-        words += f": {low.level:.3g} at {low.name}."
+        of += f": {low.level:.3g} at {low.name}."
     else:
-        words += f", from {low.level:.3g} at {low.name} to {high.level:.3g} at {high.name}."
+        of += f", from {low.level:.3g} at {low.name} to {high.level:.3g} at {high.name}."
     judged = [row for row in chain if row.gradient_energy and not row.score]
     found = backward(judged, scale.rows, ancestors(scale.rows))
     if found:
-        words += f" Back from {found[0].end.name} to {found[0].row.name} the gradient's square changes by "
-        words += f"{found[0].factor:.3g} (expected 1)."
+        of += f" Back from {found[0].end.name} to {found[0].row.name} the gradient's square changes by "
+        of += f"{found[0].factor:.3g} (expected 1)."
     if any(f.rule == "scale.no-gradient" for f in scale.findings):
-        words += " No trainable parameter gets a gradient."
-    return words
-
-
-def _verdict(scale: Scale, inside: float) -> str:
-    """The word that the answer begins with, by the findings and the share of operators inside the band."""
-    if any(f.fails for f in scale.findings):
-        return "No"
-    if not scale.findings:
-        return "Yes"
-    if not inside:
-        return "Not quite"
-    return "Mostly" if inside >= 0.5 else "Partly"
+        return f"No: {of} No trainable parameter gets a gradient."
+    if worst is None:
+        return f"{'Nothing to warn of' if scale.findings else 'Yes'}: {of}"
+    factors = [low.level, high.level, *(back.factor for back in found[:1])]
+    if worst.rule in _IN_NUMBERS and any(outside(x, WARNING) for x in factors):
+        return f"No: {of}"
+    return f"No. {worst.message} {of[0].upper()}{of[1:]}"  # what it is about is not in the numbers
 
 
 def _within(inside: int, whole: int) -> str:
@@ -222,14 +214,15 @@ def _notes(scale: Scale) -> tuple[str, ...]:
     single = [row for row in scale.rows if row.variance is None]
     if single:
         notes.append(
-            f"{len(single)} operators saw one sample of each unit, which has no variance: the mean square "
-            "over units stands in its place. Give a batch of two or more."
+            f"{counted(len(single), 'operator')} saw one sample of each unit, which has no variance: the "
+            "mean square over units stands in its place. Give a batch of two or more."
         )
     still = [row for row in scale.rows if row.variance is not None and not row.varies]
     if still:
         notes.append(
-            f"{len(still)} operators do not vary between samples (equal examples, a zero initial state, or "
-            "zero weights) and are not judged."
+            f"{counted(len(still), 'operator does', 'operators do')} not vary between samples (equal "
+            "examples, a zero initial state, or zero weights) and "
+            f"{'is' if len(still) == 1 else 'are'} not judged."
         )
     if scale.unmeasured:
         names = ", ".join(scale.unmeasured)

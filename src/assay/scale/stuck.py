@@ -2,91 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from assay.finding import Finding, Number
-from assay.scale.repairs import repair_one
+from assay.scale.backward import Ancestors
+from assay.scale.held import Held
+from assay.scale.repairs import draw_one, repair_one
 from assay.scale.rows import Row
 from assay.where import Location
 
-_TOLD = 4  # names in a sentence
+_TOLD = 4  # shapes in a sentence
+_NAMED = 12  # names in a sentence
+_DRAWN = 6  # weights in a repair
 
 
-def stuck(rows: Sequence[Row], still: Collection[str]) -> Iterator[Finding]:
-    """Zero weights whose gradient is exactly zero, now and after every step.
+def stuck(rows: Sequence[Row], still: Held, before: Ancestors) -> Iterator[Finding]:
+    """Zero weights that keep parameters, and themselves, from ever having a gradient.
 
     One of two factors may be zero, as in a branch that begins at zero: its gradient is that of what
     enters it. Two in a row hold each other, and one in front of a ReLU is held by the slope of 0 at 0.
 
     Args:
         rows: What was measured.
-        still: Names of trainable parameters whose gradient is exactly zero.
+        still: What no step moves.
+        before: Which rows each row depends on.
 
     Yields:
         At most one warning.
     """
-    by = {row.index: row for row in rows}
-    zeros = [row for row in rows if row.weight_square == 0.0 and not row.frozen]
-    held: dict[str, None] = {}
-    told: tuple[Row, str] | None = None
-    for row in zeros:
-        before = _feeders(row, by)
-        why, redraw, names = "", row, set(row.parameters)
-        slope = next((r for r in rows if _stops(r, row)), None)
-        if slope is not None:
-            why = f"and the slope of {slope.operator} at 0 is 0"
-        elif row.input_second_moment == 0.0 and row.gradient_energy and before:
-            why = "and so is all that enters them"
-            redraw = next((r for r in before if r in zeros), row)
-            names = {row.parameters[0]}.union(*(r.parameters for r in before))
-        if why and names <= set(still):
-            held |= dict.fromkeys(sorted(names))
-            told = told or (redraw, f"The weights of {row.name} are zero, {why}")
-    if told is not None:
-        first, what = told
-        names_of = ", ".join(list(held)[:_TOLD]) + (", …" if len(held) > _TOLD else "")
-        yield Finding(
-            "scale.stuck",
-            f"{what}: the gradients are exactly 0, and no step moves them ({names_of}).",
-            Number(len(held), "parameters that move", "formula"),
-            Number(0, "parameters", "measured"),
-            "warning",
-            repair=f"{repair_one(first)}: one of two factors may begin at zero, not both, and none in front "
-            "of a ReLU",
-            where=first.where,
-            module=first.module,
-            theory="S4",
-            weight=1e6,
-        )
-
-
-def _stops(activation: Row, row: Row) -> bool:
-    """Whether an activation has a gradient and passes none of it on to the zeros that it alone reads."""
-    return (
-        activation.kind == "activation"
-        and row.index in activation.follows
-        and activation.input_second_moment == 0.0
-        and bool(activation.gradient_energy)
-        and row.second_moment == 0.0
-        and row.gradient_energy == 0.0
+    zeros = [row for row in rows if row.parameters[:1] and row.parameters[0] in still.draw]
+    drawn = list({row.parameters[0]: row for row in reversed(zeros)}.values())[::-1]
+    if not drawn:
+        return
+    first = drawn[0]
+    told = list(map(draw_one, drawn[:_DRAWN]))
+    more = len(drawn) - _DRAWN
+    rest = f" and the same, each with its own fan-in, for {more} more" if more > 0 else ""
+    yield Finding(
+        "scale.stuck",
+        f"The weights of {first.name} are zero, {_why(first, rows, still, before)}: the gradients are "
+        f"exactly 0, and no step moves them ({_named(still.names)}).",
+        Number(len(still.names), "parameters that move", "formula"),
+        Number(0, "parameters", "measured"),
+        "warning",
+        repair=f"{', '.join(told)}{rest}: one of two factors may begin at zero, not both, and none in "
+        "front of a ReLU",
+        where=first.where,
+        module=first.module,
+        theory="S4",
+        weight=1e6,
     )
 
 
-def _feeders(row: Row, by: Mapping[int, Row]) -> list[Row]:
-    """The nearest rows before one that have parameters."""
-    found: list[Row] = []
-    seen: set[int] = set()
-    ahead = list(row.follows)
-    while ahead:
-        i = ahead.pop()
-        if i in seen or i not in by:
-            continue
-        seen.add(i)
-        if by[i].parameters:
-            found.append(by[i])
-        else:
-            ahead += by[i].follows
-    return found
+def _why(zero: Row, rows: Sequence[Row], still: Held, before: Ancestors) -> str:
+    """What holds zero weights."""
+    after = [row for row in rows if zero.index in before[row.index]]
+    slope = next((row for row in after if _stops(row, rows)), None)
+    if slope is not None:
+        return f"and the slope of {slope.operator} at 0 is 0"
+    other = next(
+        (r for r in after if r.weight_square == 0.0 and r.parameters[0] in still.names), None
+    )
+    if other is not None:
+        return f"and so are those of {other.name} behind them"
+    return "and so is what comes of them, or what enters them"
+
+
+def _stops(activation: Row, rows: Sequence[Row]) -> bool:
+    """Whether an activation of zeros has a gradient and passes none of it on."""
+    if activation.kind != "activation" or activation.input_second_moment != 0.0:
+        return False
+    given = [row for row in rows if row.index in activation.follows]
+    return bool(activation.gradient_energy) and all(row.gradient_energy == 0.0 for row in given)
+
+
+def _named(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (
+        f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    )
 
 
 def symmetric(rows: Sequence[Row]) -> Iterator[Finding]:

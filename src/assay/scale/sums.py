@@ -45,7 +45,7 @@ def summed(op: Operation, ledger: Ledger) -> Finish | None:
     skips = (_skip(a, b), _skip(b, a))
     record.skip = next((index for index in skips if index is not None), None)
     ledger.consume(op.lines, record.index)
-    return partial(ledger.close, record, op.on, pair=a.pair | b.pair)
+    return partial(ledger.close, record, op.on, pair=a.pair | b.pair, scores=op.scores)
 
 
 def _skip(x: Lineage, other: Lineage) -> int | None:

@@ -54,10 +54,11 @@ def _row(
     follows: tuple[int, ...],
     sized_by: tuple[int, ...],
 ) -> Row:
-    found = record.moments
+    source = _read_as(record, records)
+    found, factor = source.moments, _factor(record, source)
     assert found is not None
-    square = record.factor**2
-    energies = record.energies
+    square = record.factor**2 if source is record else 1.0
+    energies, gradient = source.energies, source.gradient
     worst = found.worst
     follower = activation_of(record, records)
     predictions, inputs, squares = record.predictions, record.inputs, record.squares
@@ -77,12 +78,13 @@ def _row(
         weight_factor=record.weight_factor,
         scaled_by=record.made.scaled,
         divided=record.made.divided,
-        factor=record.factor,
+        factor=factor,
+        fixed=source is not record,
         alike=record.alike and bool(record.weight_square) and record.kind == "product",
         frozen=record.fan_in is not None and not record.trained,
         units=len(found.mean),
         samples=found.samples,
-        mean=found.rms_mean * abs(record.factor),
+        mean=found.rms_mean * math.sqrt(square),
         variance=None if found.variance is None else found.variance * square,
         worst_unit=worst[0] if worst else None,
         worst_variance=worst[1] * square if worst else None,
@@ -91,17 +93,17 @@ def _row(
         input_mean=inputs.rms_mean if inputs else None,
         input_variance=inputs.variance if inputs else None,
         input_second_moment=inputs.second_moment if inputs else read,
-        predicted=square * sum(predictions) / len(predictions) if predictions else None,
-        gradient=None if record.gradient is None else record.gradient / square,
+        predicted=factor**2 * sum(predictions) / len(predictions) if predictions else None,
+        gradient=None if gradient is None else gradient / square,
         gradient_energy=sum(energies) / square if energies else None,
-        gradient_predicted=_predicted_gradient(record, records),
+        gradient_predicted=_predicted_gradient(record, source, records),
         activation=follower.operator if follower else "",
         gain=_gain(record if record.kind == "activation" else follower),
         gate=only_gates(record, records),
         normalised=bool(norms) and "other" not in norms,
         divisor=min(filter(None, record.divisors), key=lambda d: d.kept, default=None),
         no_effect=no_effect(record, records),
-        gradient_relative=_relative(record, "batch norm" in norms),
+        gradient_relative=_relative(source, "batch norm" in norms),
         beside_larger=record.beside_larger,
         score=record.scores and not record.values,
         reads_input=record.reads_input,
@@ -112,16 +114,41 @@ def _row(
         reads=tuple(_bits(record.last)),
         skip=record.skip,
         averaged=record.averaged,
-        calls=_calls(record),
-        finite=record.finite,
+        calls=_calls(source, square),
+        gradients=_by_reads(source),
+        recurs=bool(record.reads >> record.index & 1),
+        finite=record.finite and source.finite,
     )
 
 
-def _calls(record: Record) -> Calls | None:
+def _read_as(record: Record, records: Sequence[Record]) -> Record:
+    """The record of what is read of an output: that of the fixed map behind it, if all goes through that.
+
+    Returns:
+        That record, or the same.
+    """
+    behind = [records[i] for i in record.behind]
+    if len(behind) != 1 or record.read_raw or len(behind[0].calls) != len(record.calls):
+        return record
+    return behind[0]
+
+
+def _factor(record: Record, source: Record) -> float:
+    """What the output is multiplied with before it is read: a constant, or in the mean by a fixed map."""
+    before, after = record.moments, source.moments
+    if source is record or before is None or after is None:
+        return record.factor
+    pair = after.variance, before.variance
+    if pair[0] is None or pair[1] is None:
+        pair = after.second_moment, before.second_moment
+    return math.sqrt(pair[0] / pair[1]) if pair[0] and pair[1] else 1.0
+
+
+def _calls(record: Record, square: float) -> Calls | None:
     levels = [call.level for call in record.calls]
     if len(levels) < 2:
         return None
-    energies, square = record.energies, record.factor**2
+    energies = record.energies
     off = [
         abs(math.log(max(level * square, 1e-300))) if math.isfinite(level) else 1e9
         for level in levels
@@ -132,6 +159,17 @@ def _calls(record: Record) -> Calls | None:
         gradient=(energies[0] / square, energies[-1] / square) if energies else None,
         worst=off.index(max(off)),
     )
+
+
+def _by_reads(record: Record) -> tuple[tuple[float, tuple[int, ...]], ...]:
+    """The energies of the gradients by what the calls depend on; nothing where all depend on the same."""
+    found: dict[int, float] = {}
+    for call in record.calls:
+        found[call.reads] = found.get(call.reads, 0.0) + (call.energy or 0.0)
+    if len(found) < 2 or record.reads >> record.index & 1:
+        return ()
+    square = record.factor**2
+    return tuple((energy / square, tuple(_bits(reads))) for reads, energy in found.items())
 
 
 def _gain(record: Record | None) -> Gain | None:
@@ -162,9 +200,9 @@ def _relative(record: Record, by_unit: bool) -> float | None:
     return sum(record.energies) * size
 
 
-def _predicted_gradient(record: Record, records: Sequence[Record]) -> float | None:
+def _predicted_gradient(record: Record, source: Record, records: Sequence[Record]) -> float | None:
     """`E φ'² · fan_out · σ² · E g²` from the one product that reads this output (Theory S1, S4)."""
-    if record.kind not in ("product", "lookup") or len(record.calls) != 1 or record.moments is None:
+    if record.kind not in ("product", "lookup") or len(record.calls) != 1 or source.moments is None:
         return None
     activation = activation_of(record, records)
     readers = (activation or record).readers
@@ -179,7 +217,7 @@ def _predicted_gradient(record: Record, records: Sequence[Record]) -> float | No
         if activation.function is None:
             return None
         try:
-            size = math.sqrt(record.moments.second_moment) * abs(record.factor)
+            size = math.sqrt(source.moments.second_moment) * abs(record.factor)
             slope = moments(activation.function, size)[2]
         except (ValueError, RuntimeError):  # not elementwise, or not finite: no prediction
             return None

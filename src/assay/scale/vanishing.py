@@ -8,7 +8,15 @@ from collections.abc import Iterator, Sequence
 from assay.finding import Finding, Number
 from assay.scale.backward import Ancestors, Back, backward, energy
 from assay.scale.band import distance, outside, severity
-from assay.scale.repairs import closed_gate, keeping_the_square, open_gate, price, repair_all
+from assay.scale.multipliers import multipliers
+from assay.scale.repairs import (
+    closed_gate,
+    keeping_the_square,
+    open_gate,
+    price,
+    repair_all,
+    unfixed,
+)
 from assay.scale.rows import Row, products
 from assay.scale.skips import skips
 from assay.scale.widths import orthogonal
@@ -30,29 +38,32 @@ def backward_variance(rows: Sequence[Row], before: Ancestors) -> Iterator[Findin
         for row in rows
         if row.kind in ("product", "lookup") and not (row.beside_larger or row.frozen)
     ]
+    inside = _in_loops(rows, before)
     for group in (products(rows), [row for row in kinds if row.normalised and row.varies]):
         # a loop's rows add up over its calls: `over_calls` judges them
-        chain = [row for row in group if energy(row) > 0 and not (_loops(row) or row.score)]
+        chain = [row for row in group if energy(row) > 0 and not (row.index in inside or row.score)]
         found = backward(chain, rows, before)
         if not found:
             continue
         worst = max(found, key=lambda back: distance(back.unexplained))
         row, end, factor = worst.row, worst.end, worst.factor
         between = range(row.index, end.index)
-        if not outside(worst.unexplained) or any(_loops(r) and r.index in between for r in rows):
+        if not outside(worst.unexplained) or any(i in between for i in inside):
             continue
         times = ", times what it is of," if row.normalised else ""
         earlier = counted(worst.operators, "operator with weights", "operators with weights")
         what = f"ratio of gradient energies{' times mean squares' if row.normalised else ''}"
+        held = multipliers(worst, rows, before)
+        small = f"; {held}" if held.explain(worst) else ""
         yield Finding(
             rule="scale.backward-variance",
             message=f"The gradient{times} {'grows' if factor > 1 else 'shrinks'} by {factor:.3g} (in the "
             f"square) from {end.name} back to {row.name}, {earlier} earlier"
-            f"{_by_means(worst)}.",
+            f"{_by_means(worst)}{small}.",
             expected=Number(1.0, "1", "formula", what),
             measured=Number(factor, "1", "measured", what),
             severity=severity(worst.unexplained),
-            repair=_repair(chain, worst, rows, before),
+            repair=held.repair if small else _repair(chain, worst, rows, before),
             where=row.where,
             module=row.module,
             theory="S4",
@@ -86,7 +97,7 @@ def _repair(chain: Sequence[Row], back: Back, rows: Sequence[Row], before: Ances
             f"connections, or take an activation with a smaller χ (`assay.init.gain('elu').chi` = 1.079)"
             f"{keeping_the_square(worst)}"
         )
-    return repair_all(chain, rows)
+    return unfixed([r for r in chain if outside(r.level)]) + repair_all(chain, rows)
 
 
 def _past_skips(back: Back, rows: Sequence[Row], before: Ancestors) -> str:
@@ -110,7 +121,22 @@ def _past_skips(back: Back, rows: Sequence[Row], before: Ancestors) -> str:
 
 
 def _loops(row: Row) -> bool:
+    return _often(row) and row.recurs
+
+
+def _often(row: Row) -> bool:
     return row.kind == "product" and row.calls is not None and row.calls.count >= 4
+
+
+def _in_loops(rows: Sequence[Row], before: Ancestors) -> set[int]:
+    """The products of a loop: those of its state, and those that go into it or come of it call by call."""
+    state = [row.index for row in rows if _loops(row)]
+    return {
+        row.index
+        for row in rows
+        if _often(row)
+        and any(i == row.index or i in before[row.index] or row.index in before[i] for i in state)
+    }
 
 
 def over_calls(rows: Sequence[Row]) -> Iterator[Finding]:

@@ -32,6 +32,15 @@ def constant(row: Row) -> float:
     return abs(row.weight_factor * row.factor)
 
 
+def is_a_factor(number: float) -> bool:
+    """Whether a factor is told: 1 within what an ε of a norm leaves of it is none.
+
+    Returns:
+        Whether.
+    """
+    return not math.isclose(number, 1, rel_tol=1e-4)
+
+
 def constants(row: Row) -> tuple[float, str]:
     """The c of the activation that reads this row, and what to do to its output.
 
@@ -123,7 +132,7 @@ def drawn(row: Row, std: str) -> str:
     """
     factor, weight = constant(row), expression(row.parameters[0])
     if math.isnan(factor):
-        over = f"/{abs(row.factor):.4g}" if row.factor != 1 else ""
+        over = f"/{abs(row.factor):.4g}" if is_a_factor(row.factor) else ""
         if row.divided and row.weight_std:
             now = f"{row.weight_std:.4g}"
             times, again = f"{std}{over}" + f"/{now}" * (now != "1"), expression(row.divided[0])
@@ -133,7 +142,7 @@ def drawn(row: Row, std: str) -> str:
                 f"`{again}` again changes nothing: it is divided by its own size)"
             )
         return f"give the weights that are made of `{weight}` the standard deviation `{std}{over}`"
-    over = f"/{factor:.4g}" if factor != 1 else ""
+    over = f"/{factor:.4g}" if is_a_factor(factor) else ""
     return f"`nn.init.normal_({weight}, std={std}{over})`"
 
 
@@ -155,5 +164,5 @@ def orthogonal(row: Row) -> str:
     factor, weight = constant(row), expression(row.parameters[0])
     if math.isnan(factor):
         return f"make what comes of `{weight}` orthogonal"
-    gain = f", gain={1 / factor:.4g}" if factor != 1 else ""
+    gain = f", gain={1 / factor:.4g}" if is_a_factor(factor) else ""
     return f"`nn.init.orthogonal_({weight}{gain})`"
