@@ -37,3 +37,8 @@ def test_the_python_on_the_page_runs(pytestconfig):
 def test_a_gradient_that_grows_does_not_survive_in_part():
     assert rules.kept(1.82, "it") == "the gradient's norm grows 1.82-fold along it"
     assert rules.kept(0.3, "the path") == "0.3 of the gradient's norm survives the path"
+    assert (
+        rules.kept(1.0004, "it")
+        == rules.kept(1.0, "it")
+        == "all of the gradient's norm survives it"
+    )
