@@ -172,6 +172,21 @@ def test_steps(capsys):
     assert "°" in capsys.readouterr().out
 
 
+def test_steps_try_the_named_optimizer_at_its_rate(capsys, tmp_path):
+    net = tmp_path / "net.py"
+    net.write_text(
+        "import torch\n"
+        "def net():\n"
+        "    loss = lambda y: (y - 1).square().mean()\n"
+        "    return torch.nn.Linear(4, 2), torch.randn(8, 4), loss\n"
+    )
+    named = ("steps", f"{net}:net", "--optimizer", "torch.optim:Adam", "--lr")
+    assert run(*named, "0.001") == 0
+    assert "step.diverged" not in capsys.readouterr().out
+    assert run(*named, "1000") == 1
+    assert "step.diverged" in capsys.readouterr().out
+
+
 def test_certify_then_verify(tmp_path, capsys):
     path = tmp_path / "model.assay"
     assert run("certify", f"{TINY}:well", "--output", path) == 0

@@ -191,7 +191,7 @@ def test_some_sections_alone(rooms):
 def test_the_optimizer_in_use(rooms):
     given = torch.optim.AdamW
     report(mlp, optimizer=lambda model: given(model.parameters()))
-    assert list(rooms.calls["step"][0][0]) == ["SGD", "RMSProp", "AdamW"]
+    assert list(rooms.calls["step"][0][0]) == ["AdamW", "SGD", "RMSProp"]
     assert rooms.calls["units"][1]["name"] == "AdamW"
 
     def rmsprop(model):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.optim import SGD, Adam, RMSprop
+from torch.optim import LBFGS, SGD, Adam, AdamW, RMSprop
 
 import assay
 from assay import Subject, compare_steps
@@ -71,6 +71,49 @@ def test_a_report_warns_where_the_rate_in_use_is_too_high() -> None:
             optimizer=lambda m, mine=mine: mine(m.parameters()),
         ).sections[0]
         assert section.worst == "warning"
+
+
+def classes() -> Subject:
+    torch.manual_seed(0)
+    x, y = torch.randn(64, 20), torch.randint(5, (64,))
+    model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 5))
+    return Subject(model, x, loss=lambda u: F.cross_entropy(u, y))
+
+
+@pytest.mark.parametrize(
+    ("make", "rule"),
+    [
+        (functools.partial(Adam, lr=10.0), "step.diverged"),
+        (functools.partial(Adam, lr=1e3), "step.diverged"),
+        (functools.partial(AdamW, lr=1e-2, weight_decay=30.0), "step.shrunk"),
+        (functools.partial(Adam, lr=1e-3), None),
+        (functools.partial(Adam, lr=1e-2), None),
+        (functools.partial(AdamW, lr=3e-4), None),
+        (functools.partial(AdamW, lr=1e-3, weight_decay=0.1), None),
+        (functools.partial(SGD, lr=0.1, momentum=0.9), None),
+        (functools.partial(SGD, lr=0.1, momentum=0.9, weight_decay=5e-4), None),
+        (functools.partial(LBFGS, lr=1.0), None),  # it goes its own path, and does not lead
+    ],
+)
+def test_a_report_tries_the_optimizer_in_use_at_its_own_rate(make: Any, rule: str | None) -> None:
+    section = assay.report(
+        classes, sections=("step",), optimizer=lambda m: make(m.parameters())
+    ).sections[0]
+    assert section.status == "measured"
+    assert section.result is not None
+    warned = {f.rule for f in section.result.findings if f.severity != "note"}
+    assert warned == ({rule} if rule else set())
+
+
+def test_who_stands_in_for_a_leader_that_raises_is_not_blamed_on_it() -> None:
+    class Refusing(Adam):
+        def step(self, closure: Any = None) -> Any:
+            raise ValueError("not today")
+
+    fast = {"Refusing": Refusing, "SGD": functools.partial(SGD, lr=0.1), "RMSProp": RMSprop}
+    found = compare_steps(fast, regression(10.0), warmup=3)
+    assert "step.diverged" not in rules(found)
+    assert [name for name, _ in found.failed] == ["Refusing"]
 
 
 def test_what_a_diverged_warm_up_breaks_is_put_down_to_it() -> None:

@@ -16,6 +16,7 @@ from assay.reporting.memory import require_memory
 from assay.reporting.optimizers import (
     OptimizerFactory,
     compared,
+    entered,
     made_for,
     optimizer_name,
     rmsprop,
@@ -175,10 +176,9 @@ def _step(job: Job) -> Result:
     _require_trained(job, "No step moves this model")
     make, name = job.optimizer_in_use()
     makers: dict[str, OptimizerFactory] = {"SGD": sgd, "RMSProp": rmsprop}
+    ours = True
     if name:
-        same = next((known for known in makers if known.lower() == name.lower()), name)
-        makers[same] = make
-    ours = makers["SGD"] is sgd
+        makers, ours = entered(name, make, makers, job.subject.model)
     given = {"norm": "parameter", "seed": job.seed, "progress": job.progress}
     return compared(makers, job.subject, ours=ours, **given)
 

@@ -85,7 +85,7 @@ def compare_steps(
         found = walk(contenders, failed, warmup, progress)
         steps = found.steps
         if len(steps) < 2:
-            why = refusal(found, contenders, warmup, failed)
+            why = refusal(found, warmup, failed)
             raise why
         progress("steps", warmup + 1, warmup + 2, "equal norm")
         leader = next(c for c in contenders if c.name in steps)
@@ -252,7 +252,7 @@ def _measure(
         remarks,
         tuple((one.name, one.traceback) for one in failed if one.traceback),
         objective="loss" if leader.subject.loss is not None else "sum of the outputs",
-        findings=findings_of(rows, failed, kind, resolution, found, contenders),
+        findings=findings_of(rows, failed, kind, resolution, found, contenders, warmup),
     )
 
 
