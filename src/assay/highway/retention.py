@@ -14,7 +14,7 @@ from torch.autograd.graph import GradientEdge
 from assay.errors import UserCodeError
 from assay.highway.graph import Edge, Graph
 
-_FLAT = 1e-3  # halvings from end to end; what loses less has no half-life worth a number
+_FLAT = 1e-9  # slopes below it (in halvings per step) are rounding
 
 
 def gradient_norms(
@@ -85,8 +85,8 @@ def half_life(norms: Sequence[float]) -> float:
         norms: Norms by number of steps back; only those before the first zero count.
 
     Returns:
-        The half-life; infinite where the norm does not fall by a thousandth of a halving, 0 where one step
-        leaves nothing, NaN where there are no norms or one is not finite.
+        The half-life; infinite where the norm does not fall, 0 where one step leaves nothing, NaN where
+        there are no norms or one is not finite.
 
     Example:
         >>> half_life([1.0, 0.5, 0.25])
@@ -103,7 +103,7 @@ def half_life(norms: Sequence[float]) -> float:
     mean = math.fsum(alive) / len(alive)
     slope = math.fsum((k - centre) * (y - mean) for k, y in enumerate(alive))
     slope /= math.fsum((k - centre) ** 2 for k in range(len(alive)))
-    return -1 / slope if slope * (len(alive) - 1) < -_FLAT else math.inf
+    return -1 / slope if slope < -_FLAT else math.inf
 
 
 def _edge(graph: Graph, value: Edge) -> GradientEdge:
