@@ -384,10 +384,21 @@ def test_a_tuple_of_four_is_told_once(tmp_path, capsys):
         "import torch\nfrom torch import nn\ndef build(b: int = 2):\n"
         "    return nn.Linear(3, 3), torch.randn(b, 3), None, nn.MSELoss()\n"
     )
-    assert main(["report", f"{tmp_path}/net.py:build"]) == 3
+    assert main(["report", f"{tmp_path}/net.py:build"]) == 2
     out, err = capsys.readouterr()
     assert not out
     assert err.count("returned a tuple of 4") == 1
+
+
+@pytest.mark.parametrize("command", ["report", "certify"])
+def test_empty_examples_are_wrong_usage_of_every_command(command, tmp_path, capsys):
+    (tmp_path / "net.py").write_text(
+        "import assay, torch\nfrom torch import nn\ndef build(b: int = 2):\n"
+        "    none = torch.zeros(0, 3), torch.zeros(0).long()\n"
+        "    return assay.Subject(nn.Linear(3, 3), torch.randn(b, 3), examples=none)\n"
+    )
+    assert main([command, f"{tmp_path}/net.py:build"]) == 2
+    assert "examples = empty" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("seed", [2**64, -1])
