@@ -259,3 +259,31 @@ def test_remedies_are_those_of_the_reason() -> None:
     assert "only some parameters" not in str(raised.value)
     with pytest.raises(CannotMeasure, match="One for only some parameters"):
         compare_steps({"SGD": SGD, "Muon": torch.optim.Muon}, regression())
+
+
+@pytest.mark.parametrize("criterion", [F.mse_loss, nn.L1Loss(), F.smooth_l1_loss])
+def test_a_loss_that_broadcasts_is_found_with_its_line_and_not_warned_of(
+    criterion: Any, recwarn: Any
+) -> None:
+    torch.manual_seed(0)
+    y = torch.randn(16)
+
+    def loss(u: torch.Tensor) -> torch.Tensor:
+        return criterion(u, y)  # type: ignore[no-any-return]
+
+    for _ in range(2):  # Python shows a warning once, a report tells it every time
+        subject = Subject(nn.Linear(4, 1), torch.randn(16, 4), loss=loss)
+        made = assay.report(subject, sections=("scale", "step"))
+        (one,) = [f for f in made.findings if f.rule == "step.broadcast"]
+        assert one.severity == "warning"
+        assert "shape [16, 1] with targets of shape [16]" in one.message
+        assert one.where is not None
+        assert one.where.code.startswith("return criterion(u, y)")
+    assert not [w for w in recwarn if "target size" in str(w.message)]
+    one_for_all = Subject(
+        nn.Linear(4, 1), torch.randn(16, 4), loss=lambda u: criterion(u, torch.ones(1))
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert "step.broadcast" not in rules(compare_steps(TWO, one_for_all))
+    assert "step.broadcast" not in rules(compare_steps(TWO, regression()))

@@ -66,6 +66,7 @@ def steps(
     from assay.reporting.optimizers import compared, entered
     from assay.reporting.report import of_result
     from assay.state import preserved_random_state
+    from assay.update.broadcast import told_as_finding
     from assay.update.compare import compare_steps
 
     makers = _makers(optimizers)
@@ -81,7 +82,7 @@ def steps(
         extra = extra or _own(subject)
         if extra:
             makers, ours = entered(*extra, makers, subject.model)
-    with options.bar() as progress:
+    with options.bar() as progress, told_as_finding():
         given = {"norm": norm, "warmup": warmup, "seed": seed, "progress": progress}
         if optimizers == _PLAIN:
             found = compared(makers, subject, ours=ours, **given)

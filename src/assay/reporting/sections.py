@@ -302,8 +302,13 @@ def run_step(step: Step, job: Job) -> Section:
     status: Status = "measured"
     failure: BaseException | None = None
     view = View(step.title, step.question, "")
+    from assay.update.broadcast import told_as_finding
+
     try:
-        with preserved_random_state(job.seed):  # what a section says does not depend on the others
+        with (
+            preserved_random_state(job.seed),
+            told_as_finding(),
+        ):  # what a section says does not depend on the others
             result = step.run(job)
             view = result.view()
         if step.name == "units":
