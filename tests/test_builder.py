@@ -140,7 +140,7 @@ def test_what_is_no_builder_is_refused(value):
 
 @pytest.mark.parametrize("value", [3, None, (1, 2), (MODEL,), (MODEL, 1, 2, 3)])
 def test_what_is_not_measurable_is_refused(value):
-    with pytest.raises(CannotMeasure, match="returned"):
+    with pytest.raises(UsageError, match="returned"):
         Builder(lambda: value)()
 
 

@@ -117,9 +117,10 @@ class Builder:
             The subject.
 
         Raises:
-            UsageError: If a size is unknown, not an integer, below 1, or missing.
+            UsageError: If a size is unknown, not an integer, below 1, or missing, or what
+                the function returns is nothing measurable.
             UserCodeError: If the user's function raises; the cause is their exception.
-            CannotMeasure: If it returns nothing measurable, or parameters that have no values yet.
+            CannotMeasure: If it returns parameters that have no values yet.
             AssayError: If the builder itself raises one; it is passed on as it is.
         """
         checked = {name: self._checked_size(name, value) for name, value in sizes.items()}
@@ -167,7 +168,7 @@ class Builder:
         if isinstance(made, tuple) and made and isinstance(made[0], nn.Module):
             what = f"a tuple of {len(made)}"
             remedy = "Bind the targets: return (model, inputs, lambda output: criterion(output, targets))."
-        raise CannotMeasure(
+        raise UsageError(
             "builder",
             verbatim(f"{self.name} returned {what}"),
             "a Subject, a module, (model, inputs) or (model, inputs, loss)",

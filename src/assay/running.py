@@ -79,3 +79,24 @@ class ModuleStack:
             if name is not None:
                 return name
         return ""
+
+
+def module_of(error: BaseException, model: nn.Module) -> str:
+    """The innermost module of a model that was running where an exception arose.
+
+    Args:
+        error: What the model raised.
+        model: The model.
+
+    Returns:
+        As in "encoder.1 (BatchNorm1d)"; "" where it is the model itself.
+    """
+    names = {id(module): name for name, module in model.named_modules()}
+    found, tb = "", error.__traceback__
+    while tb is not None:
+        running = tb.tb_frame.f_locals.get("self")
+        name = names.get(id(running))
+        if name:
+            found = f"{name} ({type(running).__name__})"
+        tb = tb.tb_next
+    return found

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from assay.errors import RAISED, AssayError, CannotMeasure, UsageError, UserCodeError, verbatim
 from assay.progress import Progress
+from assay.running import module_of
 
 IGNORED = -100  # torch's own `ignore_index`: a target that does not count
 
@@ -188,6 +189,10 @@ class Subject:
                 "a function of the output alone",
                 "Bind the targets: `lambda output: criterion(output, targets)`.",
             )
+        if isinstance(self.examples, tuple | list):
+            Examples.of(
+                self.examples
+            )  # so that what is wrong with them is told when they are given
         inputs: Any = self.inputs  # one tensor or a dict is allowed for convenience
         kwargs = dict(self.kwargs or {})
         if isinstance(inputs, Mapping):
@@ -222,7 +227,8 @@ class Subject:
         try:
             return self.model(*self.inputs, **(self.kwargs or {}))
         except RAISED as error:
-            raise UserCodeError("forward", self.name, error) from error
+            at = module_of(error, self.model)
+            raise UserCodeError("forward", f"{self.name}{at and f', in {at}'}", error) from error
 
     def objective(self, output: Any) -> Tensor:
         """The scalar that a backward pass starts from.

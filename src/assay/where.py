@@ -147,11 +147,12 @@ def location(line: str) -> Location | None:
     return Location(file, int(number)) if file else None
 
 
-def raised_at(error: BaseException) -> Location | None:
+def raised_at(error: BaseException, *, torch: bool = False) -> Location | None:
     """The innermost line of an exception's traceback that is no machinery.
 
     Args:
         error: An exception that was raised.
+        torch: Whether a line of torch will do, or of the standard library.
 
     Returns:
         The location, or None where every frame is machinery.
@@ -160,7 +161,8 @@ def raised_at(error: BaseException) -> Location | None:
     tb = error.__traceback__
     while tb is not None:
         code = tb.tb_frame.f_code
-        if not is_plumbing(code.co_filename):
+        file = code.co_filename
+        if not (is_ours(file) or is_watching(file) if torch else is_plumbing(file)):
             found = Location(code.co_filename, tb.tb_lineno, code.co_name)
         tb = tb.tb_next
     return found

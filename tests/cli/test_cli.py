@@ -172,6 +172,21 @@ def test_steps(capsys):
     assert "°" in capsys.readouterr().out
 
 
+def test_steps_try_the_named_optimizer_at_its_rate(capsys, tmp_path):
+    net = tmp_path / "net.py"
+    net.write_text(
+        "import torch\n"
+        "def net():\n"
+        "    loss = lambda y: (y - 1).square().mean()\n"
+        "    return torch.nn.Linear(4, 2), torch.randn(8, 4), loss\n"
+    )
+    named = ("steps", f"{net}:net", "--optimizer", "torch.optim:Adam", "--lr")
+    assert run(*named, "0.001") == 0
+    assert "step.diverged" not in capsys.readouterr().out
+    assert run(*named, "1000") == 1
+    assert "step.diverged" in capsys.readouterr().out
+
+
 def test_certify_then_verify(tmp_path, capsys):
     path = tmp_path / "model.assay"
     assert run("certify", f"{TINY}:well", "--output", path) == 0
@@ -369,10 +384,21 @@ def test_a_tuple_of_four_is_told_once(tmp_path, capsys):
         "import torch\nfrom torch import nn\ndef build(b: int = 2):\n"
         "    return nn.Linear(3, 3), torch.randn(b, 3), None, nn.MSELoss()\n"
     )
-    assert main(["report", f"{tmp_path}/net.py:build"]) == 3
+    assert main(["report", f"{tmp_path}/net.py:build"]) == 2
     out, err = capsys.readouterr()
     assert not out
     assert err.count("returned a tuple of 4") == 1
+
+
+@pytest.mark.parametrize("command", ["report", "certify"])
+def test_empty_examples_are_wrong_usage_of_every_command(command, tmp_path, capsys):
+    (tmp_path / "net.py").write_text(
+        "import assay, torch\nfrom torch import nn\ndef build(b: int = 2):\n"
+        "    none = torch.zeros(0, 3), torch.zeros(0).long()\n"
+        "    return assay.Subject(nn.Linear(3, 3), torch.randn(b, 3), examples=none)\n"
+    )
+    assert main([command, f"{tmp_path}/net.py:build"]) == 2
+    assert "examples = empty" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("seed", [2**64, -1])

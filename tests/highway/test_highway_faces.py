@@ -1,9 +1,12 @@
 """The command, and the page about it."""
 
 import json
+import math
 import re
 
 import pytest
+import torch
+from roads import D, Written, linear, measured, rows, stack
 
 from assay.cli import main
 from assay.highway import rules
@@ -36,5 +39,19 @@ def test_the_python_on_the_page_runs(pytestconfig):
 
 def test_a_gradient_that_grows_does_not_survive_in_part():
     assert rules.kept(1.82, "it") == "the gradient's norm grows 1.82-fold along it"
-    assert rules.kept(1.0003, "it") == "the gradient's norm is the same at both ends of it"
+    assert rules.kept(1.0003, "it") == "all of the gradient's norm survives it"
     assert rules.kept(0.3, "the path") == "0.3 of the gradient's norm survives the path"
+    assert (
+        rules.kept(1.0004, "it")
+        == rules.kept(1.0, "it")
+        == "all of the gradient's norm survives it"
+    )
+
+
+def test_a_path_that_loses_nothing_is_told_without_a_half_life():
+    model = stack(lambda: Written(lambda m, x: x + m.f(x), f=linear(bias=False)), 3).double()
+    for block in model:
+        block.f.weight.data.copy_(-6e-5 * torch.eye(D))
+    highways = measured(model, rows().double())
+    assert 3000 < highways.longest.half_life < math.inf
+    assert "half-life" not in highways.view().answer

@@ -30,6 +30,61 @@ def test_a_recurrence_without_a_skip_is_told_to_keep_a_part_of_the_state():
     assert f"{STEPS} time steps" in finding.message
 
 
+def deep(depth=3):
+    """A branch of `depth` linear maps, whose last weights are small."""
+    layers = [linear() for _ in range(depth)]
+    layers[-1].weight.data.mul_(1e-5)
+    return Written(lambda m, x: x + m.f(x), f=nn.Sequential(*layers))
+
+
+def test_what_a_skip_goes_around_is_no_part_of_a_stretch_outside():
+    between = [m for _ in range(5) for m in (linear(), nn.Tanh())]
+    highways = measured(nn.Sequential(deep(), *between, deep(), linear()), rows())
+    assert highways.plain.length == 6
+    assert highways.findings == ()
+
+
+def test_a_stretch_inside_one_branch_is_told():
+    highways = measured(nn.Sequential(linear(), deep(12), linear()), rows())
+    assert highways.plain.length == 12
+    (finding,) = found(highways, "none")
+    assert finding.severity == "warning"
+
+
+def test_a_projection_is_on_a_skip_path():
+    block = [Written(lambda m, x: m.p(x) + m.f(x).tanh(), p=linear(), f=linear()) for _ in range(9)]
+    assert measured(nn.Sequential(linear(), *block), rows()).plain.length == 1
+
+
+@pytest.mark.parametrize(("factor", "severity"), [(17, "note"), (31, "note"), (33, "warning")])
+def test_a_stretch_that_is_off_by_a_hair_is_a_note(factor, severity):
+    layers = [linear(bias=False) for _ in range(9)]
+    for layer in layers:
+        nn.init.eye_(layer.weight)
+    layers[3].weight.data.div_(factor)
+    (finding,) = measured(nn.Sequential(*layers), rows()).findings
+    assert (finding.rule, finding.severity) == ("highway.none", severity)
+
+
+def test_notes_of_one_line_are_one():
+    class Normed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.f, self.norm = linear(), nn.LayerNorm(D)
+
+        def forward(self, x):
+            return self.norm(x + self.f(x)) if self.training else x
+
+    class Wide(Normed):
+        def forward(self, x):
+            return super().forward(x.sin())  # which nothing is carried through
+
+    highways = measured(nn.Sequential(Normed(), Normed(), Wide(), Normed(), Normed()), rows())
+    assert [path.length for path in highways.paths] == [3, 2]
+    (finding,) = highways.findings
+    assert finding.message.endswith("So is it with 1 more of this line.")
+
+
 def biased(weight):
     """x + W x with W = weight · 1: it compounds."""
     block = Written(lambda m, x: x + m.f(x), f=linear(bias=False))

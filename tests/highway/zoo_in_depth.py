@@ -266,3 +266,64 @@ def no_input_at_all():
     """The first of the six sums is one of parameters alone."""
     blocks = stack(residual)
     return Written(lambda m: m.blocks(m.start), blocks=blocks, start=nn.Parameter(rows()))
+
+
+class Mixing(nn.Module):
+    """x + g·(mix(x) − x), where the mixing has no weights, and then a diversion that has."""
+
+    def __init__(self, mix):
+        super().__init__()
+        self.mix, self.f = mix, linear()
+
+    def forward(self, x):
+        x = self.mix(x)
+        return x + torch.tanh(self.f(x))
+
+
+def mixing(mix):
+    return stack(lambda: Mixing(mix)), torch.randn(3, 5, D)
+
+
+@exhibit((6, False, None, False))
+def a_difference_from_the_mean_is_added_on_the_way():
+    return mixing(lambda x: x + 0.1 * (x.mean(1, keepdim=True) - x))
+
+
+@exhibit((6, False, None, False))
+def a_pooled_norm_is_added_on_the_way():
+    def pool(x):
+        h = F.layer_norm(x, (D,))
+        return x + (F.avg_pool1d(h.mT, 3, 1, 1).mT - h)
+
+    return mixing(pool)
+
+
+@exhibit((1, False, None, False), (1, False, None, False))
+def another_input_is_added_on_the_way():
+    def forward(m, both):
+        x, y = both.chunk(2, -1)
+        x = x + torch.tanh(m.f(x))
+        x = x + y
+        return x + torch.tanh(m.g(x))
+
+    return Written(forward, f=linear(), g=linear()), rows(d=2 * D)
+
+
+@exhibit((12, False, None, False))
+def what_a_norm_made_of_the_value_is_taken_from_the_branch():
+    def forward(m, x):
+        x = x + m.a * (torch.tanh(m.f(x)) - m.norm(x))
+        return x + torch.tanh(m.g(x))
+
+    return stack(
+        lambda: Written(forward, f=linear(), g=linear(), norm=nn.LayerNorm(D), a=vector(0.1, 1))
+    ), rows()
+
+
+@exhibit((12, False, "constant", False))
+def a_constant_factor_at_every_second_addition():
+    def forward(m, x):
+        x = x + 0.1 * (torch.tanh(m.f(x)) - x)
+        return x + torch.tanh(m.g(x))
+
+    return stack(lambda: Written(forward, f=linear(), g=linear())), rows()

@@ -191,7 +191,7 @@ def test_some_sections_alone(rooms):
 def test_the_optimizer_in_use(rooms):
     given = torch.optim.AdamW
     report(mlp, optimizer=lambda model: given(model.parameters()))
-    assert list(rooms.calls["step"][0][0]) == ["SGD", "RMSProp", "AdamW"]
+    assert list(rooms.calls["step"][0][0]) == ["AdamW", "SGD", "RMSProp"]
     assert rooms.calls["units"][1]["name"] == "AdamW"
 
     def rmsprop(model):
@@ -462,3 +462,33 @@ def test_a_cost_without_a_formula_has_no_tick():
         return report(build, sections=("cost",)).view().blocks[0].rows[0][0].mark
 
     assert (asked(True), asked(False)) == ("unknown", "good")
+
+
+def wrong_width():
+    return nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(32), nn.Linear(16, 3)), torch.randn(4, 8)
+
+
+def test_a_model_that_does_not_run_is_told_as_that_once_and_with_its_module():
+    made = report(wrong_width)
+    assert made.verdict.startswith("The model could not be run.")
+    assert made.exit_code == 3
+    scale, *others = (s for s in made.sections if s.status == "failed")
+    assert "in 1 (BatchNorm1d)" in scale.reason
+    assert "running_mean" in scale.traceback
+    for other in others:
+        assert not other.traceback
+        assert other.reason.endswith("Its traceback is shown under Scale.")
+
+
+def test_a_loss_that_raises_is_not_the_model():
+    labels = torch.tensor([0, 6])
+
+    def bad():
+        model = nn.Linear(8, 3)
+        return model, torch.randn(2, 8), lambda y: nn.functional.cross_entropy(y, labels)
+
+    made = report(bad)
+    assert not made.verdict.startswith("The model could not be run")
+    (finding,) = section(made, "cost").result.findings
+    assert "the loss raises IndexError: Target 6 is out of bounds." in finding.message
+    assert not finding.message.endswith("..")

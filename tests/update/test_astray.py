@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.optim import SGD, Adam, RMSprop
+from torch.optim import LBFGS, SGD, Adam, AdamW, RMSprop
 
 import assay
 from assay import Subject, compare_steps
@@ -71,6 +71,49 @@ def test_a_report_warns_where_the_rate_in_use_is_too_high() -> None:
             optimizer=lambda m, mine=mine: mine(m.parameters()),
         ).sections[0]
         assert section.worst == "warning"
+
+
+def classes() -> Subject:
+    torch.manual_seed(0)
+    x, y = torch.randn(64, 20), torch.randint(5, (64,))
+    model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 5))
+    return Subject(model, x, loss=lambda u: F.cross_entropy(u, y))
+
+
+@pytest.mark.parametrize(
+    ("make", "rule"),
+    [
+        (functools.partial(Adam, lr=10.0), "step.diverged"),
+        (functools.partial(Adam, lr=1e3), "step.diverged"),
+        (functools.partial(AdamW, lr=1e-2, weight_decay=30.0), "step.shrunk"),
+        (functools.partial(Adam, lr=1e-3), None),
+        (functools.partial(Adam, lr=1e-2), None),
+        (functools.partial(AdamW, lr=3e-4), None),
+        (functools.partial(AdamW, lr=1e-3, weight_decay=0.1), None),
+        (functools.partial(SGD, lr=0.1, momentum=0.9), None),
+        (functools.partial(SGD, lr=0.1, momentum=0.9, weight_decay=5e-4), None),
+        (functools.partial(LBFGS, lr=1.0), None),  # it goes its own path, and does not lead
+    ],
+)
+def test_a_report_tries_the_optimizer_in_use_at_its_own_rate(make: Any, rule: str | None) -> None:
+    section = assay.report(
+        classes, sections=("step",), optimizer=lambda m: make(m.parameters())
+    ).sections[0]
+    assert section.status == "measured"
+    assert section.result is not None
+    warned = {f.rule for f in section.result.findings if f.severity != "note"}
+    assert warned == ({rule} if rule else set())
+
+
+def test_who_stands_in_for_a_leader_that_raises_is_not_blamed_on_it() -> None:
+    class Refusing(Adam):
+        def step(self, closure: Any = None) -> Any:
+            raise ValueError("not today")
+
+    fast = {"Refusing": Refusing, "SGD": functools.partial(SGD, lr=0.1), "RMSProp": RMSprop}
+    found = compare_steps(fast, regression(10.0), warmup=3)
+    assert "step.diverged" not in rules(found)
+    assert [name for name, _ in found.failed] == ["Refusing"]
 
 
 def test_what_a_diverged_warm_up_breaks_is_put_down_to_it() -> None:
@@ -216,3 +259,31 @@ def test_remedies_are_those_of_the_reason() -> None:
     assert "only some parameters" not in str(raised.value)
     with pytest.raises(CannotMeasure, match="One for only some parameters"):
         compare_steps({"SGD": SGD, "Muon": torch.optim.Muon}, regression())
+
+
+@pytest.mark.parametrize("criterion", [F.mse_loss, nn.L1Loss(), F.smooth_l1_loss])
+def test_a_loss_that_broadcasts_is_found_with_its_line_and_not_warned_of(
+    criterion: Any, recwarn: Any
+) -> None:
+    torch.manual_seed(0)
+    y = torch.randn(16)
+
+    def loss(u: torch.Tensor) -> torch.Tensor:
+        return criterion(u, y)  # type: ignore[no-any-return]
+
+    for _ in range(2):  # Python shows a warning once, a report tells it every time
+        subject = Subject(nn.Linear(4, 1), torch.randn(16, 4), loss=loss)
+        made = assay.report(subject, sections=("scale", "step"))
+        (one,) = [f for f in made.findings if f.rule == "step.broadcast"]
+        assert one.severity == "warning"
+        assert "shape [16, 1] with targets of shape [16]" in one.message
+        assert one.where is not None
+        assert one.where.code.startswith("return criterion(u, y)")
+    assert not [w for w in recwarn if "target size" in str(w.message)]
+    one_for_all = Subject(
+        nn.Linear(4, 1), torch.randn(16, 4), loss=lambda u: criterion(u, torch.ones(1))
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert "step.broadcast" not in rules(compare_steps(TWO, one_for_all))
+    assert "step.broadcast" not in rules(compare_steps(TWO, regression()))

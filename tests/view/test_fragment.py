@@ -1,3 +1,4 @@
+import re
 from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 
@@ -156,3 +157,15 @@ def test_the_style_asks_for_nothing_from_outside():
     assert "url(" not in style()
     assert "@import" not in style()
     assert "prefers-color-scheme:dark" in style()
+
+
+def test_a_repair_that_can_be_run_is_set_as_code():
+    line = "with torch.no_grad(): model.bias[0:2] = 0  # it keeps the state"
+    for repair, code in ((line, True), ("lower the rate", False), ("retrain", False)):
+        html = to_fragment(VIEW, [replace(FINDINGS[0], repair=repair)])
+        assert (f"<dd><pre><code>{repair}" in html) == code
+        assert repair in html
+
+
+def test_long_lines_of_code_wrap():
+    assert re.search(r"\.assay pre \{[^}]*white-space: pre-wrap", style())

@@ -156,3 +156,13 @@ def test_numbers_are_whole_at_every_width(width):
     assert max(map(cell_len, lines)) <= width
     for number in (*ROW[1:4], "1 → 4.63·10⁻⁶", "1234"):
         assert any(number in line for line in lines), number
+
+
+def test_prose_gives_way_before_a_name_is_cut():
+    heads = ("line", "operator", "kind", "read by")
+    columns = (*map(Column, heads), *(Column(name, align="right") for name in ("mean", "kept")))
+    names = ("net/small.py:36", "encoder.in_proj_weight")
+    row = (*names, "words and words " * 8, "more words " * 8, "0.001234", "0.004321")
+    text = to_text(View("", "", "", (Table(columns, (row,)),)))
+    for name in names:
+        assert name in text

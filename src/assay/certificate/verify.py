@@ -170,6 +170,7 @@ def _longest_code(numbers: int, tensors: int) -> int:
 def _recount(
     claim: Claim, message: Message, code: Code, count: Count
 ) -> tuple[list[Check], Bounds | None]:
+    fewer = count.plain <= claim.errors <= claim.examples
     said = [
         _check("seed in the code word", claim.seed, message.seed),
         _check("sizes in the code word", tuple(size_values(claim.sizes)), message.sizes),
@@ -182,13 +183,15 @@ def _recount(
             f"{count.errors:,}"
             if count.errors == count.plain
             else f"{count.plain:,} to {count.errors:,}",
-            count.plain <= claim.errors <= claim.examples,
+            fewer,
         ),
     ]
+    # no fewer than are claimed, where the claim holds; of a false claim nothing is used
+    errors = min(claim.errors, count.examples) if fewer else count.plain
     try:
-        bounds = bound(claim.errors, claim.examples, code.bits, claim.delta)
-    except UsageError:  # more errors than examples, no examples, or delta not inside (0, 1)
-        said.append(Check("bounds", "from impossible numbers", "none", False))
+        bounds = bound(errors, count.examples, code.bits, claim.delta)
+    except UsageError:  # delta not inside (0, 1)
+        said.append(Check("bounds", f"at δ = {claim.delta:g}", "none", False))
         return said, None
     said += [
         _check(f"{name} bound at δ = {claim.delta:g}", getattr(claim, name), getattr(bounds, name))

@@ -36,7 +36,7 @@ TARGET is path/file.py:name, package.module:name, hf:TYPE or hf:path/to/config.j
 a function or class that returns a module, (model, inputs), (model, inputs, loss) or an assay.Subject.
 
 Exit codes: 0 nothing found, 1 a finding (or a false claim), 2 wrong usage, 3 something could not be
-measured, 4 a malformed certificate.
+measured, 4 a malformed certificate, 130 interrupted.
 """
 
 

@@ -25,7 +25,11 @@ _PLAIN = "torch.optim:SGD,torch.optim:RMSprop"
     default=_PLAIN,
     help="Two or more optimizers; the first one leads. [default: SGD and RMSProp]",
 )
-@click.option("--optimizer", metavar="PKG:NAME", help="One more beside them.")
+@click.option(
+    "--optimizer",
+    metavar="PKG:NAME",
+    help="One more beside them; it leads where --optimizers is not given.",
+)
 @click.option("--lr", type=float, help="Learning rate of --optimizer. [default: its own]")
 @click.option(
     "--norm",
@@ -59,22 +63,31 @@ def steps(
     options.check(path, form)
     build = options.builder(target, sizes, arguments)
     from assay.reporting.memory import require_memory
-    from assay.reporting.optimizers import compared
+    from assay.reporting.optimizers import compared, entered
     from assay.reporting.report import of_result
     from assay.state import preserved_random_state
+    from assay.update.broadcast import told_as_finding
     from assay.update.compare import compare_steps
 
-    makers = _makers(optimizers, optimizer, lr)
+    makers = _makers(optimizers)
+    extra = _extra(optimizer, lr, makers)
+    if extra and optimizers != _PLAIN:
+        makers |= [extra]
+    _require_two(makers, optimizers)
     require_memory(build)
     with preserved_random_state(seed):
         subject = build()
-    own = _own(subject, makers) if optimizer is None and optimizers == _PLAIN else {}
-    with options.bar() as progress:
+    ours = optimizers == _PLAIN
+    if ours:
+        extra = extra or _own(subject)
+        if extra:
+            makers, ours = entered(*extra, makers, subject.model)
+    with options.bar() as progress, told_as_finding():
         given = {"norm": norm, "warmup": warmup, "seed": seed, "progress": progress}
-        if optimizers == _PLAIN and "SGD" not in own:
-            found = compared(makers | own, subject, ours=True, **given)
+        if optimizers == _PLAIN:
+            found = compared(makers, subject, ours=ours, **given)
         else:
-            found = compare_steps(makers | own, subject, **given)  # type: ignore[arg-type]
+            found = compare_steps(makers, subject, **given)  # type: ignore[arg-type]
     report = replace(of_result("step", target, found), sizes=dict(build.sizes))
     code = options.leave(report, path, form)
     for name, text in found.tracebacks:
@@ -82,7 +95,7 @@ def steps(
     return 3 if found.failed else code
 
 
-def _makers(several: str, one: str | None, lr: float | None) -> dict[str, Make]:
+def _makers(several: str) -> dict[str, Make]:
     """The optimizers by the names that a reader sees."""
     from assay.update.optimizer import optimizer_factory
 
@@ -92,9 +105,10 @@ def _makers(several: str, one: str | None, lr: float | None) -> dict[str, Make]:
     for word in several.split(","):
         make = optimizer_factory(word.strip(), **rate)
         makers[_unused(names.get(make.__name__, make.__name__), word, makers)] = make
-    extra = options.optimizer(one, lr)
-    if extra is not None:
-        makers[_unused(extra.__name__, str(one), makers)] = extra
+    return makers
+
+
+def _require_two(makers: dict[str, Make], several: str) -> None:
     if len(makers) < 2:
         raise UsageError(
             "--optimizers",
@@ -102,7 +116,12 @@ def _makers(several: str, one: str | None, lr: float | None) -> dict[str, Make]:
             "two or more, with commas between",
             f"As in --optimizers {_PLAIN}.",
         )
-    return makers
+
+
+def _extra(one: str | None, lr: float | None, makers: dict[str, Make]) -> tuple[str, Make] | None:
+    """The one of `--optimizer`, with the name that a reader sees."""
+    extra = options.optimizer(one, lr)
+    return extra and (_unused(extra.__name__, str(one), makers), extra)
 
 
 def _unused(name: str, word: str, taken: dict[str, Make]) -> str:
@@ -113,12 +132,9 @@ def _unused(name: str, word: str, taken: dict[str, Make]) -> str:
     return word
 
 
-def _own(subject: Subject, taken: dict[str, Make]) -> dict[str, Make]:
+def _own(subject: Subject) -> tuple[str, Make] | None:
     """The subject's own optimizer, where it brings one."""
     from assay.reporting.optimizers import optimizer_name
 
-    if subject.optimizer is None:
-        return {}
-    name = optimizer_name(subject.optimizer, subject.model)
-    same = next((known for known in taken if known.lower() == name.lower()), name)
-    return {same: subject.optimizer}
+    make = subject.optimizer
+    return make and (optimizer_name(make, subject.model), make)

@@ -47,9 +47,19 @@ def with_data(builder: Builder, cost: Cost) -> tuple[Finding, ...]:
         tally = probe(at)
     except UserCodeError as error:
         text = said(error.error)
+        who = "the loss" if error.argument == "loss" else "the model"
         if any(lack in text.lower() for lack in _LACKS):
             return ()
-        return (_finding("does-not-run", at, f"raises {text}", "it to run", text, error.error),)
+        return (
+            _finding(
+                "does-not-run",
+                at,
+                f"{who} raises {text.rstrip('.')}",
+                "it to run",
+                text,
+                error.error,
+            ),
+        )
     except AssayError:
         return ()
     # fused kernels compute scores again on the way back; with data, on a CPU, nothing does
@@ -57,7 +67,7 @@ def with_data(builder: Builder, cost: Cost) -> tuple[Finding, ...]:
         counted = sum(v for k, v in tally.counts.items() if (k.quantity, k.phase) == (FLOPS, phase))
         claimed = getattr(cost.flops, phase)(**at)
         if counted != claimed:
-            told = f"computes {counted:,} flops {phase}"
+            told = f"the model computes {counted:,} flops {phase}"
             finding = _finding("other-path", at, told, f"{claimed:,} flops", f"{counted:,}", None)
             if not cost.masks:
                 return (finding,)
@@ -76,7 +86,7 @@ def _finding(
 ) -> Finding:
     return Finding(
         f"cost.{kind}",
-        f"The formulas are those of passes without data. With data, at {say(at)}, the model {told}.",
+        f"The formulas are those of passes without data. With data, at {say(at)}, {told}.",
         Number(expected, "", "formula"),
         Number(measured, "", "measured"),
         "warning",

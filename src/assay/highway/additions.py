@@ -16,6 +16,8 @@ from assay.highway.graph import Edge, Graph
 from assay.highway.operators import SUMS
 from assay.highway.sweep import sweep
 
+_BLOCK = 1_000  # nodes looked at for the one value that a sum is made of
+
 
 @dataclass
 class Crossing:
@@ -210,7 +212,12 @@ def _addition_before(
             return node
         step = carries(graph, node)
         if graph.stems[node] in SUMS and len(step) > 1:
-            continue  # a sum of several: none of them is carried alone
+            # a sum of several carries none of them alone, but for one that the others are made of
+            way = _way_on(graph, node)
+            if way and way[-1].child not in ways:
+                ways[way[-1].child] = [*ways[node], *way]
+                heapq.heappush(heap, -way[-1].child)
+            continue
         for carry in step:
             if carry.child not in ways:
                 ways[carry.child] = [*ways[node], carry]
@@ -218,11 +225,53 @@ def _addition_before(
     return None
 
 
+def _way_on(graph: Graph, node: int) -> list[Carry]:
+    """How a sum carries the one value that all of it is made of, as `x + pool(x)` carries x.
+
+    Returns:
+        The plainest of the ways that do not subtract it, from the sum down; empty where there is none.
+    """
+    root = _root(graph, node)
+    reach = _carried_from(graph, node, root, False) if root >= 0 else set[int]()
+    best: dict[int, list[Carry]] = {node: []}
+    for top in sorted(reach, reverse=True):
+        for carry in carries(graph, top) if top in best and top != root else ():
+            if carry.child in reach and not carry.negative:
+                way = [*best[top], carry]
+                if carry.child not in best or _bends(way) < _bends(best[carry.child]):
+                    best[carry.child] = way
+    return best.get(root, [])
+
+
+def _bends(way: list[Carry]) -> int:
+    """How many steps of a way change the value."""
+    return sum(carry.gate is not None or carry.norm or carry.activation for carry in way)
+
+
+def _root(graph: Graph, node: int) -> int:
+    """The newest value that everything in `node` is computed from, or -1."""
+    heap, seen = [-node], {node}
+    for _ in range(_BLOCK):
+        top = -heapq.heappop(heap)
+        below = [child for child in graph.children(top) if graph.data[child]]
+        if top != node and (not heap or not below):
+            return -1 if heap else top
+        for child in below:
+            if child not in seen:
+                seen.add(child)
+                heapq.heappush(heap, -child)
+        if not heap:
+            return -1
+    return -1
+
+
 def _taken_away(graph: Graph, first: Carry, source: int, reach: set[int]) -> list[Gate]:
     """The gates on ways that take the carried value away, in the sense in which they keep it."""
     found: list[Gate] = []
     Way = tuple[int, bool, tuple[Gate, ...]]
-    stack: list[Way] = [(first.child, first.negative, (first.gate,) if first.gate else ())]
+    stack: list[Way] = []
+    if not (first.norm or first.activation):
+        stack.append((first.child, first.negative, (first.gate,) if first.gate else ()))
     seen: set[Way] = set()
     while stack:
         way = stack.pop()
@@ -235,7 +284,8 @@ def _taken_away(graph: Graph, first: Carry, source: int, reach: set[int]) -> lis
             found += turned if negative else []
             continue
         for below in carries(graph, node):
-            if below.child in reach:
+            # what a norm or rectifier made of the value is another one: h + z·(c − norm(h)) keeps h
+            if below.child in reach and not (below.norm or below.activation):
                 more = (below.gate,) if below.gate else ()
                 stack.append((below.child, negative != below.negative, gates + more))
     return found

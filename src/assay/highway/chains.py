@@ -117,20 +117,11 @@ def _weights(graph: Graph, addition: Addition) -> frozenset[str]:
     start = [edge.node for k, side in enumerate(sides) if k != addition.skip for edge in side]
     if addition.recurrent:
         return nearest_parameters(graph, start)
-    region, stack = set[int](), list(start)
-    while stack:
-        node = stack.pop()
-        if node > addition.source and node not in region:
-            region.add(node)
-            stack += graph.children(node)
-    depends = {addition.source}
     own = graph.mixes(addition.node)  # torch.addmm(h, x, W)
     weights = set(graph.parameters(addition.node)) if own else set[str]()
-    for node in sorted(region):
-        if not depends.isdisjoint(graph.children(node)):
-            depends.add(node)
-            weights |= graph.parameters(node)
-    return frozenset(weights)
+    return frozenset(weights).union(
+        *(graph.parameters(node) for node in graph.between(addition.source, start))
+    )
 
 
 def nearest_parameters(graph: Graph, start: Iterable[int]) -> frozenset[str]:
@@ -158,17 +149,19 @@ def nearest_parameters(graph: Graph, start: Iterable[int]) -> frozenset[str]:
 
 
 def _pieces(graph: Graph, links: list[_Link]) -> list[list[_Link]]:
-    """Cut where tying or gating changes; a group of tied additions stays in one piece."""
+    """Cut where tying or gating by data changes; a group of tied additions stays in one piece."""
     group = _tied_groups(graph, links)
     last = {g: i for i, g in enumerate(group)}
     size = Counter(group)
-    pieces: list[tuple[object, list[_Link]]] = []
+    pieces: list[tuple[str, list[_Link]]] = []
     end = -1  # the last addition of the tied groups that are open
     for i, (link, g) in enumerate(zip(links, group, strict=True)):
         inside = i <= end
         if size[g] > 1:
             end = max(end, last[g])
-        kind = "tied" if inside or size[g] > 1 else _strongest(link.gates)
+        # a constant factor at some of the additions does not end a path: it is the same skip
+        data = any(gate.kind == "data" for gate in link.gates)
+        kind = "tied" if inside or size[g] > 1 else "data" if data else "plain"
         if pieces and (inside or (kind != "tied" and kind == pieces[-1][0])):
             pieces[-1][1].append(link)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -103,6 +104,21 @@ class Graph:
             self._parameters[top] = empty.union(*(self._parameters[child] for child in below))
             pending.pop()
         return self._parameters[node]
+
+    def between(self, source: int, start: Iterable[int]) -> list[int]:
+        """The nodes that are computed from `source` and that `start` is computed from, in order."""
+        region, stack = set[int](), list(start)
+        while stack:
+            node = stack.pop()
+            if node > source and node not in region:
+                region.add(node)
+                stack += self.children(node)
+        depends, found = {source}, list[int]()
+        for node in sorted(region):
+            if not depends.isdisjoint(self.children(node)):
+                depends.add(node)
+                found.append(node)
+        return found
 
     def mixes(self, node: int) -> bool:
         """Whether it is an operator with weights: a matrix product, convolution or table look-up.

@@ -105,9 +105,9 @@ def find_highways(subject: Any, *, progress: Progress = silent) -> Highways:
         recording = record(subject)
         graph = build_graph(recording)
         progress("highways", 1, 3, f"{len(graph)} nodes")
-        sums = find_chains(graph, find_additions(graph))
-        concatenations = find_chains(graph, find_concatenations(graph))
-        stretch = longest_stretch(graph)
+        added, joined = find_additions(graph), find_concatenations(graph)
+        sums, concatenations = find_chains(graph, added), find_chains(graph, joined)
+        stretch = longest_stretch(graph, [*added.values(), *joined.values()])
         progress("highways", 2, 3, "backward")
         chains = [*sums, *concatenations]
         paths = _measured(subject.model, graph, recording, chains, len(sums))

@@ -68,13 +68,18 @@ def _answer(highways: Highways) -> str:
     answer = (
         f"{number}. {subject} {chain}, with {gate[path.gate]}{norm} on the skip{_fate(path, 'it')}"
     )
-    if path.half_life < math.inf:
+    if _half_life(path) < math.inf:
         answer += f" (half-life {_number(path.half_life)} {what}s)"
     if plain is not None and plain.length >= LONG:
         answer += (
             f". Beside it, {plain.length} {plain.unit} have no skip path{_fate(plain, 'them')}"
         )
     return f"{answer}."
+
+
+def _half_life(path: SkipPath | PlainPath) -> float:
+    """The half-life, where more than a thousandth of a halving is lost from end to end."""
+    return math.inf if path.half_life > 1000 * path.length else path.half_life
 
 
 def _fate(path: SkipPath | PlainPath, it: str) -> str:
@@ -168,7 +173,7 @@ def _table(highways: Highways) -> Table:
                 path.kind,
                 str(path.length),
                 "shared" if path.tied else "own",
-                _number(path.half_life, path.gradient),
+                _number(_half_life(path), path.gradient),
                 Cell(_number(path.retention, path.gradient), _judge(path)),
             )
         )
@@ -181,7 +186,7 @@ def _table(highways: Highways) -> Table:
                 "no skip path",
                 str(plain.length),
                 "shared" if plain.tied else "own",
-                _number(plain.half_life, plain.gradient),
+                _number(_half_life(plain), plain.gradient),
                 Cell(_number(plain.retention, plain.gradient), _judge(plain)),
             )
         )

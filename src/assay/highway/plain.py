@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from assay.highway.additions import Addition
 from assay.highway.graph import Graph
 
 _REUSED = 64  # parameters looked at for recurrence; a loop reuses all of its own
@@ -26,15 +28,17 @@ class Stretch:
     length: int
 
 
-def longest_stretch(graph: Graph) -> Stretch | None:
+def longest_stretch(graph: Graph, additions: Iterable[Addition] = ()) -> Stretch | None:
     """The two operators that are furthest apart, by the number of weights on the shortest way.
 
     Between the output and any operator that is the depth of a network once its skip paths are used;
     between two uses of one weight it is the number of steps of a recurrence, also where the loss reads
-    every step.
+    every step. What a skip goes around is not in the way of anything outside: a stretch runs either
+    outside all branches, or inside one.
 
     Args:
         graph: The graph.
+        additions: Where skip paths are joined, by addition or concatenation.
 
     Returns:
         The stretch, or None in a graph without parametrised operators.
@@ -43,7 +47,16 @@ def longest_stretch(graph: Graph) -> Stretch | None:
     moving = [node for node in weighted if graph.data[node]]
     if not moving:
         return None
-    nodes = _furthest(graph, len(graph) - 1, moving)
+    home: dict[int, int] = {}  # of what a skip goes around: the innermost addition where it ends
+    for addition in sorted(additions, key=lambda addition: addition.node):
+        if not addition.recurrent:
+            for node in graph.between(addition.source, [addition.node]):
+                home.setdefault(node, addition.node)
+    inside: dict[int, list[int]] = defaultdict(list)
+    for node in moving:
+        inside[home.get(node, len(graph) - 1)].append(node)
+    ways = [_furthest(graph, end, nodes) for end, nodes in inside.items()]
+    nodes = max(ways, key=len)
     longest = Stretch(tuple(nodes), tied=False, length=len(nodes))
     for uses in _recurrences(graph, weighted):
         through = [node for node in uses if graph.data[node]]
@@ -62,46 +75,50 @@ def longest_stretch(graph: Graph) -> Stretch | None:
     return longest
 
 
-def _furthest(graph: Graph, start: int, weighted: list[int]) -> list[int]:
-    distance, above = _distances(graph, start, 0)
-    reached = [node for node in weighted if distance[node] < _FAR]
+def _furthest(graph: Graph, start: int, weighted: Sequence[int]) -> list[int]:
+    """Of the weighted nodes those on the way from `start` to the one that is furthest."""
+    counted = frozenset(weighted)
+    distance, above = _distances(graph, start, min(counted), counted)
+    reached = [node for node in weighted if node in distance]
+    if not reached:
+        return []
     end = max(reached, key=lambda node: (distance[node], -node))
-    return _way(graph, end, start, above)
+    return _way(end, start, above, counted)
 
 
 def _shortest(graph: Graph, start: int, end: int) -> list[int]:
-    distance, above = _distances(graph, start, end)
-    return _way(graph, end, start, above) if distance[end] < _FAR else []
+    counted = frozenset(node for node in range(end, start + 1) if graph.mixes(node))
+    distance, above = _distances(graph, start, end, counted)
+    return _way(end, start, above, counted) if end in distance else []
 
 
-def _distances(graph: Graph, start: int, end: int) -> tuple[list[int], list[int]]:
-    """Weights passed on the shortest way up from `start`, and the node before on that way.
+def _distances(
+    graph: Graph, start: int, end: int, counted: frozenset[int]
+) -> tuple[dict[int, int], dict[int, int]]:
+    """Counted nodes passed on the shortest way up from `start`, and the node before on that way.
 
     Indices are topological, so one pass in falling order is enough.
 
     Returns:
         Both by node.
     """
-    distance = [_FAR] * (start + 1)
-    above = [-1] * (start + 1)
-    distance[start] = 0
+    distance, above = {start: 0}, dict[int, int]()
     for node in range(start, end - 1, -1):
-        if distance[node] == _FAR:
+        if node not in distance:
             continue
-        beyond = distance[node] + graph.mixes(node)
+        beyond = distance[node] + (node in counted)
         for child in graph.children(node):
-            if graph.data[child] and beyond < distance[child]:
+            if graph.data[child] and beyond < distance.get(child, _FAR):
                 distance[child], above[child] = beyond, node
     return distance, above
 
 
-def _way(graph: Graph, end: int, start: int, above: list[int]) -> list[int]:
-    way, node = [], end
-    while node >= 0:
-        if graph.mixes(node):
-            way.append(node)
-        node = above[node] if node != start else -1
-    return way
+def _way(end: int, start: int, above: dict[int, int], counted: frozenset[int]) -> list[int]:
+    way, node = [end], end
+    while node != start:
+        node = above[node]
+        way.append(node)
+    return [node for node in way if node in counted]
 
 
 def _recurrences(graph: Graph, weighted: list[int]) -> list[list[int]]:

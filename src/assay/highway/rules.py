@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from torch import nn
 
@@ -15,6 +16,7 @@ from assay.view.prose import counted
 
 LONG = 8  # additions or operators from which on a path counts as long
 FACTOR = 16.0  # four halvings: a path may lose or gain this much from end to end
+CLEARLY = 2.0  # times that factor: less is a note for a stretch, whose number changes with the seed
 
 
 def findings(highways: Highways, model: nn.Module) -> tuple[Finding, ...]:
@@ -37,7 +39,21 @@ def findings(highways: Highways, model: nn.Module) -> tuple[Finding, ...]:
         elif all(map(math.isfinite, (path.retention for path in judged))):
             found.append(broken)  # otherwise the path that it lies beside is told already
     found += [_broken(gap) for gap in find_breaks(highways.paths, model)]
-    return ranked(tuple(finding for finding in found if finding is not None))
+    return ranked(tuple(_once_a_line([finding for finding in found if finding is not None])))
+
+
+def _once_a_line(found: list[Finding]) -> list[Finding]:
+    """Notes of one rule and line as one: blocks that are written once differ in their modules only."""
+    alike: dict[object, list[Finding]] = {}
+    for i, one in enumerate(found):
+        together = one.severity == "note" and one.where is not None
+        alike.setdefault((one.rule, one.where) if together else i, []).append(one)
+    return [
+        replace(one, message=f"{one.message} So is it with {len(more)} more of this line.")
+        if more
+        else one
+        for one, *more in alike.values()
+    ]
 
 
 def _judge(path: SkipPath, model: nn.Module) -> Finding | None:
@@ -58,8 +74,8 @@ def _within(convention: str) -> Number:
     return Number(f"between 1/{FACTOR:.0f} and {FACTOR:.0f}", "1", "formula", convention)
 
 
-def _off(value: float) -> bool:
-    return not 1 / FACTOR <= value <= FACTOR
+def _off(value: float, times: float = 1.0) -> bool:
+    return not 1 / (times * FACTOR) <= value <= times * FACTOR
 
 
 def _octaves(value: float) -> float:
@@ -81,7 +97,7 @@ def _none(plain: PlainPath) -> Finding | None:
         message=f"{what}: {plain.retention:.2g} of the gradient {verb} the first.",
         expected=_within("four halvings end to end"),
         measured=_ratio(plain.retention, "gradient norm at the first over that at the last"),
-        severity="warning",
+        severity="warning" if plain.tied or _off(plain.retention, CLEARLY) else "note",
         repair=repair,
         where=plain.where,
         module=plain.modules[0],
@@ -195,7 +211,7 @@ def kept(retention: float, it: str) -> str:
         As in "0.3 of the gradient's norm survives it".
     """
     if f"{retention:.3g}" == "1":
-        return f"the gradient's norm is the same at both ends of {it}"
+        return f"all of the gradient's norm survives {it}"
     if retention > 1:
         return f"the gradient's norm grows {retention:.3g}-fold along {it}"
     return f"{retention:.3g} of the gradient's norm survives {it}"
@@ -207,8 +223,8 @@ def _scaled_skip(path: SkipPath) -> Finding | None:
     return Finding(
         rule="highway.scaled-skip",
         message=(
-            f"The skip is multiplied by a constant at {path.length} additions, and the factors "
-            f"multiply: {kept(path.retention, 'the path')}."
+            f"Constants multiply the skip along {path.length} additions, and each other: "
+            f"{kept(path.retention, 'the path')}."
         ),
         expected=_within("four halvings end to end"),
         measured=_ratio(path.retention, "gradient norm at the start over that at the end"),
@@ -265,10 +281,11 @@ def _opaque(highways: Highways) -> Finding | None:
 
 
 def _norm_on_skip(path: SkipPath) -> Finding:
+    additions = f"{path.length} additions" if path.length > 1 else "a single addition"
     return Finding(
         rule="highway.norm-on-skip",
         message=(
-            f"A norm lies on the skip path of {counted(path.length, 'addition')} (post-norm), so the path is "
+            f"A norm lies on the skip path of {additions} (post-norm), so the path is "
             f"not the identity: {kept(path.retention, 'it')}."
         ),
         expected=Number(1.0, "1", "formula", "an identity path passes the gradient on"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from assay.errors import CannotMeasure, UserCodeError, said
+from assay.errors import RAISED, CannotMeasure, UserCodeError, said
 from assay.finding import Finding, Number
 from assay.state import copied, preserved_random_state
 from assay.subject import Subject
@@ -72,6 +72,32 @@ def optimizer_name(make: OptimizerFactory, model: nn.Module | None = None) -> st
         except Exception:  # it asks for its own model; the section that uses it will say more
             continue
     return str(getattr(make, "__name__", type(make).__name__))
+
+
+def entered(
+    name: str, make: OptimizerFactory, others: dict[str, OptimizerFactory], model: nn.Module
+) -> tuple[dict[str, OptimizerFactory], bool]:
+    """The user's optimizer among those that assay chose: it leads, so that the warm-up tries it at its rate.
+
+    Args:
+        name: What it is called.
+        make: Makes it.
+        others: Those that assay chose; one of the same name gives way.
+        model: The model that they are for.
+
+    Returns:
+        All by name, the leader first, and whether that is assay's: where the user's cannot be made, or
+        needs a closure (L-BFGS), which goes its own path.
+    """
+    from assay.update.optimizer import needs_closure
+
+    same = next((known for known in others if known.lower() == name.lower()), name)
+    rest = {known: other for known, other in others.items() if known != same}
+    try:
+        leads = not needs_closure(made_for(make, model))
+    except RAISED:  # the comparison says so
+        leads = False
+    return ({same: make, **rest}, False) if leads or not rest else ({**rest, same: make}, True)
 
 
 def compared(

@@ -27,6 +27,7 @@ __all__ = ["Environment", "Report", "Section", "check_writable", "of_result", "r
 
 SCHEMA = "https://assay-dev.github.io/assay/result.schema.json"
 SCHEMA_VERSION = 1
+OF_THE_MODEL = ("scale", "highway", "cost", "step")  # the other sections need not run it
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,10 @@ class Report(Result):
         total = len(self.sections)
         found = _tally(self.findings).capitalize() or "Nothing found"
         text = f"{found} in {counted(measured, 'measured section')}." if measured else ""
+        own = [s for s in self.sections if s.name in OF_THE_MODEL]
+        if failed and own and not any(s.status == "measured" for s in own):
+            run = all(s.raised == "forward" for s in own if s.status == "failed")
+            text = f"The model could not be {'run' if run else 'measured'}. {text}".strip()
         if failed:
             text += f" {len(failed)} of {total} could not be measured: {', '.join(failed)}."
         return text.strip()

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from assay.builder import Builder
-from assay.errors import RAISED, AssayError, CannotMeasure, UsageError, UserCodeError, said
+from assay.errors import RAISED, AssayError, UsageError, UserCodeError, said
 from assay.finding import Result, Severity, plain
 from assay.progress import Progress, silent
 from assay.reporting.memory import require_memory
 from assay.reporting.optimizers import (
     OptimizerFactory,
     compared,
+    entered,
     made_for,
     optimizer_name,
     rmsprop,
@@ -45,6 +46,7 @@ class Section:
         reason: Why there is none, in one paragraph; "" where it is measured.
         traceback: Of the error behind a failure, where it is not shown under another section already.
         seconds: How long it took.
+        raised: What of the user's code raised, as "forward"; "" where none did.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Section:
     reason: str = ""
     traceback: str = ""
     seconds: float = 0.0
+    raised: str = ""
 
     @property
     def worst(self) -> Severity | None:
@@ -135,7 +138,7 @@ class Job:
         if not text:
             return "", ""
         error = failure.error if isinstance(failure, UserCodeError) else failure
-        where = raised_at(error)
+        where = raised_at(error) or raised_at(error, torch=True)
         key = f"{said(error)} {where}" if where else text
         first = self._told.setdefault(key, section)
         return (text, "") if first == section else ("", f" Its traceback is shown under {first}.")
@@ -175,10 +178,9 @@ def _step(job: Job) -> Result:
     _require_trained(job, "No step moves this model")
     make, name = job.optimizer_in_use()
     makers: dict[str, OptimizerFactory] = {"SGD": sgd, "RMSProp": rmsprop}
+    ours = True
     if name:
-        same = next((known for known in makers if known.lower() == name.lower()), name)
-        makers[same] = make
-    ours = makers["SGD"] is sgd
+        makers, ours = entered(name, make, makers, job.subject.model)
     given = {"norm": "parameter", "seed": job.seed, "progress": job.progress}
     return compared(makers, job.subject, ours=ours, **given)
 
@@ -297,25 +299,29 @@ def run_step(step: Step, job: Job) -> Section:
         The section.
 
     Raises:
-        UsageError: If the builder cannot be called as the user asked: then no section can say anything.
-        CannotMeasure: If it returns nothing that can be measured.
+        UsageError: If the builder cannot be called as the user asked, or returns nothing to measure: then no
+            section can say anything.
     """
     start = time.perf_counter()
     result, reason, text = None, "", ""
     status: Status = "measured"
     failure: BaseException | None = None
     view = View(step.title, step.question, "")
+    from assay.update.broadcast import told_as_finding
+
     try:
-        with preserved_random_state(job.seed):  # what a section says does not depend on the others
+        with (
+            preserved_random_state(job.seed),
+            told_as_finding(),
+        ):  # what a section says does not depend on the others
             result = step.run(job)
             view = result.view()
         if step.name == "units":
             view = replace(view, notes=(*view.notes, *_whose_units(job)))
     except NotApplicable as error:
         status, reason = "not applicable", str(error)
-    except (UsageError, CannotMeasure) as error:
-        returned = error.argument == "builder" and not isinstance(error, UserCodeError)
-        if error is job._error and (returned or isinstance(error, UsageError)):
+    except UsageError as error:
+        if error is job._error:
             raise
         failure = error
     except RAISED as error:
@@ -327,7 +333,9 @@ def run_step(step: Step, job: Job) -> Section:
         reason += where
     if status != "measured":
         view = View(step.title, step.question, reason)
-    return Section(step.name, status, view, result, reason, text, time.perf_counter() - start)
+    raised = failure.argument if isinstance(failure, UserCodeError) else ""
+    seconds = time.perf_counter() - start
+    return Section(step.name, status, view, result, reason, text, seconds, raised)
 
 
 def _explain(error: BaseException) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from assay.errors import AssayError, CannotMeasure, UsageError, require_seed, ve
 from assay.progress import Progress, silent
 from assay.state import preserved, preserved_gradients
 from assay.subject import Subject, first_floating, tensors
+from assay.update.broadcast import broadcast
 from assay.update.contender import Contender, enter, is_plain_sgd, require_trainable
 from assay.update.direction import (
     Direction,
@@ -81,11 +82,12 @@ def compare_steps(
     _check(optimizers, subject, norm, warmup, seed)
     with preserved(subject.model), preserved_gradients(tensors((subject.inputs, subject.kwargs))):
         _require_finite(subject)
+        paired = broadcast(subject)
         contenders, failed = _enter_all(optimizers, subject, seed)
         found = walk(contenders, failed, warmup, progress)
         steps = found.steps
         if len(steps) < 2:
-            why = refusal(found, contenders, warmup, failed)
+            why = refusal(found, warmup, failed)
             raise why
         progress("steps", warmup + 1, warmup + 2, "equal norm")
         leader = next(c for c in contenders if c.name in steps)
@@ -95,7 +97,9 @@ def compare_steps(
             leader.name: steps[leader.name],
             **{row.name: steps[row.name] for row in result.rows},
         }
-        result = replace(result, units=in_other_units(leader, mine, warmup))
+        units = in_other_units(leader, mine, warmup)
+        said = () if paired is None else (paired,)
+        result = replace(result, units=units, findings=(*said, *result.findings))
         progress("steps", warmup + 2, warmup + 2)
     return result
 
@@ -252,7 +256,7 @@ def _measure(
         remarks,
         tuple((one.name, one.traceback) for one in failed if one.traceback),
         objective="loss" if leader.subject.loss is not None else "sum of the outputs",
-        findings=findings_of(rows, failed, kind, resolution, found, contenders),
+        findings=findings_of(rows, failed, kind, resolution, found, contenders, warmup),
     )
 
 

@@ -21,8 +21,9 @@ def findings_of(
     resolution: float,
     found: Walk,
     contenders: list[Contender],
+    warmup: int,
 ) -> tuple[Finding, ...]:
-    """A warning where the warm-up ran away; else notes: which step is better is no defect of the model.
+    """A warning where the warm-up went nowhere; else notes: which step is better is no defect of the model.
 
     Args:
         rows: What was compared.
@@ -31,12 +32,18 @@ def findings_of(
         resolution: Differences of the loss below this are round-off.
         found: The way to the common weights.
         contenders: The optimizers, the leader first.
+        warmup: Steps on that way.
 
     Returns:
         The findings.
     """
     steps = [one for row in rows if (one := _of_step(row, kind, resolution)) is not None]
-    away = [_diverged(found, contenders[0].name)] if found.diverged else []
+    away = []
+    if found.leader == contenders[0].name:  # else another one stood in for it
+        if found.diverged:
+            away = [_diverged(found)]
+        elif warmup and found.shrunk(warmup):
+            away = [_shrunk(found, warmup)]
     unheld = [_unheld(c.name, c.unheld) for c in contenders if c.name in found.steps and c.unheld]
     return (*away, *unheld, *steps, *map(_failed, failed))
 
@@ -67,7 +74,22 @@ def _of_step(row: Step, kind: Norm, resolution: float) -> Finding | None:
     )
 
 
-def _diverged(found: Walk, leader: str) -> Finding:
+def _shrunk(found: Walk, warmup: int) -> Finding:
+    first, last = found.norms
+    return Finding(
+        "step.shrunk",
+        f"{warmup} steps of {found.leader} shrink the weights from a norm of {first:.3g} to {last:.3g}, and "
+        f"take the loss {found.went}: what is learned is forgotten within as many steps.",
+        Number(first, "1", "measured", "norm of all weights as given"),
+        Number(last, "1", "measured", "after the warm-up"),
+        "warning",
+        repair=f"Lower the weight decay of {found.leader}, or its lr: each step takes lr times the decay.",
+        theory="U1",
+    )
+
+
+def _diverged(found: Walk) -> Finding:
+    leader = found.leader
     return Finding(
         "step.diverged",
         f"The warm-up diverged: steps of {leader} took the loss {found.went}. What is compared are steps "

@@ -11,12 +11,13 @@ from torch import Tensor
 from assay.errors import AssayError, CannotMeasure, UserCodeError, verbatim
 from assay.progress import Progress
 from assay.update.contender import Contender
-from assay.update.direction import Direction, is_finite, is_zero
+from assay.update.direction import Direction, is_finite, is_zero, length
 from assay.update.failure import Failure
 from assay.update.optimizer import needs_closure
 from assay.update.probe import Probe
 
 RUNAWAY = 10.0  # times the loss at the given weights: far from where training that works goes
+HALVING = 10  # steps: weights that halve sooner forget faster than anything is learned
 
 
 @dataclass
@@ -28,12 +29,21 @@ class Walk:
         start: Weights and buffers that these were taken from.
         first: The objective at the given weights, with the random numbers of the last step.
         last: The same at the common weights.
+        leader: Whose steps led there.
+        norms: Of all weights, at the given ones and at the common ones.
     """
 
     steps: dict[str, list[Tensor]] = field(default_factory=dict)
     start: dict[str, Tensor] = field(default_factory=dict)
     first: float = math.nan
     last: float = math.nan
+    leader: str = ""
+    norms: tuple[float, float] = (math.nan, math.nan)
+
+    def shrunk(self, warmup: int) -> bool:
+        """Whether the weights halved, and every ten steps again, without the loss having fallen to a half."""
+        first, last = self.norms
+        return last < first * 0.5 ** max(1.0, warmup / HALVING) and not self.last < self.first / 2
 
     @property
     def diverged(self) -> bool:
@@ -80,6 +90,7 @@ def walk(
             if not last and one is not alive[0] and needs_closure(one.optimizer):
                 continue  # its memory is about its own path and would be false along another's
             one.adopt(found.start)
+            size = length([p.detach() for p in one.weights.values()])
             before = [p.detach().clone() for p in one.weights.values()] if last else []
             try:
                 objective = one.step(t)
@@ -96,6 +107,9 @@ def walk(
                 continue
             one.release()
             _require_gradient(one.gradient, t)
+            if one is alive[0]:
+                found.leader = one.name
+                found.norms = (found.norms[0] if t else size, size)
             if last:
                 found.last = objective
                 _keep(one, before, found, failed)
@@ -145,15 +159,12 @@ def _require_gradient(gradient: Direction, step: int) -> None:
         )
 
 
-def refusal(
-    found: Walk, contenders: list[Contender], warmup: int, failed: list[Failure]
-) -> CannotMeasure:
+def refusal(found: Walk, warmup: int, failed: list[Failure]) -> CannotMeasure:
     """Why fewer than two optimizers are left.
 
     Args:
         found: What came of the walk.
-        contenders: Those that set out; the first led.
-        warmup: Its steps.
+        warmup: Steps of its warm-up.
         failed: Who could not step.
 
     Returns:
@@ -164,7 +175,7 @@ def refusal(
             "warm-up",
             verbatim(
                 f"a loss of {found.last:.3g}, from {found.first:.3g}, after {warmup} steps of "
-                f"{contenders[0].name}"
+                f"{found.leader}"
             ),
             "a warm-up that leaves numbers in range",
             "Lower the lr of the first optimizer, or give warmup=0.",

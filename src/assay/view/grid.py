@@ -57,6 +57,14 @@ def _grid(
     if sum(least) + gap * (len(heads) - 1) > width:
         return _records(heads, rows)
     tight = sum(natural) + gap * (len(heads) - 1) > width
+    whole = [
+        max([few, *(min(cell_len(w), _NAMES) for row in rows for w in _words(row, i))])
+        for i, few in enumerate(least)
+    ]
+    for i in sorted(range(len(least)), key=lambda i: whole[i] - least[i]):
+        # prose gives way before a path or a name is cut, and of these the longest is cut first
+        if sum(least) + whole[i] - least[i] + gap * (len(heads) - 1) <= width:
+            least[i] = whole[i]
     grid = Grid(
         box=box.SIMPLE_HEAD,
         show_edge=False,
@@ -66,10 +74,14 @@ def _grid(
     )
     for column, head, few in zip(columns, heads, least, strict=True):
         fixed = few if tight and column.align == "right" else None
-        grid.add_column(head, justify=column.align, overflow="fold", width=fixed)
+        grid.add_column(head, justify=column.align, overflow="fold", width=fixed, min_width=few)
     for row in rows:
         grid.add_row(*row)
     return grid
+
+
+def _words(row: list[Text], column: int) -> list[str]:
+    return row[column].plain.split() if column < len(row) else []
 
 
 def _records(heads: list[Text], rows: list[list[Text]]) -> RenderableType:

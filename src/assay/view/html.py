@@ -12,7 +12,7 @@ from assay.finding import Finding, ranked
 from assay.view.blocks import View
 from assay.view.canvas import element
 from assay.view.pieces import MARKS
-from assay.view.prose import clean, split_code
+from assay.view.prose import clean, is_code, split_code
 from assay.view.svg import BROAD, NARROW, Picture, to_svg
 from assay.view.text import SEVERITIES, origin
 from assay.view.theme import style
@@ -53,6 +53,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters.update(clean=clean, prose=prose, kind=_kind, draw=draw)
+    made.tests["runnable"] = is_code
     made.globals.update(
         zip=zip,
         origin=origin,

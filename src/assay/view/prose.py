@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import warnings
 from collections.abc import Sequence
 
 # What XML 1.0 forbids, terminals obey and browsers drop: control characters, surrogates, non-characters.
 _FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+_DOES = (ast.Assign, ast.AugAssign, ast.With, ast.For, ast.Import, ast.ImportFrom, ast.Call)
 _CODE = re.compile(r"`([^`]+)`")
 
 
@@ -76,3 +79,26 @@ def split_code(text: str) -> list[tuple[str, bool]]:
     """
     pieces = _CODE.split(clean(text))
     return [(piece, index % 2 == 1) for index, piece in enumerate(pieces) if piece]
+
+
+def is_code(text: str) -> bool:
+    """Whether a text is Python that can be run as it is: something that sets, loops, imports or calls.
+
+    Args:
+        text: Prose or code.
+
+    Returns:
+        False for prose, also of a single word.
+
+    Example:
+        >>> is_code("x = x + f(x)  # once"), is_code("retrain"), is_code("leave the skip alone")
+        (True, False, False)
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd escapes, in what is no code anyway
+            found = ast.parse(text).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    done = [one.value if isinstance(one, ast.Expr) else one for one in found]
+    return any(isinstance(one, _DOES) for one in done)
