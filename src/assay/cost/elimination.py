@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from math import prod
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.cost.axis import Axis
-from assay.cost.interpolate import Index, Interpolant, K, Point
+from assay.cost.interpolate import Index, Interpolant, K, Point, whole
 from assay.cost.polynomial import Monomial, Polynomial
 
 _PRIME = (1 << 521) - 1  # what is solved modulo it is known exactly: numbers here are much shorter
@@ -49,7 +48,7 @@ class Solved(Interpolant[K]):
         sides = [[counts.get(key, 0) for key in keys] for counts in measured]
         for k, row in enumerate(solve([self._row(point) for point in points], sides)):
             pairs = zip(keys, row, strict=True)
-            self.coefficients[(k,)] = {key: _whole(value) for key, value in pairs if value}
+            self.coefficients[(k,)] = {key: whole(value) for key, value in pairs if value}
 
     def __getstate__(self) -> dict[str, Any]:
         """As of any interpolant."""
@@ -66,19 +65,6 @@ class Solved(Interpolant[K]):
         if axes is None or [a.nodes[0] for a in axes] == [a.nodes[0] for a in self.axes]:
             return Solved(measure, self.axes, self._monomials, lambda _: self._sorted)
         return Solved(measure, axes, self._monomials, self._around)
-
-    def only(self, keys: set[K]) -> Interpolant[K]:
-        """As of any interpolant.
-
-        Returns:
-            The same for some of the functions.
-        """
-        other = copy.copy(self)
-        other.coefficients = {
-            index: {key: value for key, value in values.items() if key in keys}
-            for index, values in self.coefficients.items()
-        }
-        return other
 
     @property
     def _sorted(self) -> list[Point]:
@@ -169,7 +155,3 @@ def _rational(residue: int) -> Fraction:
         above, rest = rest, above - quotient * rest
         before, factor = factor, before - quotient * factor
     return Fraction(rest, factor)
-
-
-def _whole(value: Fraction) -> int | Fraction:
-    return value.numerator if value.denominator == 1 else value

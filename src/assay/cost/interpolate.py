@@ -7,6 +7,7 @@ there and alive (not zero for every function). Arithmetic is in fractions, so no
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from math import lcm
@@ -74,7 +75,7 @@ class Interpolant(Generic[K]):
                 if order:
                     weight *= axis.weight(order, x)
             if weight:
-                yield _whole(weight), values
+                yield whole(weight), values
 
     def widen(self) -> bool:
         """Add every next power, alive or not: for functions whose low differences vanish.
@@ -117,8 +118,7 @@ class Interpolant(Generic[K]):
         Returns:
             An interpolant that no longer grows.
         """
-        other: Interpolant[K] = Interpolant(self._measure, self.axes, grow=False)
-        other.points = self.points
+        other = copy.copy(self)
         other.coefficients = {
             index: {key: value for key, value in values.items() if key in keys}
             for index, values in self.coefficients.items()
@@ -144,7 +144,7 @@ class Interpolant(Generic[K]):
         common = lcm(*(c.denominator for terms in products.values() for c in terms.values()))
         sums: dict[K, dict[Monomial, int | Fraction]] = {}
         for index, values in self.coefficients.items():
-            product = [(m, _whole(c * common)) for m, c in products[index].items()]
+            product = [(m, whole(c * common)) for m, c in products[index].items()]
             for key, value in values.items():
                 terms = sums.setdefault(key, {})
                 for monomial, coefficient in product:
@@ -200,7 +200,7 @@ class Interpolant(Generic[K]):
         measured, explained = self._measure(node), self.at(node)
         self.points.add(node)
         self.coefficients[index] = {
-            key: _whole(difference)
+            key: whole(difference)
             for key in {**measured, **explained}
             if (difference := measured.get(key, 0) - explained.get(key, 0))
         }
@@ -217,6 +217,10 @@ class Interpolant(Generic[K]):
         return found
 
 
-def _whole(value: int | Fraction) -> int | Fraction:
-    """An integer where it is one: arithmetic with integers is many times faster."""
+def whole(value: int | Fraction) -> int | Fraction:
+    """An integer where it is one: arithmetic with integers is many times faster.
+
+    Returns:
+        The same number.
+    """
     return value.numerator if value.denominator == 1 else value

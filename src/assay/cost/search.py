@@ -213,11 +213,14 @@ class Search:
     def _joint(self, laws: Laws, refusal: Refused) -> list[Box]:
         """One box with floors of two sizes at once; none where that is no law either."""
         try:
-            for here, found, points in joint(laws, self._samples):
-                try:
-                    return [self._held(found, here, points)]
-                except (Unexplained, Fails):
-                    continue
+            with self._samples.sparing():
+                for here, found, points in joint(laws, self._samples):
+                    try:
+                        return [self._held(found, here, points)]
+                    except (Unexplained, Fails):
+                        continue
+        except TooMany:  # then what was found wanting before is the reason
+            pass
         except Refused as another:
             raise Refused(str(refusal), another.size, of_bytes=refusal.of_bytes) from another
         return []
