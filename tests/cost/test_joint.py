@@ -192,7 +192,7 @@ def saved(build, **sizes):
     return sum(size for size, _ in kept.values())
 
 
-@settings(max_examples=5, deadline=None, derandomize=True)
+@settings(max_examples=3, deadline=None, derandomize=True)
 @given(st.integers(2, 70), st.integers(0, 90), st.integers(1, 3), st.sampled_from(("cut", "loop")))
 def test_any_chunk_of_tokens_is_right_or_refused(period, offset, factor, kind):
     class Chunks(nn.Module):
