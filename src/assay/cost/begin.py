@@ -80,7 +80,7 @@ def later(i: int, laws: Laws, samples: Samples, skips: tuple[int, ...] = _LATER)
     """
     law = laws.all[i]
     for skipped in skips:
-        above = replace(law, span=replace(law.span, low=law.value(skipped)))
+        above = law.since(law.value(skipped))
         if samples.base[i] >= above.span.low and straight(i, above, laws, samples):
             return above
     return law

@@ -177,7 +177,7 @@ class _Quotient(float):
 
 def _bent(value: Any, frame: FrameType) -> Any:
     """The number, noted where it is a logarithm or a root."""
-    if value.curved and _noted is not None:
+    if value.curved:
         _note(value.smooth, frame, CURVED)
     return value
 
@@ -215,7 +215,7 @@ def _binary(operate: Callable[[Any, Any], Any], smoothly: Callable[[Any, Any], A
         periodic = operate in (operator.floordiv, operator.mod)
         if periodic and _noted is not None and type(other) is int and other >= _PERIOD:
             _note(_smooth(self) - other, sys._getframe(1), PERIOD)
-        curved = getattr(self, "curved", False) or getattr(other, "curved", False)
+        curved = self.curved or getattr(other, "curved", False)
         if curved and operate is operator.floordiv:
             _note(smooth, sys._getframe(1), CURVED)
         return _tracked(value, smooth, curved=curved)

@@ -63,12 +63,8 @@ class Solved(Interpolant[K]):
             Other functions, at the same points or at such that begin where other axes do.
         """
         if axes is None or [a.nodes[0] for a in axes] == [a.nodes[0] for a in self.axes]:
-            return Solved(measure, self.axes, self._monomials, lambda _: self._sorted)
+            return Solved(measure, self.axes, self._monomials, lambda _: sorted(self.points))
         return Solved(measure, axes, self._monomials, self._around)
-
-    @property
-    def _sorted(self) -> list[Point]:
-        return sorted(self.points)
 
     def _row(self, point: Point) -> list[int]:
         sizes = {axis.size: x for axis, x in zip(self.axes, point, strict=True)}

@@ -68,10 +68,10 @@ def with_floors(i: int, laws: Laws, samples: Samples, *, guess: bool) -> Law | N
             )
         found = False  # whether they explain the counts along this size
         if atoms:
-            better = replace(law, atoms=atoms, span=replace(law.span, low=start))
+            better = replace(law.since(start), atoms=atoms)
             # one patch alone is a special case, and so are as many as there are heads
             for begin in (start, *(better.value(k * better.period) for k in _PATCHES)):
-                plain = replace(better, span=replace(law.span, low=begin))
+                plain = better.since(begin)
                 simplest = _simplest(i, plain, laws, samples)
                 if simplest is not None:
                     better, found = simplest, True
@@ -86,7 +86,7 @@ def with_floors(i: int, laws: Laws, samples: Samples, *, guess: bool) -> Law | N
             if guessed:
                 atoms, degree = guessed
                 better = replace(law, atoms=atoms, degree=degree, mixed=True, guessed=True)
-                better = replace(better, span=replace(law.span, low=law.value(2 * better.period)))
+                better = better.since(law.value(2 * better.period))
                 better = _by_residues(i, better, laws, samples)
     except Fails:
         return None
@@ -199,4 +199,4 @@ def _downward(i: int, law: Law, laws: Laws, samples: Samples) -> Law:
         if not samples.runs(point) or not equal(found.at(point), samples.counts(point)):
             break
         x -= law.span.step
-    return replace(law, span=replace(law.span, low=x))
+    return law.since(x)

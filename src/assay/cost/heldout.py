@@ -14,7 +14,7 @@ from assay.cost.law import Laws
 from assay.cost.polynomial import Atom
 from assay.cost.samples import Samples, put, steps_at
 from assay.cost.tally import BYTES, OPERATIONS, WEIGHTS, Key
-from assay.cost.turns import curved, turns, unturned
+from assay.cost.turns import curved, largest_run, turns, unturned
 
 _FAR = (70, 1000)  # values up from the low corner: beyond `if n > 64`, and beyond what costs little
 _NEARER = (128, 256)  # and beyond what is padded to these, where far ones take too long
@@ -165,16 +165,16 @@ def untried(found: Interpolant[Key], laws: Laws, samples: Samples) -> dict[int, 
         For each such size, by its index, the last value before.
     """
     marks, last_before = _pointed_at(found, laws, samples), unturned(laws, samples)
+    largest = largest_run(laws, samples)
     for i in curved(laws, samples):
-        end = max(p[i] for p, _ in samples.known if laws.hold(p))
-        last_before[i] = min(last_before.get(i, end), end)
+        last_before[i] = min(last_before.get(i, largest[i]), largest[i])
     for i, law in enumerate(laws.all[: laws.sizes]):
         some = put(laws.low, i, law.value(_FAR[0]))
-        if law.span.high is None and steps_at(found, some) > steps_at(found, laws.low):
-            last = max((p[i] for p, _ in samples.known if laws.hold(p)), default=0)
-            if later := [x for x in marks if x > last]:
-                end = law.nearest(later[0] - 1)
-                last_before[i] = min(last_before.get(i, end), end)
+        loops = law.span.high is None and steps_at(found, some) > steps_at(found, laws.low)
+        later = [x for x in marks if x > largest[i]]
+        if loops and later:
+            end = law.nearest(later[0] - 1)
+            last_before[i] = min(last_before.get(i, end), end)
     return last_before
 
 

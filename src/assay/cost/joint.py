@@ -79,7 +79,7 @@ def joint(
 def _third(found: Mapping[tuple[int, int], tuple[Atom, ...]], laws: Laws, samples: Samples) -> str:
     """A size with which the floors of two others change, as the number of experts; "" where there is none."""
     for k, law in enumerate(laws.all[: laws.sizes]):
-        above = laws.having(k, _from(law, law.value(1)))
+        above = laws.having(k, law.since(law.value(1)))
         for pair in found if law.value(1) in law.span else ():
             if k not in pair and {*floors_of_two(*pair, above, samples)} != {*found[pair]}:
                 return samples.names[k]
@@ -94,19 +94,15 @@ def _corners(atoms: Sequence[Atom], laws: Laws, samples: Samples) -> Iterator[La
     for raised in ((largest,), (largest, *others)):
         here = laws
         for i in raised:
-            here = here.having(i, _from(here.all[i], here.all[i].span.low + 1))
+            here = here.having(i, here.all[i].since(here.all[i].span.low + 1))
         if here.hold((*samples.base[: laws.sizes], *here.low[laws.sizes :])):
             yield here
     law = laws.all[largest]
     for few in _FEW:
         for x in range(law.span.low, samples.base[largest] + 1):
             if all(a.value(samples.sizes(put(laws.low, largest, x))) > few for a in atoms):
-                yield laws.having(largest, _from(law, x))
+                yield laws.having(largest, law.since(x))
                 break
-
-
-def _from(law: Law, low: int) -> Law:
-    return replace(law, span=replace(law.span, low=low))
 
 
 def _grid(atoms: Sequence[Atom], laws: Laws, samples: Samples) -> Laws:
@@ -176,7 +172,7 @@ def _monomials(
 def _around(corner: Point, atoms: Sequence[Atom], laws: Laws, samples: Samples) -> Iterator[Point]:
     """Points from a corner on: those that were run, and others at random."""
     pairs = zip(laws.all, corner, strict=True)
-    from_corner = Laws(tuple(_from(law, x) for law, x in pairs), laws.sizes)
+    from_corner = Laws(tuple(law.since(x) for law, x in pairs), laws.sizes)
     yield from (point for point, _ in samples.known if from_corner.hold(point))
     random, together = Random(0), {name for atom in atoms for name in atom.names}
     reach = max(2 * isqrt(atom.period) + 8 for atom in atoms)

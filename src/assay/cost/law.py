@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from assay.cost.axis import Axis
@@ -36,6 +36,14 @@ class Law:
     def value(self, k: int) -> int:
         """The k-th value of the range."""
         return self.span.low + self.span.step * k
+
+    def since(self, low: int) -> Law:
+        """The law from another least value on."""
+        return replace(self, span=replace(self.span, low=low))
+
+    def until(self, high: int) -> Law:
+        """The law up to another value."""
+        return replace(self, span=replace(self.span, high=high))
 
     @property
     def period(self) -> int:

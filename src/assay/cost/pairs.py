@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import product
 from math import fmod, gcd, isqrt, prod
 from typing import Any, NamedTuple
@@ -72,28 +73,35 @@ def floors_of_two(i: int, j: int, laws: Laws, samples: Samples) -> tuple[Atom, .
         return ()
     run(_MORE)
     for numbers in (_dimensions, calls):
+
+        def row(at: Pair, numbers: Numbers = numbers) -> tuple[int, ...]:
+            return numbers(samples.tally(there(at))) if samples.runs(there(at)) else ()
+
         rows = _usual({at: numbers(tally) for at, tally in tallies.items()})
         for skipped in (0, _SMALL):  # where there is little, there may be less than one
             kept = dict(sorted(rows.items(), key=lambda row: prod(row[0]))[skipped:])
-            if len(kept) < _LEAST:
-                continue
-            width = len(next(iter(kept.values())))
-            found: dict[Atom, None] = {}
-            for k, column in _columns(kept).items():
-
-                def again(
-                    at: Pair, k: int = k, numbers: Numbers = numbers, width: int = width
-                ) -> int | None:
-                    runs = samples.runs(there(at))
-                    row = numbers(samples.tally(there(at))) if runs else ()
-                    return row[k] if len(row) == width else None
-
-                atom = _floor(names, column, again)
-                if atom is not None:
-                    found[atom] = None
-            if found:
-                return tuple(found)
+            if found := _in_rows(names, kept, row):
+                return found
     return ()
+
+
+def _in_rows(
+    names: tuple[str, str],
+    rows: Mapping[Pair, tuple[int, ...]],
+    row: Callable[[Pair], tuple[int, ...]],
+) -> tuple[Atom, ...]:
+    """The floors in which entries of rows are affine; `row` makes another row."""
+    if len(rows) < _LEAST:
+        return ()
+    width = len(next(iter(rows.values())))
+
+    def again(at: Pair, k: int) -> int | None:
+        found = row(at)
+        return found[k] if len(found) == width else None
+
+    columns = _columns(rows).items()
+    atoms = (_floor(names, column, partial(again, k=k)) for k, column in columns)
+    return tuple(dict.fromkeys(atom for atom in atoms if atom is not None))
 
 
 def _affordable(at: Pair, tallies: Mapping[Pair, Tally]) -> bool:

@@ -72,19 +72,7 @@ class Atom:
         return Fraction(self.summands[0][0], self.period)
 
     def __str__(self) -> str:
-        return self.written(str, "*")
-
-    def written(self, symbol: Callable[[str], str], times: str) -> str:
-        """The atom as text, a floor as `(inner//period)`.
-
-        Args:
-            symbol: How a size is written.
-            times: What stands between factors.
-
-        Returns:
-            The text.
-        """
-        inner = self.inner(symbol, times)
+        inner = self.inner(str, "*")
         inner = f"({inner})" if self.is_sum or self.factor != 1 else inner
         return inner if self.period == 1 else f"({inner}//{self.period})"
 
@@ -94,7 +82,15 @@ class Atom:
         return bool(self.offset or self.products)
 
     def inner(self, symbol: Callable[[str], str], times: str) -> str:
-        """What is divided, as text; parameters as for `written`."""
+        """What is divided, as text.
+
+        Args:
+            symbol: How a size is written.
+            times: What stands between factors.
+
+        Returns:
+            The text.
+        """
         texts = []
         for coefficient, names in self.summands:
             factors = [str(abs(coefficient))] * (abs(coefficient) != 1) + [symbol(n) for n in names]

@@ -147,7 +147,7 @@ class Search:
                 return self._turned(i, point, laws, left)
         except TooMany:  # too dear beyond the sizes in use: the formula ends before
             law = laws.all[i]
-            return self._boxes(laws.having(i, replace(law, span=replace(law.span, high=end))), left)
+            return self._boxes(laws.having(i, law.until(end)), left)
 
     def _turned(self, i: int, point: Point, laws: Laws, left: int) -> list[Box]:
         """Boxes where the law does not explain a point that differs along one size."""
@@ -158,7 +158,7 @@ class Search:
             above = laws.having(i, better)
             if better.span.low == span.low:
                 return self._boxes(above, left)
-            below = replace(law, span=replace(span, high=better.span.low - step))
+            below = law.until(better.span.low - step)
             try:
                 lower = self._boxes(laws.having(i, below), 2)
             except Refused:  # the smallest sizes may go without
@@ -258,8 +258,7 @@ class Search:
             check(point)
         self._checked += [samples.sizes(point) for point in dict.fromkeys(checked)]
         for i, last in untried(found, laws, samples).items():
-            law = laws.all[i]
-            laws = laws.having(i, replace(law, span=replace(law.span, high=last)))
+            laws = laws.having(i, laws.all[i].until(last))
         spans = {name: law.span for name, law in zip(samples.names, laws.all, strict=False)}
         return Box(spans, found, found.replayed(samples.peaks), samples.depths)
 

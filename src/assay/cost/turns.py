@@ -58,14 +58,19 @@ def unturned(laws: Laws, samples: Samples) -> dict[int, int]:
     Returns:
         For each such size, by its index, the last value at which all comparisons are as they were.
     """
-    points = [p for p, _ in samples.known if laws.hold(p)]
-    largest = [max((p[i] for p in points), default=0) for i in range(laws.sizes)]
+    largest = largest_run(laws, samples)
     last: dict[int, int] = {}
     made = _made(laws, samples)
     for _, i, x in _turning(made, laws, lambda p, i: _line(p, i, samples)):
         if x > largest[i] and x in laws.all[i].span:
             last[i] = min(last.get(i, x), x)
     return last
+
+
+def largest_run(laws: Laws, samples: Samples) -> list[int]:
+    """The largest value of each size that was run where laws hold, 0 where none was."""
+    points = [p for p, _ in samples.known if laws.hold(p)]
+    return [max((p[i] for p in points), default=0) for i in range(laws.sizes)]
 
 
 def curved(laws: Laws, samples: Samples) -> list[int]:
@@ -102,9 +107,9 @@ def _made(laws: Laws, samples: Samples) -> dict[Comparison, Point]:
     made: dict[Comparison, Point] = {}
     for point, compared in sorted(known, key=lambda each: each[0]):
         for comparison, difference in compared.items():
-            # one layer compares as the one before
             if comparison[-1] == CURVED:
                 continue
+            # one layer compares as the one before
             again = comparison[-1] and compared.get((*comparison[:2], 0)) == difference
             if not again:
                 made.setdefault(comparison, point)

@@ -27,9 +27,8 @@ def normalised(op: Operation, ledger: Ledger) -> Finish:
         What to do with the output.
     """
     whole, module = operators.is_normaliser(op.name), ledger.modules.innermost
-    given = any(
-        line.signal for line in op.lines[1:]
-    )  # statistics that were taken of the signal by hand
+    # statistics that were taken of the signal by hand
+    given = any(line.signal for line in op.lines[1:])
     if whole and not given and operators.has_fixed_statistics(op.func, op.name, op.args):
         return partial(mapped, op.lines[0], op.name, op.parameters, ledger)
     by_unit = "batch_norm" in op.name or "BatchNorm" in type(module).__name__
