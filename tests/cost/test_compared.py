@@ -2,8 +2,10 @@
 
 import math
 import os
+from collections import deque
 from math import log2
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -368,3 +370,49 @@ def test_a_logarithm_that_was_imported_by_name():
 
     assert not derive_cost(build).flops.forward.holds(b=3, n=100_001, d=6)
     assert log2 is math.log2  # it is itself again
+
+
+class Tuned(nn.Module):
+    TABLE: ClassVar = {640: 3, 1280: 2}
+
+
+class Looking(Tuned):
+    """Finds its table in a class that it inherits from."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x):
+        for _ in range(self.TABLE.get(x.shape[1], 1)):
+            x = self.layer(x)
+        return x
+
+
+def test_a_table_in_a_class_is_one_that_sizes_are_looked_up_in():
+    def build(b: int = 2, n: int = 16):
+        return Looking(), torch.randn(b, n, 4)
+
+    cost = derive_cost(build)
+    for n, times in ((16, 1), (639, 1), (640, 3), (641, 1), (1280, 2), (5000, 1)):
+        assert cost.flops.forward(b=3, n=n) == 3 * n * 32 * times
+
+
+def test_the_formula_of_a_loop_ends_where_a_queue_may_be_full():
+    class Context(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cell, self.most = nn.GRUCell(4, 4), 300
+
+        def forward(self, x):
+            h, past = x[:, 0], deque(maxlen=self.most)
+            for step in x.unbind(1):
+                past.append(self.cell(step, h))
+                h = torch.stack(tuple(past)).mean(0)
+            return h
+
+    def build(b: int = 2, n: int = 16):
+        return Context(), torch.randn(b, n, 4)
+
+    for formula in derive_cost(build).formulas().values():
+        assert not formula.holds(b=2, n=301)

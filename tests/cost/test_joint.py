@@ -269,3 +269,21 @@ def test_equations_are_solved_exactly(size, draw):
     sides = [[sum(a * w[0] for a, w in zip(row, wanted, strict=True))] for row in square]
     if square:
         assert solve(square, sides) == wanted
+
+
+def test_pieces_of_two_lists_that_end_with_the_shorter_are_refused():
+    def build(b: int = 2, n: int = 20, m: int = 24, d: int = 4):
+        class Pairs(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer = nn.Linear(2 * d, d)
+
+            def forward(self, x, y):
+                pieces = zip(x.split(4, 1), y.split(6, 1), strict=False)
+                return sum(
+                    self.layer(torch.cat((a.mean(1), c.mean(1)), -1)).sum() for a, c in pieces
+                )
+
+        return Pairs(), (torch.randn(b, n, d), torch.randn(b, m, d))
+
+    assert derive_cost(build).flops.forward.status == "refused"

@@ -263,7 +263,10 @@ def _looked_up(size: Size, frame: FrameType) -> None:
     named = [frame.f_globals.get(name) for name in names]
     at_hand = [*local, *frame.f_code.co_consts, *named]
     at_hand += [
-        getattr(owner, "__dict__", {}).get(name) for owner in (*local, *named) for name in names
+        getattr(holder, "__dict__", {}).get(name)
+        for owner in (*local, *named)
+        for holder in (owner, *type(owner).__mro__)  # a table may stand in a class
+        for name in names
     ]
     for held in at_hand:
         # a tuple among the constants may be the keys of a dictionary that is spelled out, a number the one

@@ -288,8 +288,9 @@ def _beside(point: Point, laws: Laws, samples: Samples) -> Iterator[Point]:
 def _pointed_at(found: Interpolant[Key], laws: Laws, samples: Samples) -> list[int]:
     """Where the code may branch: at an integer that it compares with, and just above."""
     top = max((axis.nodes[-1] for axis in found.axes[: laws.sizes]), default=0)
-    model = samples.probe.model
+    probe, model = samples.probe, samples.probe.model
     assert model is not None
-    # where comparisons are noted, it is counters of loops that are left, and lengths of lists
-    holders = () if samples.probe.notes else model.modules()
-    return thresholds(samples.probe.constants, holders, min(top, _FIRST), samples.base)
+    # where comparisons are noted, it is counters of loops that are left, and lengths of lists; but how many
+    # entries a mask selects is a number of tensors, which note nothing
+    holders = () if probe.notes and not probe.assumed else model.modules()
+    return thresholds(probe.constants, holders, min(top, _FIRST), samples.base)

@@ -22,7 +22,7 @@ _LARGEST = 1 << 16
 _ATTRIBUTES = 6  # at most so many integers from modules: widths and vocabularies are among them
 _LISTED = 16  # integers in a list of buckets; a longer one is data
 _BOUNDING = {"min", "max", "range", "divmod", "islice", "arange", "clamp", "clip", "narrow", "topk"}
-_BOUNDING |= {"split", "chunk", "tensor_split", "unfold", "pad"}
+_BOUNDING |= {"split", "chunk", "tensor_split", "unfold", "pad", "deque"}
 
 
 def constants(roots: Iterable[Any], model: nn.Module, sizes: Container[str] = ()) -> set[int]:

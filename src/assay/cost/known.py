@@ -13,7 +13,8 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from assay.cost.convention import Rule
-from assay.cost.values import VALUE, Spelled, computed, follow, value_of, without_data
+from assay.cost.masks import entries, follow_masks
+from assay.cost.values import VALUE, Spelled, computed, follow, spelled, value_of, without_data
 from assay.where import Location, here
 
 LOAD = "load"  # the size of a builder that says how many entries a mask selects
@@ -21,6 +22,7 @@ _aten = torch.ops.aten
 _NONZERO, _SELECT = _aten.nonzero.default, _aten.masked_select.default
 _SCALAR = _aten._local_scalar_dense.default
 _MASKS = {_NONZERO, _SELECT}
+_BINCOUNT = _aten.bincount.default
 # Attributes of tensors, each with the version that it was true of: whether every entry is True, or
 # every one False; and that numbers were drawn from [0, 1)
 _UNIFORM, _UNIT = "_assay_uniform", "_assay_unit"
@@ -67,7 +69,7 @@ class Known:
             elif (value := value_of(index)) is not None:
                 indices += [without_data(i, index) for i in value.nonzero().unbind(1)]
             elif self.load is not None:
-                self._assume(func)
+                self._assume(func, here(3))
                 indices += [self._rows(index, ()) for _ in range(index.dim())]
             else:
                 return args
@@ -96,10 +98,12 @@ class Known:
             if out is not None:
                 return out
             if self.load is not None and func in _MASKS:
-                self._assume(func)
+                self._assume(func, here(3))
                 if func is _SELECT:
                     return torch.empty(self.load, dtype=args[0].dtype, device=args[0].device)
                 return self._rows(args[0], (args[0].dim(),))
+            if self.load is not None and func is _BINCOUNT and (most := _most(args, kwargs)):
+                return torch.empty(most, dtype=torch.int64, device=args[0].device)
         try:
             return func(*args, **kwargs)
         except (DynamicOutputShapeException, DataDependentOutputException):
@@ -122,7 +126,7 @@ class Known:
     ) -> None:
         """Follow values that code spelled out, and whether all entries of a boolean tensor are alike."""
         follow(rule, func, args, kwargs, out)
-        alike = _RULES.get(func)
+        alike, uniform = _RULES.get(func), None
         if alike is not None and isinstance(out, Tensor):
             uniform = alike(*args[:2])
             if uniform is None and self.load is not None and func is _aten.any.default:
@@ -131,14 +135,20 @@ class Known:
                 _tell(out, _UNIFORM, uniform)
         elif func in _DRAWS and isinstance(out, Tensor):
             _tell(out, _UNIT, True)
+        if self.load is not None and uniform is None:
+            follow_masks(rule, func, args, kwargs, out)
+            number = entries(self.load, func, args, kwargs, out)
+            if number is not None and isinstance(out, Tensor):
+                line = here(3)
+                spelled(out, number, lambda: self._assume(func, line))
 
     def _rows(self, mask: Tensor, more: tuple[int, ...]) -> Tensor:
         assert self.load is not None
         return torch.empty(self.load, *more, dtype=torch.int64, device=mask.device)
 
-    def _assume(self, func: Any) -> None:
+    def _assume(self, func: Any, line: Location | None) -> None:
         if not self.backward:
-            self.assumed.setdefault(str(func), here(4))
+            self.assumed.setdefault(str(func), line)
 
 
 class _Following(TorchDispatchMode):
@@ -188,6 +198,14 @@ def selects(operator: str) -> bool:
     """Whether an operator, as it is named in an error, may have to do with a mask."""
     named = ("nonzero", "masked_select", "aten.index", "item()", "_local_scalar_dense")
     return any(name in operator for name in named)
+
+
+def _most(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
+    """How many values `bincount` counts: with experts as many as there are."""
+    weights = args[1] if len(args) > 1 else None
+    least = args[2] if len(args) > 2 else 0
+    plain = weights is None and kwargs.get("weights") is None
+    return int(kwargs.get("minlength", least)) if plain else 0
 
 
 def _is_mask(index: Any) -> bool:

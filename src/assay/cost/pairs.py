@@ -129,6 +129,7 @@ def _usual(rows: Mapping[Pair, tuple[int, ...]]) -> dict[Pair, tuple[int, ...]]:
 
 def _columns(rows: Mapping[Pair, tuple[int, ...]]) -> dict[int, dict[Pair, int]]:
     """Each entry of the rows that is no polynomial of the two sizes, by its position; equal ones once."""
+    rows = _usual(rows)
     unlike = {column: k for k, column in enumerate(zip(*rows.values(), strict=True))}
     return {
         k: dict(zip(rows, column, strict=True))

@@ -121,7 +121,18 @@ class Probe:
                 error = raised
         self.way = ""
         assert error is not None
-        raise error
+        raise self._beyond_the_load() if LOAD in sizes and self.looks_at_values else error
+
+    def _beyond_the_load(self) -> AssayError:
+        """Of a model that looks at more than how many entries masks select."""
+        assert self.looks_at_values is not None
+        operator, where = self.looks_at_values
+        return CannotMeasure(
+            "forward",
+            verbatim(f"{operator}{f' at {where.short}' if where else ''}"),
+            f"what shapes and `{LOAD}` tell: how many entries of a mask are true, not which, nor numbers",
+            f"Without a size named {LOAD} it is counted with data.",
+        )
 
     def _first(self, sizes: Mapping[str, int]) -> Tally:
         """The first pass, with integers that note comparisons where the model can do with them."""

@@ -81,6 +81,9 @@ def follow(rule: Rule, func: Any, args: Any, kwargs: Mapping[str, Any], out: Any
     if type(first) in (list, tuple) and first:
         first = first[0]
     if isinstance(first, Tensor):
+        if func in _FILLS:
+            spelled(out, _FILLS[func])
+            return
         if getattr(first, VALUE, None) is None:
             return  # as nearly always
     elif not rule.maker:
@@ -93,6 +96,23 @@ def follow(rule: Rule, func: Any, args: Any, kwargs: Mapping[str, Any], out: Any
             # a view will share the counter of what it looks into
             version = first._version if rule.view and isinstance(first, Tensor) else 0
             _note(lambda: _computed(func, known), out, version)
+
+
+def spelled(out: Tensor, number: Any, asked: Callable[[], None] = lambda: None) -> None:
+    """Note that each entry of a tensor without data is one number.
+
+    Args:
+        out: The tensor, just made.
+        number: The number.
+        asked: Called once somebody asks for it.
+    """
+    shape, dtype = tuple(map(int, out.shape)), out.dtype
+
+    def make() -> Tensor:
+        asked()
+        return torch.full(shape, number, dtype=dtype, device="cpu")
+
+    _note(make, out)
 
 
 def _arbitrary(rule: Rule, func: Any) -> bool:
@@ -210,6 +230,14 @@ def as_numbers(data: Any) -> Any:
 
 
 _NUMBERS = {int, float, bool}
+_aten = torch.ops.aten
+_FILLS = {
+    _aten.zeros_like.default: 0,
+    _aten.new_zeros.default: 0,
+    _aten.ones_like.default: 1,
+    _aten.new_ones.default: 1,
+}
+_READ = {Tensor.tolist, Tensor.numpy, Tensor.__format__}  # which are not operators
 _COMPARED = 16  # numbers of a tensor that a size is compared with; a longer one is data
 _COMPARISONS = {
     getattr(owner, name)
@@ -248,10 +276,12 @@ def call(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     Returns:
         What it returns.
     """
-    if func is Tensor.tolist:
+    if func in _READ:
         value = value_of(args[0])
         if value is not None:
-            return value.tolist()
+            return func(value, *args[1:], **kwargs)
+    if func is Tensor.cpu and value_of(args[0]) is not None:
+        return args[0]  # to be read next
     if func is Tensor.detach:  # autograd makes another tensor of what the operator returned
         out = func(*args, **kwargs)
         found = _current(args[0])

@@ -15,6 +15,7 @@ import torch
 
 from assay.builder import Builder
 from assay.cost.caches import fresh_caches
+from assay.cost.known import LOAD
 from assay.errors import UsageError, UserCodeError, verbatim
 from assay.extra.examples.given import Given, Sizes, complete_, differing, main_input, writes
 from assay.extra.examples.images import of_side
@@ -47,7 +48,11 @@ _HEADS = (
     "AutoModelForPoseEstimation",
     "AutoBackbone",
 )
-_SIZES = ("b", "n", "m", "h")
+_SIZES = ("b", "n", "m", "h", LOAD)
+_WAYS = (
+    "attn_implementation",
+    "experts_implementation",
+)  # which a configuration takes, and does not list
 # types that have a class in several of these, of which the first is not what they are for
 _DECODERS = ("AutoModelForCausalLM", "AutoModel")
 
@@ -62,7 +67,8 @@ def from_config(
 
     Sizes are `b` (batch), `n` (input length: tokens, samples or frames) and, for encoder–decoders, `m`
     (output length). Images are as large as the configuration says, or of side `h` where that is given as a
-    size. Every value of the configuration can be given as an argument, and every integer one as a size.
+    size. Every value of the configuration can be given as an argument, and every integer one as a size; so
+    can `load`, the number of tokens that each expert takes, where a model looks for them.
 
     Args:
         text: A model type, as "gpt2", or a path to a `config.json` or to its folder.
@@ -78,8 +84,9 @@ def from_config(
     base, written = _configuration(text, arguments or {})
     known = base.to_dict()
     for name in {**(arguments or {}), **(sizes or {})}:
-        if name not in (*known, *_SIZES) and not hasattr(base, name):
-            close = difflib.get_close_matches(name, [*known, *_SIZES], n=1)
+        listed = [*known, *_SIZES, *_WAYS]
+        if name not in listed and not hasattr(base, name):
+            close = difflib.get_close_matches(name, listed, n=1)
             raise UsageError(
                 f"-a {name}",
                 name,
@@ -88,6 +95,7 @@ def from_config(
             )
 
     def made(values: dict[str, Any], b: int, n: int = 0, m: int = 0) -> Subject:
+        values.pop(LOAD, None)  # masks are told
         h, n = values.pop("h", 0), values.pop("n", n)
         return _subject(_with(base, written, of_side(base, values, h)), b=b, n=n, m=m, h=h)
 
