@@ -304,7 +304,7 @@ def test_a_backward_pass_that_needs_data_is_run_with_data_and_one_that_raises_is
             self.layer = nn.Linear(4, 4)
 
         def forward(self, x):
-            return LooksBehind.apply(self.layer(x), fails)
+            return LooksBehind.apply(self.layer(x), fails) * x  # a gradient that nobody spelled out
 
     def build(b: int = 2):
         return Behind(), torch.randn(b, 4)
