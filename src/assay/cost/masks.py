@@ -95,11 +95,10 @@ def follow_masks(
         if number == 1 and zeros is not None and _numbers(zeros) <= {0}:
             _note(out, dim % first.dim(), out._version + rule.in_place)  # autograd counts later
     elif func in _SAME:
-        given = [arg for arg in args if isinstance(arg, Tensor)]
-        masks = [m for arg in given if (m := _mask(arg)) and arg.shape == out.shape]
-        classes = [m.classes for m in masks if m.classes is not None]
-        if all(map(_mask, given)) and classes:
-            _note(out, classes[0])
+        masks = [(_mask(arg), arg.shape) for arg in args if isinstance(arg, Tensor)]
+        if all(mask is not None for mask, _ in masks):
+            whole = (m.classes for m, shape in masks if m is not None and shape == out.shape)
+            _note(out, next((classes for classes in whole if classes is not None), None))
     elif rule.view or func in _SUMS or func in _ANY:
         mask = _mask(args[0])
         if mask is None or mask.classes is None:

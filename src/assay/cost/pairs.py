@@ -69,7 +69,7 @@ def floors_of_two(i: int, j: int, laws: Laws, samples: Samples) -> tuple[Atom, .
                 tallies[at] = samples.tally(there(at))
 
     run(_FIRST)
-    if not _grows(tallies) and not _columns({at: t.shapes for at, t in tallies.items()}):
+    if not _grows(tallies) and not _columns(_usual({at: t.shapes for at, t in tallies.items()})):
         return ()
     run(_MORE)
     for numbers in (_dimensions, calls):
@@ -129,7 +129,6 @@ def _usual(rows: Mapping[Pair, tuple[int, ...]]) -> dict[Pair, tuple[int, ...]]:
 
 def _columns(rows: Mapping[Pair, tuple[int, ...]]) -> dict[int, dict[Pair, int]]:
     """Each entry of the rows that is no polynomial of the two sizes, by its position; equal ones once."""
-    rows = _usual(rows)
     unlike = {column: k for k, column in enumerate(zip(*rows.values(), strict=True))}
     return {
         k: dict(zip(rows, column, strict=True))

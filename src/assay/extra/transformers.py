@@ -49,10 +49,8 @@ _HEADS = (
     "AutoBackbone",
 )
 _SIZES = ("b", "n", "m", "h", LOAD)
-_WAYS = (
-    "attn_implementation",
-    "experts_implementation",
-)  # which a configuration takes, and does not list
+# values that a configuration takes, and does not list
+_WAYS = ("attn_implementation", "experts_implementation")
 # types that have a class in several of these, of which the first is not what they are for
 _DECODERS = ("AutoModelForCausalLM", "AutoModel")
 
@@ -82,9 +80,8 @@ def from_config(
         UsageError: If transformers is not installed, or there is no such type, file or value.
     """
     base, written = _configuration(text, arguments or {})
-    known = base.to_dict()
+    listed = [*base.to_dict(), *_SIZES, *_WAYS]
     for name in {**(arguments or {}), **(sizes or {})}:
-        listed = [*known, *_SIZES, *_WAYS]
         if name not in listed and not hasattr(base, name):
             close = difflib.get_close_matches(name, listed, n=1)
             raise UsageError(
