@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from fractions import Fraction
+from functools import lru_cache
 from itertools import combinations, pairwise, product
 from math import ceil, floor, gcd, isqrt
 from typing import TypeVar
@@ -28,6 +29,9 @@ _ROUNDS = 100
 _LEAST = 3  # values that must be affordable
 _ODD = 4  # of these, so many may have another number of tensors
 _COMPARED = 64  # floors compared with each other at a time
+_REMEMBERED = 1000  # dimensions of which the floors were looked for
+_SEEN = 2  # steps that may be chance
+_BLOCK = 64  # values at which they are, at a time
 _MORE = 17  # tokens beside the patches, of two images with eight each
 _CLOSE = 1e-7  # of its size: a dimension is the sum of others
 _SHORT = 8  # periods for which every offset is taken along
@@ -41,6 +45,7 @@ def floors_in_shapes(
     *,
     every: bool = True,
     affordable: Callable[[int], bool] = lambda x: True,
+    once: Callable[[int], bool] = lambda x: True,
 ) -> tuple[Atom, ...] | None:
     """The floors that every dimension is affine in, from shapes at a few values of the size.
 
@@ -52,6 +57,7 @@ def floors_in_shapes(
         step: The distance of values.
         every: Whether each must be affine in some floor; otherwise those that are not tell nothing.
         affordable: Whether a run at a value can be afforded.
+        once: Whether one can be that is the last.
 
     Returns:
         The floors, shortest period first; `()` where every dimension is affine in the size; None where
@@ -107,11 +113,14 @@ def floors_in_shapes(
         # what was found later may be a part of these
         if not all(_summed(column, xs, explained) for column in unlike):
             return None
-        doubtful = [(a, c) for a, c in zip(candidates, explained, strict=True) if len(a) > 1]
+        doubtful = [atoms for atoms in candidates if len(atoms) > 1]
         telling = _telling(doubtful, xs, step, odd)
+        bearable = affordable
+        if telling is None and not every:  # two steps may be two layers that do something more
+            telling, bearable = _next_step(candidates, xs, step, odd), once
         if telling is None:
             break
-        if not affordable(telling):
+        if not bearable(telling):
             odd.add(telling)
             continue
         dimensions = shapes(telling)
@@ -221,18 +230,34 @@ def _squarefree(value: int) -> int:
 
 def _candidates(size: str, xs: Sequence[int], column: Sequence[int]) -> list[Atom]:
     """The floors in which a dimension is affine."""
+    found = zip(*_periods_and_offsets(tuple(xs), tuple(column)), strict=True)
+    return [Atom(size, int(offset), int(period)) for period, offset in found]
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _periods_and_offsets(
+    xs: tuple[int, ...], column: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The periods and the offsets of these floors: searches after one another ask for the same."""
+    none = np.zeros(0, dtype=np.int16)
     if column[-1] == column[0]:
-        return []
+        return none, none
     # one tick of the floor adds what all differences are multiples of, or a part of it
     tick = gcd(*(value - column[0] for value in column))
     periods = sorted({p for part in range(1, 5) for p in _fitting(xs, column, tick, part)})
-    found = np.array([(p, offset) for p in periods for offset in range(p)], dtype=np.int64)
-    period, offset = found.reshape(-1, 2).T[:, :, None]
+    if not periods:
+        return none, none
+    every = np.array(periods, dtype=np.int64)
+    period = np.repeat(every, every)
+    offset = np.arange(len(period)) - np.repeat(np.cumsum(every) - every, every)
     whole = np.int64 if max(column) * max(xs) < 1 << 62 else object  # of bytes there may be many
-    inner = ((np.array(xs) + offset) // period).astype(whole)  # [floors, xs]
-    run, rise = inner[:, -1:] - inner[:, :1], np.array([v - column[0] for v in column], whole)
-    fits = ((inner - inner[:, :1]) * rise[-1] == run * rise).all(axis=1) & (run[:, 0] > 0)
-    return [Atom(size, int(offset), int(period)) for period, offset in found[fits]]
+    first, last = ((x + offset) // period for x in (xs[0], xs[-1]))
+    run, rise = (last - first).astype(whole), column[-1] - column[0]
+    kept = np.flatnonzero(last > first)
+    for x, value in zip(xs[1:-1], column[1:-1], strict=True):  # each leaves few of those before
+        up = ((x + offset[kept]) // period[kept] - first[kept]).astype(whole)
+        kept = kept[up * rise == run[kept] * (value - column[0])]
+    return period[kept].astype(np.int16), offset[kept].astype(np.int16)
 
 
 def _multiples(size: str, xs: Sequence[int], column: Sequence[int]) -> list[Atom]:
@@ -282,7 +307,7 @@ def _affine(inner: Sequence[int], xs: Sequence[int], column: Sequence[int]) -> b
 
 
 def _telling(
-    doubtful: Sequence[tuple[Sequence[Atom], Sequence[int]]],
+    doubtful: Sequence[Sequence[Atom]],
     xs: Sequence[int],
     step: int,
     odd: Container[int],
@@ -290,7 +315,7 @@ def _telling(
     """A value at which floors that are still possible foretell unlike dimensions, if there is one nearby.
 
     Args:
-        doubtful: Floors that are possible for a dimension, and the dimension at `xs`.
+        doubtful: Floors that are possible for each dimension.
         xs: The values known.
         step: The distance of values.
         odd: Values that tell nothing.
@@ -298,31 +323,58 @@ def _telling(
     Returns:
         The first value that leaves no more than three in four of the floors, or the one that leaves least.
     """
-    for atoms, column in doubtful:
+    for atoms in doubtful:
         some = atoms[:: -(-len(atoms) // _COMPARED)]
-        lines = [_foretelling(atom, xs, column) for atom in some]
         best, least = None, len(some)
-        for x in range(xs[0], xs[0] + 4 * _LONGEST * step, step):
-            if x not in xs and x not in odd:
-                left = max(Counter(line(x) for line in lines).values())
+        untold = [
+            x for x in range(xs[0], xs[0] + 4 * _LONGEST * step, step) if x not in xs and x not in odd
+        ]
+        for block in (untold[k : k + _BLOCK] for k in range(0, len(untold), _BLOCK)):
+            for x, left in zip(block, _alike(some, xs, block), strict=True):
                 if left < least:
                     best, least = x, left
                 if 4 * left <= 3 * len(some):
-                    break
+                    return best
         if best is not None:
             return best
     return None
 
 
-def _foretelling(atom: Atom, xs: Sequence[int], column: Sequence[int]) -> Callable[[int], float]:
-    """The affine function of a floor that goes through the dimension at all known values."""
+def _next_step(
+    candidates: Sequence[Sequence[Atom]], xs: Sequence[int], step: int, odd: Container[int]
+) -> int | None:
+    """Where a floor should step up next, if it was seen to do so no more than twice."""
+    for atom in (atoms[0] for atoms in candidates):
+        first, last = (atom.value({atom.size: x}) for x in (xs[0], xs[-1]))
+        x = xs[-1] + step
+        while atom.value({atom.size: x}) == last:
+            x += step
+        if last - first <= _SEEN and x not in odd:
+            return x
+    return None
 
-    def at(x: int) -> int:
-        return atom.value({atom.size: x})
 
-    start, rise = at(xs[0]), column[-1] - column[0]
-    run = at(xs[-1]) - start
-    return lambda x: column[0] + (at(x) - start) * rise / run
+def _alike(atoms: Sequence[Atom], xs: Sequence[int], block: Sequence[int]) -> list[int]:
+    """How many floors at most foretell the same, at each of some values.
+
+    Every floor is taken to the dimension by the affine function that is right at all known values, so it is
+    enough to compare how far it has come between the first and the last of these.
+    """
+    period, offset, factor = (
+        np.array([getattr(atom, name) for atom in atoms], dtype=np.int64)[:, None]
+        for name in ("period", "offset", "factor")
+    )
+
+    def at(values: Sequence[int]) -> np.ndarray:
+        return (np.array(values, dtype=np.int64) * factor + offset) // period
+
+    start, end = at(xs[:1]), at(xs[-1:])
+    foretold = np.sort((at(block) - start) / (end - start), axis=0)
+    same, most = np.ones(len(block), dtype=int), np.ones(len(block), dtype=int)
+    for below, above in pairwise(foretold):
+        same = np.where(below == above, same + 1, 1)
+        most = np.maximum(most, same)
+    return [int(count) for count in most]
 
 
 def _polynomial(run: Sequence[Mapping[K, int]], degree: int = 4) -> bool:

@@ -342,7 +342,8 @@ def _cost(builder: Builder, found: Fit, probe: Recording) -> Cost:
         return found.formula(quantity, lambda key: True)
 
     keys = found.keys
-    kinds = [kind for kind in (*CLASSES, "other") if any(key.kind == kind for key in keys)]
+    some = {key.kind for key in keys} | {group.kind for group in found.lawless}
+    kinds = [kind for kind in (*CLASSES, "other") if kind in some]
     places = sorted({key.module for key in keys if key.quantity == FLOPS})
     trainable = alone(TRAINABLE)
     return _judged(

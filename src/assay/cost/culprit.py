@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 
 from assay.cost.tally import BYTES, CAUSAL, FLOPS, FORWARD, OPERATIONS, SAVED, Key, Part, Tally
 from assay.where import location
@@ -10,25 +10,31 @@ from assay.where import location
 _ORDER = (FLOPS, OPERATIONS, CAUSAL, BYTES, SAVED)  # what is asked about first
 
 
-def culprit(explained: Mapping[Key, object], tally: Tally, usual: Tally) -> str:
+def culprit(off: Collection[Key], tally: Tally, usual: Tally) -> str:
     """The dearest operator of those whose counts a law does not explain.
 
     Args:
-        explained: What the law says.
+        off: The counts that it does not explain.
         tally: What was counted.
         usual: What was counted where the law holds: it has the operators that are missing here.
 
     Returns:
         Its name and line, as in "addmm at net.py:12, in encoder.layers"; "" where nothing differs.
     """
-    wrong = [
-        key
-        for key in dict.fromkeys((*explained, *tally.counts))
-        if key.quantity in _ORDER and explained.get(key, 0) != tally.counts.get(key, 0)
-    ]
     # forward first: what happens in the backward pass follows from it
-    wrong.sort(key=lambda key: (_ORDER.index(key.quantity), key.phase != FORWARD))
+    ran = {key: place for place, key in enumerate(tally.counts)}
+    wrong = sorted(
+        (key for key in off if key.quantity in _ORDER),
+        key=lambda key: (
+            _ORDER.index(key.quantity),
+            key.phase != FORWARD,
+            ran.get(key, len(ran)),
+            key,
+        ),
+    )
     for key in wrong:
+        if key.quantity == SAVED:  # nobody notes which operator a storage is kept for
+            return f"what {key.module or 'the model itself'} keeps"
         for run, remark in ((tally, ""), (usual, ", which does not run there")):
             suspects = [part for part in run.parts if _fits(part, key)]
             if suspects:

@@ -12,18 +12,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from assay.cost.fit import Fit
+from assay.cost.groups import ESSENTIAL, EVERYTHING, Wanted
 from assay.cost.interpolate import Point
 from assay.cost.probe import ModulesChanged, Probe
 from assay.cost.refusal import Refused
 from assay.cost.samples import Fails, Samples, TooMany
 from assay.cost.search import Search
-from assay.cost.tally import BYTES, SAVED, Tally
+from assay.cost.tally import FLOPS, Tally
 from assay.errors import AssayError
 from assay.progress import Progress, silent
 
 _STEPS = 4000  # more operators than this are too many to run with all layers
 # that may run in search of a law: about a minute, or so many passes at the base
 _OPERATORS, _PASSES = 700_000, 400
+_TRIES = 3  # with more and more counts left out, before all are but flops
+_LESS = 2  # of the room for these
 _USUAL = 4  # sizes: of more there is more to run
 
 
@@ -48,45 +51,62 @@ def derive(
         AssayError: If the model does not run at `base` itself.
     """
     first = probe.open(base)
-    reason, blamed = "", ""
     known: dict[tuple[str, ...], dict[Point, Tally | AssayError]] = {}
 
-    def search(stacks: tuple[str, ...], dropped: tuple[str, ...]) -> Fit:
+    def search(stacks: tuple[str, ...], wanted: Wanted) -> Fit:
         nonlocal first
         while True:
             try:
-                return once(stacks, dropped)
+                return once(stacks, wanted)
             except (
                 ModulesChanged
             ):  # it happens once for its modules, and once for what it does with sizes
                 known.clear()
                 first, stacks = probe(base), ()
 
-    def once(stacks: tuple[str, ...], dropped: tuple[str, ...]) -> Fit:
+    def once(stacks: tuple[str, ...], wanted: Wanted) -> Fit:
         room = max(_OPERATORS, _PASSES * first.steps) * max(len(base), _USUAL) // _USUAL
+        room = room if wanted.all else room // _LESS
         before = known.setdefault(stacks, {})
-        samples = Samples(probe, base, stacks, dropped, first, progress, before, room)
+        samples = Samples(probe, base, stacks, wanted, first, progress, before, room)
         try:
             return Search(samples, grids or {}).run()
         except TooMany as enough:
-            size = samples.most_varied
-            runs, i = len(samples.known), samples.names.index(size)
+            size, runs = samples.most_varied, len(samples.known)
+            i = samples.names.index(size)
             if 2 * len({point[i] for point, _ in samples.known}) > runs:
-                found = f"{runs} runs along {size} and no law that explains them: its costs turn on and on"
+                found = f"{runs} runs along {size}, and no law was found that explains them all"
             else:
                 found = f"{runs} runs were not enough for the laws of {len(samples.names)} sizes at once"
-            raise Refused(found, size, of_bytes=False) from enough
+            raise Refused(found, size) from enough
 
-    for dropped in ((), (BYTES, SAVED)):
+    wanted, tried, told = EVERYTHING, 0, Refused("")
+    while True:
         stacks = tuple(stack.path for stack in probe.stacks)
         for kept in dict.fromkeys((stacks, ())):
+            if kept != stacks and not probe.stacks:  # no longer, so that was tried
+                break
             try:
-                return search(kept, dropped)
+                fit = search(kept, wanted)
+                if not wanted.essential or any(key.quantity == FLOPS for key in fit.keys):
+                    return fit
             except Refused as refusal:
-                reason, blamed = str(refusal), refusal.size
+                told = refusal if refusal.groups or not wanted.essential else told
                 # with all layers it may be one size's own law; that takes as much longer as there are layers
-                if blamed and not refusal.of_bytes and (not kept or first.steps > _STEPS):
-                    return Fit(tuple(base), refused={"": reason}, blamed=blamed)
+                if kept and refusal.size and first.steps > _STEPS and _essential(refusal):
+                    break
             except Fails as failure:  # as with fewer layers than something counts on
-                reason = f"the model does not run at some of the sizes looked at: {failure.said}"
-    return Fit(tuple(base), refused={"": reason}, blamed=blamed)
+                told = Refused(
+                    f"the model does not run at some of the sizes looked at: {failure.said}"
+                )
+        tried += 1
+        if wanted.essential:
+            return Fit(tuple(base), refused={"": str(told)}, blamed=told.size)
+        more = wanted.without | told.groups
+        fewer = tried < _TRIES and told.groups and not _essential(told)
+        wanted = Wanted(without=more) if fewer else ESSENTIAL
+
+
+def _essential(refusal: Refused) -> bool:
+    """Whether what has no law is not known to be something that one can do without."""
+    return not refusal.groups or any(group.essential for group in refusal.groups)

@@ -8,6 +8,7 @@ from fractions import Fraction
 from functools import cached_property
 
 from assay.cost.formula import Formula
+from assay.cost.groups import Group
 from assay.cost.interpolate import Interpolant, Point
 from assay.cost.largest import upper
 from assay.cost.piece import Piece, Range
@@ -68,6 +69,7 @@ class Fit:
         refused: Quantities without a formula, with the reason; "" stands for all.
         from_one: Quantities that hold at size 1 too, by size.
         blamed: The size along which no law was found, where there is no formula and one size is to blame.
+        lawless: Groups of counts without a formula where others have one, with the reason.
     """
 
     names: tuple[str, ...]
@@ -76,6 +78,7 @@ class Fit:
     refused: Mapping[str, str] = field(default_factory=dict)
     from_one: Mapping[str, frozenset[str]] = field(default_factory=dict)
     blamed: str = ""
+    lawless: Mapping[Group, str] = field(default_factory=dict)
 
     @property
     def keys(self) -> set[Key]:
@@ -93,6 +96,14 @@ class Fit:
             The formula.
         """
         reason = self.refused.get("") or self.refused.get(quantity)
+        reason = reason or next(
+            (
+                why
+                for group, why in self.lawless.items()
+                if group.quantity == quantity and wanted(Key(quantity, group.phase, "", group.kind))
+            ),
+            "",
+        )
         if reason:
             return Formula.refused(self.names, reason)
         pieces = [

@@ -21,6 +21,7 @@ _FORMS = ((1, False), (2, False), (2, True), (4, False), (4, True))
 _PATCHES = (1, 6)  # so many may be a special case
 _TICKS = 8  # of the longest period: more than the highest degree has nodes
 _STEPS = 4000  # operators that a probe may run to find the floors of a loop
+_ONCE = 4  # and so many times as many, if it is one probe
 _SHORT = 8  # periods of which each residue may have a law of its own
 _ROOM = 32  # values that a range with an end must have
 _NEIGHBOURS = 16  # values in a row that a law is tried on
@@ -65,6 +66,7 @@ def with_floors(i: int, laws: Laws, samples: Samples, *, guess: bool) -> Law | N
                 step,
                 every=False,
                 affordable=lambda x, most=most: x in law.span and x <= most,  # type: ignore[misc]
+                once=lambda x, most=most: x in law.span and x <= _ONCE * most,  # type: ignore[misc]
             )
         found = False  # whether they explain the counts along this size
         if atoms:

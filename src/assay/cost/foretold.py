@@ -1,4 +1,4 @@
-"""How much memory a pass with data will take, from passes at smaller sizes."""
+"""What a pass will take, from passes at smaller sizes: memory with data, or operators without a law."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _STEEPEST = 4  # attention among the patches of an image, in its side
 
 
 def foretold(point: Point, peaks: Mapping[Point, int]) -> int:
-    """Bytes alive at the peak: a product of powers of the sizes, through points below.
+    """An amount, as bytes alive at the peak: a product of powers of the sizes, through points below.
 
     Args:
         point: Where the model is to be run.
-        peaks: Bytes at points where it was run.
+        peaks: The amounts at points where it was run.
 
     Returns:
         The least that any point below foretells, with the power of each size as it is between the last two
@@ -36,7 +36,7 @@ def foretold(point: Point, peaks: Mapping[Point, int]) -> int:
 
 
 def _power(i: int, x: int, peaks: Mapping[Point, int]) -> float:
-    """With which power of one size bytes grow, between the last two values below x."""
+    """With which power of one size an amount grows, between the last two values below x."""
     lines: dict[Point, list[tuple[int, int]]] = {}
     for other, peak in peaks.items():
         if other[i] < x:

@@ -31,6 +31,7 @@ class Interpolant(Generic[K]):
 
     Attributes:
         points: Where was measured.
+        foretell: Functions that are not fitted, and what is thought of each of them anywhere.
     """
 
     def __init__(
@@ -42,13 +43,14 @@ class Interpolant(Generic[K]):
     ) -> None:
         self._measure, self.axes = measure, tuple(axes)
         self.points: set[Point] = set()
+        self.foretell: Mapping[K, Callable[[Point], int]] = {}
         self.coefficients: dict[Index, dict[K, int | Fraction]] = {}
         if grow:
             self._grow({(0,) * len(self.axes)})
 
     def __getstate__(self) -> dict[str, Any]:
         """What was fitted; how it was measured belongs to a search that is over."""
-        return {**vars(self), "_measure": None}
+        return {**vars(self), "_measure": None, "foretell": {}}
 
     def at(self, point: Point) -> dict[K, int | Fraction]:
         """All functions at a point.
@@ -64,6 +66,8 @@ class Interpolant(Generic[K]):
 
     def one(self, key: K, point: Point) -> int | Fraction:
         """One function at a point."""
+        if key in self.foretell:
+            return self.foretell[key](point)
         return sum(factor * values.get(key, 0) for factor, values in self._weighted(point))
 
     def _weighted(
@@ -108,6 +112,7 @@ class Interpolant(Generic[K]):
             Their interpolant, which no longer grows.
         """
         other: Interpolant[K] = Interpolant(measure, axes or self.axes, grow=False)
+        other.foretell = self.foretell
         for index in self.coefficients:  # in the order of growth: what is below comes first
             other._add(index)
         return other

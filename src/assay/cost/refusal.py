@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from assay.cost.culprit import culprit
-from assay.cost.interpolate import Point
+from assay.cost.groups import Group, groups_of
+from assay.cost.interpolate import Interpolant, Point
 from assay.cost.known import LOAD, selects
 from assay.cost.law import Laws
 from assay.cost.piece import Range
-from assay.cost.samples import Fails, Samples, differing
-from assay.cost.tally import BYTES, SAVED
+from assay.cost.samples import Fails, Samples, off
+from assay.cost.tally import Key
 from assay.cost.why import why
 
 
@@ -25,12 +28,14 @@ class Refused(Exception):
     Args:
         reason: Why.
         size: Along which size, where one is to blame.
-        of_bytes: Whether it may be only bytes that have none.
+        groups: The counts that have none, as far as is known.
     """
 
-    def __init__(self, reason: str, size: str = "", *, of_bytes: bool = True) -> None:
+    def __init__(
+        self, reason: str, size: str = "", *, groups: Iterable[Group] = ()
+    ) -> None:
         super().__init__(reason)
-        self.size, self.of_bytes = size, of_bytes
+        self.size, self.groups = size, frozenset(groups)
 
 
 class NoneLeft(Refused):
@@ -46,7 +51,6 @@ class NoneLeft(Refused):
             f"from {name}={span.low} to {span.high} a law would have as many coefficients as there are "
             "values apart: none is left to hold it against",
             name,
-            of_bytes=False,
         )
 
 
@@ -63,20 +67,34 @@ def no_law(point: Point, laws: Laws, samples: Samples, i: int | None = None) -> 
         The refusal, to be raised.
     """
     reason = f"no polynomial, with floors or without, explains the counts at {samples.say(point)}"
-    quantities = {BYTES}
+    groups: frozenset[Group] = frozenset()
     try:
-        found, tally = samples.interpolant(laws), samples.tally(point)
-        law = found.at(point)
-        where = culprit(law, tally, samples.tally(laws.low))
-        reason += f" (first: {where})" if where else ""
-        reason += f": {why(point, found, laws, samples)}"
-        quantities = differing(law, samples.counts(point))
+        found, counts = samples.interpolant(laws), samples.counts(point)
+        reason += broken(point, found, laws, samples)
+        groups = groups_of(off(found.at(point), counts))
     except Fails as failure:
         reason = f"the model does not run at {samples.say(failure.point)}: {failure.said}"
     # none alone is to blame: the one that most was tried along is as good as any
     of_all = samples.most_varied if samples.names else ""
     size = of_all if i is None else "".join(samples.names[i : i + 1])
-    return Refused(reason + of_values(samples), size, of_bytes=quantities <= {BYTES, SAVED})
+    return Refused(reason + of_values(samples), size, groups=groups)
+
+
+def broken(point: Point, found: Interpolant[Key], laws: Laws, samples: Samples) -> str:
+    """What breaks a law at a point, to follow the name of the point.
+
+    Args:
+        point: Where it does not hold.
+        found: The law.
+        laws: What it is made of.
+        samples: The counts.
+
+    Returns:
+        The operator, its line, and why, as in " (first: mm at net.py:12): the comparison at …".
+    """
+    wrong = off(found.at(point), samples.counts(point))
+    where = culprit(wrong, samples.tally(point), samples.tally(laws.low))
+    return f"{f' (first: {where})' if where else ''}: {why(point, found, laws, samples)}"
 
 
 def of_values(samples: Samples) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
 from time import process_time
 
 from assay.cost.foretold import foretold
+from assay.cost.groups import Wanted
 from assay.cost.interpolate import Interpolant, Point
 from assay.cost.law import Laws
 from assay.cost.probe import ModulesChanged, Probe
@@ -44,7 +45,7 @@ class Samples:
         probe: Runs the model.
         base: The sizes in use.
         stacks: Paths of the stacks that are cut.
-        dropped: Quantities to leave out.
+        wanted: Which counts are to be explained.
         first: The tally at the base.
         progress: Told as probes are run.
         known: What was counted before, by point, the same stacks cut.
@@ -56,13 +57,13 @@ class Samples:
         probe: Probe,
         base: Mapping[str, int],
         stacks: tuple[str, ...],
-        dropped: tuple[str, ...],
+        wanted: Wanted,
         first: Tally,
         progress: Progress,
         known: dict[Point, Tally | AssayError],
         room: int,
     ) -> None:
-        self.probe, self.names, self.stacks, self.dropped = probe, tuple(base), stacks, dropped
+        self.probe, self.names, self.stacks, self.wanted = probe, tuple(base), stacks, wanted
         depths = {stack.path: stack.depth for stack in probe.stacks}
         self.depths = tuple(depths[path] for path in stacks)
         self.base: Point = (*base.values(), *self.depths)
@@ -70,6 +71,7 @@ class Samples:
         self._known[self.base] = first
         self._progress = progress
         self._seconds: dict[Point, float] = {}
+        self._summed: dict[Point, dict[Key, int]] = {}
         self._bytes = _bytes_for_data() if probe.way == "real" else None
 
     def sizes(self, point: Point) -> dict[str, int]:
@@ -99,13 +101,35 @@ class Samples:
         return tally
 
     def counts(self, point: Point) -> dict[Key, int]:
-        """Everything that is a sum."""
-        return self._sums(self.tally(point))
+        """Everything that is to be explained; if that is all, also how many operators ran."""
+        found = self._summed.get(point)
+        if found is None:
+            found = self._summed[point] = self._sums(self.tally(point))
+        return found
+
+    @contextmanager
+    def wanting(self, wanted: Wanted) -> Iterator[None]:
+        """For a while other counts are to be explained."""
+        before = self.wanted, self._summed
+        self.wanted, self._summed = wanted, {}
+        try:
+            yield
+        finally:
+            self.wanted, self._summed = before
 
     def _sums(self, tally: Tally) -> dict[Key, int]:
-        left_out = {PEAK, *self.dropped}
-        sums = {k: v for k, v in tally.counts.items() if k.quantity not in left_out}
-        return {**sums, Key(STEPS, FORWARD): tally.steps}
+        sums = {k: v for k, v in tally.counts.items() if k in self.wanted}
+        if self.wanted.all:
+            sums[Key(STEPS, FORWARD)] = tally.steps
+        return sums
+
+    @property
+    def foretell(self) -> Mapping[Key, Callable[[Point], int]]:
+        """How many operators will run anywhere: where some counts have no law, they may have none either."""
+        return {} if self.wanted.all else {Key(STEPS, FORWARD): self._steps}
+
+    def _steps(self, point: Point) -> int:
+        return foretold(point, {known: tally.steps for known, tally in self.known})
 
     def interpolant(self, laws: Laws) -> Interpolant[Key]:
         """What laws make of the counts at their low corner."""
@@ -236,18 +260,23 @@ def steps_at(found: Interpolant[Key], point: Point) -> int | Fraction:
     return found.one(Key(STEPS, FORWARD), point)
 
 
-def differing(explained: Mapping[Key, object], counted: Mapping[Key, int]) -> set[str]:
-    """The quantities in which an explanation and a count differ."""
+def off(explained: Mapping[Key, object], counted: Mapping[Key, int]) -> set[Key]:
+    """The keys in which an explanation and a count differ; how many operators ran is none of them."""
     return {
-        key.quantity
+        key
         for key in {*explained, *counted}
         if key.quantity != STEPS and explained.get(key, 0) != counted.get(key, 0)
     }
 
 
+def differing(explained: Mapping[Key, object], counted: Mapping[Key, int]) -> set[str]:
+    """The quantities in which an explanation and a count differ."""
+    return {key.quantity for key in off(explained, counted)}
+
+
 def equal(explained: Mapping[Key, object], counted: Mapping[Key, int]) -> bool:
     """Whether an explanation is exact."""
-    return not differing(explained, counted)
+    return not off(explained, counted)
 
 
 def put(point: Point, i: int, value: int) -> Point:

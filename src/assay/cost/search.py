@@ -10,6 +10,7 @@ from assay.cost.begin import begun, further, later, ranges, straight
 from assay.cost.ends import explained, last_explained, last_that_runs, returns, turn
 from assay.cost.fit import Box, Fit, Sizes
 from assay.cost.floors import with_floors
+from assay.cost.groups import Wanted
 from assay.cost.heldout import far, near, untried
 from assay.cost.interpolate import Interpolant, Point
 from assay.cost.joint import joint
@@ -17,6 +18,7 @@ from assay.cost.law import Law, Laws
 from assay.cost.ones import from_one, odd_ones
 from assay.cost.peaks import lawless, with_peaks
 from assay.cost.piece import Range
+from assay.cost.regained import regained
 from assay.cost.refusal import NoneLeft, Refused, Unexplained, no_law, of_values
 from assay.cost.samples import Fails, Samples, TooMany, equal, put
 from assay.cost.tally import PEAK, SAVED, Key
@@ -65,17 +67,21 @@ class Search:
         if not any(self._has_base(box) for box in boxes):
             raise Refused(f"the model runs at {samples.say(samples.base)}, but hardly at others")
         boxes, peaks = self._peaked(boxes)
-        one = from_one(boxes, samples)
+        boxes, without = regained(boxes, samples)
+        with samples.wanting(Wanted(without=frozenset(without))):
+            one = from_one(boxes, samples)
         more, others = self._peaked(self._ones(laws, boxes, one))
+        more, at_one = regained(more, samples)
         boxes += more
-        refused = dict.fromkeys(samples.dropped, "its counts are no polynomial in the sizes")
+        refused: dict[str, str] = {}
         if samples.probe.unseen:
             refused[SAVED] = "transforms of torch.func let nobody see what they keep"
         if not (peaks and others):
             refused[PEAK] = (
                 f"no maximum of polynomials is within 1 % of what {lawless(boxes, samples)}"
             )
-        return Fit(samples.names, tuple(boxes), tuple(self._checked), refused, one)
+        found = tuple(boxes), tuple(self._checked)
+        return Fit(samples.names, *found, refused, one, lawless={**at_one, **without})
 
     def _found(self, laws: Laws) -> tuple[Laws, list[Box]]:
         """The laws with which boxes were found, and the boxes."""
@@ -178,7 +184,7 @@ class Search:
         beyond = put(laws.low, i, turned)
         if not samples.runs(beyond):
             reason = f"the model runs below and above, but not at {samples.say(beyond)}"
-            raise Refused(reason, samples.names[i], of_bytes=False)
+            raise Refused(reason, samples.names[i])
         ends = [turned, turned + step] if returns(i, turned, laws, samples) else [turned]
         highs = [*(end - step for end in ends), span.high]
         found: list[Box] = []
@@ -222,7 +228,7 @@ class Search:
         except TooMany:  # then what was found wanting before is the reason
             pass
         except Refused as another:
-            raise Refused(str(refusal), another.size, of_bytes=refusal.of_bytes) from another
+            raise Refused(str(refusal), another.size, groups=refusal.groups) from another
         return []
 
     def _fitted(self, laws: Laws) -> Box:
@@ -235,6 +241,7 @@ class Search:
     ) -> Box:
         """A box, of what counts agree with at points near and far."""
         samples, checked = self._samples, list[Point]()
+        found.foretell = samples.foretell
 
         def check(point: Point) -> None:
             if not laws.hold(point) or point in found.points or not samples.bearable(point):
