@@ -226,6 +226,8 @@ class Subject:
             )
         try:
             return self.model(*self.inputs, **(self.kwargs or {}))
+        except CannotMeasure:  # what assay itself cannot do is no fault of the code
+            raise
         except RAISED as error:
             at = module_of(error, self.model)
             raise UserCodeError("forward", f"{self.name}{at and f', in {at}'}", error) from error
@@ -247,6 +249,8 @@ class Subject:
             return first_floating(output).sum()
         try:
             value = self.loss(output)
+        except CannotMeasure:  # what assay itself cannot do is no fault of the code
+            raise
         except RAISED as error:
             raise UserCodeError(
                 "loss", getattr(self.loss, "__qualname__", "loss"), error
@@ -298,6 +302,8 @@ class Subject:
         """
         try:
             value.backward()
+        except CannotMeasure:  # what assay itself cannot do is no fault of the code
+            raise
         except RAISED as error:
             raise UserCodeError("backward", self.name, error) from error
 

@@ -327,7 +327,9 @@ def _telling(
         some = atoms[:: -(-len(atoms) // _COMPARED)]
         best, least = None, len(some)
         untold = [
-            x for x in range(xs[0], xs[0] + 4 * _LONGEST * step, step) if x not in xs and x not in odd
+            x
+            for x in range(xs[0], xs[0] + 4 * _LONGEST * step, step)
+            if x not in xs and x not in odd
         ]
         for block in (untold[k : k + _BLOCK] for k in range(0, len(untold), _BLOCK)):
             for x, left in zip(block, _alike(some, xs, block), strict=True):
@@ -359,6 +361,9 @@ def _alike(atoms: Sequence[Atom], xs: Sequence[int], block: Sequence[int]) -> li
 
     Every floor is taken to the dimension by the affine function that is right at all known values, so it is
     enough to compare how far it has come between the first and the last of these.
+
+    Returns:
+        As many counts as there are values.
     """
     period, offset, factor = (
         np.array([getattr(atom, name) for atom in atoms], dtype=np.int64)[:, None]

@@ -18,7 +18,7 @@ from assay.cost.probe import ModulesChanged, Probe
 from assay.cost.refusal import Refused
 from assay.cost.samples import Fails, Samples, TooMany
 from assay.cost.search import Search
-from assay.cost.tally import FLOPS, Tally
+from assay.cost.tally import FLOPS, OPERATIONS, Tally
 from assay.errors import AssayError
 from assay.progress import Progress, silent
 
@@ -100,7 +100,9 @@ def derive(
                     f"the model does not run at some of the sizes looked at: {failure.said}"
                 )
         tried += 1
-        if wanted.essential:
+        # with data a sum over all experts may be right by chance: what masks select is to be asked about
+        of_data = probe.way == "real" and any(g.quantity == OPERATIONS for g in told.groups)
+        if wanted.essential or of_data or (probe.way == "real" and _essential(told)):
             return Fit(tuple(base), refused={"": str(told)}, blamed=told.size)
         more = wanted.without | told.groups
         fewer = tried < _TRIES and told.groups and not _essential(told)

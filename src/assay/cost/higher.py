@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from assay.errors import CannotMeasure, verbatim
+
 
 def unrolled(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Run `torch.cond` or `while_loop` operator by operator, as eager code would.
@@ -20,7 +22,7 @@ def unrolled(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any
         What it returns.
 
     Raises:
-        NotImplementedError: If it is another one.
+        CannotMeasure: If it is another one.
     """
     if func is torch.ops.higher_order.cond:
         predicate, true, false, operands = args
@@ -30,4 +32,9 @@ def unrolled(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any
         while goes_on(*carried, *more):
             carried = step(*carried, *more)
         return carried
-    raise NotImplementedError(f"torch's higher-order operator {func} is not counted")
+    raise CannotMeasure(
+        "forward",
+        verbatim(f"torch's higher-order operator {func}, which assay does not take apart"),
+        "code of plain operators, or torch.cond and while_loop",
+        "Write the loop out in Python to have it counted; what it computes is the same.",
+    )

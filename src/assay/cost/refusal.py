@@ -31,9 +31,7 @@ class Refused(Exception):
         groups: The counts that have none, as far as is known.
     """
 
-    def __init__(
-        self, reason: str, size: str = "", *, groups: Iterable[Group] = ()
-    ) -> None:
+    def __init__(self, reason: str, size: str = "", *, groups: Iterable[Group] = ()) -> None:
         super().__init__(reason)
         self.size, self.groups = size, frozenset(groups)
 

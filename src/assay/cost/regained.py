@@ -46,9 +46,7 @@ def regained(boxes: list[Box], samples: Samples) -> tuple[list[Box], dict[Group,
     kept = {key for key in kept if group_of(key) not in lawless}
     for whole, box in zip(wholes, boxes, strict=True):
         whole.foretell = box.found.foretell
-    full = [
-        replace(box, found=whole.only(kept)) for box, whole in zip(boxes, wholes, strict=True)
-    ]
+    full = [replace(box, found=whole.only(kept)) for box, whole in zip(boxes, wholes, strict=True)]
     return full, lawless
 
 
@@ -66,9 +64,7 @@ def _inside(box: Box, samples: Samples) -> list[tuple[Point, Tally]]:
     ]
 
 
-def _why(
-    group: Group, point: Point, box: Box, whole: Interpolant[Key], samples: Samples
-) -> str:
+def _why(group: Group, point: Point, box: Box, whole: Interpolant[Key], samples: Samples) -> str:
     """Why a group has no law, as far as a point shows that it does not explain."""
     spans = [*box.spans.values(), *(Range(2, depth) for depth in box.depths)]
     laws = Laws(tuple(map(Law, spans)), len(box.spans))

@@ -18,8 +18,8 @@ from assay.cost.law import Law, Laws
 from assay.cost.ones import from_one, odd_ones
 from assay.cost.peaks import lawless, with_peaks
 from assay.cost.piece import Range
-from assay.cost.regained import regained
 from assay.cost.refusal import NoneLeft, Refused, Unexplained, no_law, of_values
+from assay.cost.regained import regained
 from assay.cost.samples import Fails, Samples, TooMany, equal, put
 from assay.cost.tally import PEAK, SAVED, Key
 

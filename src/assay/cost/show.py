@@ -63,7 +63,10 @@ def show(cost: Cost) -> View:
         _answer(cost),
         (
             Formulas(
-                tuple((name, _written(formula, cost)) for name, formula in cost.formulas().items()),
+                tuple(
+                    (name, _written(name, formula, cost))
+                    for name, formula in cost.formulas().items()
+                ),
                 f"{_PIECES if cost.status == 'piecewise' else _EXACT} {_CONVENTIONS}",
             ),
             *(block for answer in cost.asked for block in answer.blocks()),
@@ -93,11 +96,25 @@ def _answer(cost: Cost) -> str:
     return text
 
 
-def _written(formula: Formula, cost: Cost) -> str:
+def _counted(name: str, cost: Cost) -> int:
+    """What one of the headline quantities was at the base sizes; 0 where nobody kept it."""
+    if name == "peak bytes":
+        return cost.peak_at_base.bytes if cost.peak_at_base else 0
+    quantity, _, phase = name.partition(", ")
+    done = cost.parts.base if cost.parts else {}
+    return sum(
+        {"operations": amount.operations, "bytes": amount.moved}.get(quantity, 0)
+        for part, amount in done.items()
+        if part.phase == phase
+    )
+
+
+def _written(name: str, formula: Formula, cost: Cost) -> str:
     """A formula as text; of a peak with many laws only how many there are, and which one rules here."""
-    if formula is cost.peak_bytes and formula.reason and cost.peak_at_base:
-        counted = f"{cost.peak_at_base.bytes:,}"
-        return f"no formula; counted {f'at {say(cost.base)}' if cost.base else 'once'}: {counted}"
+    if formula.reason:
+        counted = _counted(name, cost)
+        at = f"at {say(cost.base)}" if cost.base else "once"
+        return f"no formula; counted {at}: {counted:,}" if counted else "no formula"
     rivals = max((len(piece.rivals) for piece in formula.pieces), default=0)
     if rivals < _LAWS or not formula.holds(**cost.base):
         return _law(formula, cost)
@@ -108,6 +125,8 @@ def _written(formula: Formula, cost: Cost) -> str:
 
 def _law(formula: Formula, cost: Cost) -> str:
     """A formula as text; where it ends as the flops do, the notes say where that is."""
+    if formula.reason:
+        return "no formula"
     pieces, main = formula.pieces, cost.flops.forward.pieces
     if len(pieces) == 1 and len(main) == 1 and pieces[0].cut == main[0].cut:
         return str(pieces[0])
@@ -243,9 +262,9 @@ def _notes(cost: Cost) -> tuple[str, ...]:
     if cost.peak_at_base and cost.peak_at_base.operator:
         most = f"At {say(cost.base)} most" if cost.base else "Most"
         notes.append(f"{most} bytes are alive {cost.peak_at_base}.")
-    for name, formula in (("saved bytes", cost.saved_bytes), ("peak bytes", cost.peak_bytes)):
+    for name, formula in cost.formulas().items():
         if formula.reason:
-            notes.append(f"No formula for {name}: {formula.reason}.")
+            notes.append(f"No formula for {name.replace(', ', ' ')}: {formula.reason}.")
     if cost.masks:
         at = [
             f"{name}{f' at {where.short}' if where else ''}" for name, where in cost.masks.items()

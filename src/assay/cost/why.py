@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from itertools import islice
 from types import CodeType
@@ -9,8 +10,8 @@ from types import CodeType
 from assay.cost.compared import CURVED, LAST, PERIOD, Comparison
 from assay.cost.interpolate import Interpolant, Point
 from assay.cost.law import Laws
-from assay.cost.samples import Samples, equal, steps_at
-from assay.cost.tally import Key, Tally
+from assay.cost.samples import STEPS, Samples, equal
+from assay.cost.tally import FORWARD, Key, Tally
 from assay.where import Location, is_plumbing
 
 _NAMED = 2  # comparisons, so many at most
@@ -45,14 +46,57 @@ def why(point: Point, found: Interpolant[Key], laws: Laws, samples: Samples) -> 
     ]
     if named:
         return " and ".join(islice(dict.fromkeys(named), _NAMED))
-    if steps_at(found, point) != tally.steps:
-        return (
-            "other operators run there than at smaller sizes, or more of them than those foretell"
-        )
-    return (
+    return _others(point, found, samples) or (
         "as many operators run there as smaller sizes foretell, on other shapes: as where something is "
         "rounded, or the least of two sizes counts"
     )
+
+
+def _others(point: Point, found: Interpolant[Key], samples: Samples) -> str:
+    """Which operators run there and at no node of a law, or not as often; "" where that is foretold."""
+    ran = {node: _calls(samples.tally(node)) for node in found.points}
+    here, everywhere = _calls(samples.tally(point)), set().union(*ran.values())
+    for phase, operator in here:
+        if (phase, operator) not in everywhere:
+            return f"`{operator}` runs there{_going(phase)}, and nowhere at the smaller sizes of that law"
+    for phase, operator in sorted(everywhere):
+        if (phase, operator) not in here and all(
+            (phase, operator) in calls for calls in ran.values()
+        ):
+            return f"`{operator}` does not run there{_going(phase)}, as it does at smaller sizes"
+    foretold = found.one(Key(STEPS, FORWARD), point) if not found.foretell else None
+    if foretold == samples.tally(point).steps:
+        return ""
+    near = min(
+        ran, key=lambda node: (sum(abs(x - y) for x, y in zip(node, point, strict=True)), node)
+    )
+    unlike = [which for which in {**here, **ran[near]} if here[which] != ran[near][which]]
+    if not unlike:
+        return (
+            f"the same operators run there as at {samples.say(near)}, on other shapes: as where something "
+            "is rounded, or the least of two sizes counts"
+        )
+    phase, operator = max(unlike, key=lambda which: abs(here[which] - ran[near][which]))
+    return (
+        f"`{operator}` runs {_times_said(here[phase, operator])} there{_going(phase)}, and "
+        f"{_times_said(ran[near][phase, operator])} at {samples.say(near)}"
+    )
+
+
+def _calls(tally: Tally) -> Counter[tuple[str, str]]:
+    """How often each operator ran, by phase and name."""
+    calls: Counter[tuple[str, str]] = Counter()
+    for part, amount in tally.parts.items():
+        calls[part.phase, part.operator] += amount.calls
+    return calls
+
+
+def _going(phase: str) -> str:
+    return "" if phase == FORWARD else " in the backward pass"
+
+
+def _times_said(count: int) -> str:
+    return {0: "not at all", 1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
 def _signs(tally: Tally) -> dict[Comparison, int]:
