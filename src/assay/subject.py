@@ -299,6 +299,7 @@ class Subject:
 
         Raises:
             UserCodeError: If the backward pass raises (a custom autograd function, a hook).
+            CannotMeasure: If it runs something that assay cannot follow.
         """
         try:
             value.backward()

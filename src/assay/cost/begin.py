@@ -11,6 +11,7 @@ from assay.cost.piece import Range
 from assay.cost.reach import reach
 from assay.cost.samples import Fails, Samples, put
 
+_FAR = (7, 12, 50)  # steps up at which a spacing must run too
 _LATER = (1, 2)  # of the least values, so many may be left out
 _FURTHER = (4, 8, 16)  # and so many where there is no formula else
 
@@ -39,6 +40,27 @@ def ranges(samples: Samples, grids: Mapping[str, int]) -> Laws:
         for i in range(count):
             laws = laws.having(i, Law(replace(laws.all[i].span, low=base[i])))
     return laws
+
+
+def spaced(i: int, laws: Laws, samples: Samples) -> Law | None:
+    """A law of values around the one in use, where the smallest all run and larger ones do not.
+
+    A width of `64 * heads`, of which one head takes any, runs at multiples of 64 from there on.
+
+    Args:
+        i: Which size.
+        laws: Where each size ranged.
+        samples: The counts.
+
+    Returns:
+        A law of multiples; None where there is no such spacing.
+    """
+    base = (*samples.base[: laws.sizes], *laws.low[laws.sizes :])
+    span = reach(base[i], lambda x: samples.runs(put(base, i, x)), far=_FAR)
+    wider = laws.all[i].span
+    if span.step == wider.step or span.low == span.high or span.step % wider.step:
+        return None
+    return Law(span)
 
 
 def begun(laws: Laws, samples: Samples) -> Laws:

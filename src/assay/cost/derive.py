@@ -88,7 +88,7 @@ def derive(
                 break
             try:
                 fit = search(kept, wanted)
-                if not wanted.essential or any(key.quantity == FLOPS for key in fit.keys):
+                if _of_use(fit):
                     return fit
             except Refused as refusal:
                 told = refusal if refusal.groups or not wanted.essential else told
@@ -107,6 +107,12 @@ def derive(
         more = wanted.without | told.groups
         fewer = tried < _TRIES and told.groups and not _essential(told)
         wanted = Wanted(without=more) if fewer else ESSENTIAL
+
+
+def _of_use(fit: Fit) -> bool:
+    """Whether there are flops, or where there are none anyway, all operations have a law."""
+    lawless = any(group.quantity == OPERATIONS for group in fit.lawless)
+    return not lawless or any(key.quantity == FLOPS for key in fit.keys)
 
 
 def _essential(refusal: Refused) -> bool:

@@ -9,12 +9,13 @@ from assay.cost.piece import Range
 _STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128)
 
 
-def reach(value: int, runs: Callable[[int], bool]) -> Range:
+def reach(value: int, runs: Callable[[int], bool], *, far: tuple[int, ...] = ()) -> Range:
     """The evenly spaced values around `value` at which the model runs, as far as a few tries tell.
 
     Args:
         value: One at which it runs.
         runs: Whether it runs at another.
+        far: How many steps up it must run too, beside the next three.
 
     Returns:
         From the least value above 1; a range of one value where no even spacing is found.
@@ -22,7 +23,7 @@ def reach(value: int, runs: Callable[[int], bool]) -> Range:
     # what the base is a multiple of comes last: a width of 64 with 4 heads moves in fours
     steps = sorted({*_STEPS, value, *(g for g in range(2, value) if value % g == 0)})
     for step in steps:
-        if all(runs(value + step * k) for k in (1, 2, 3)):
+        if all(runs(value + step * k) for k in (1, 2, 3, *far)):
             return Range(_least(value, step, runs), None, step)
     for step in steps:  # the base is the largest value, or nearly so
         below = [value - step * k for k in (1, 2, 3) if value - step * k > 1]

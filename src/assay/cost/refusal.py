@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from assay.cost.culprit import culprit
 from assay.cost.groups import Group, groups_of
@@ -13,6 +13,7 @@ from assay.cost.piece import Range
 from assay.cost.samples import Fails, Samples, off
 from assay.cost.tally import Key
 from assay.cost.why import why
+from assay.view.prose import listed
 
 
 class Unexplained(Exception):
@@ -52,7 +53,13 @@ class NoneLeft(Refused):
         )
 
 
-def no_law(point: Point, laws: Laws, samples: Samples, i: int | None = None) -> Refused:
+def no_law(
+    point: Point,
+    laws: Laws,
+    samples: Samples,
+    i: int | None = None,
+    together: Sequence[int] = (),
+) -> Refused:
     """The refusal of a box with counts at a point that no law explains.
 
     Args:
@@ -60,6 +67,7 @@ def no_law(point: Point, laws: Laws, samples: Samples, i: int | None = None) -> 
         laws: What was tried.
         samples: The counts.
         i: The size that is to blame; None where none is alone.
+        together: Sizes of which it takes all: with any one of them at its least the law holds.
 
     Returns:
         The refusal, to be raised.
@@ -69,6 +77,9 @@ def no_law(point: Point, laws: Laws, samples: Samples, i: int | None = None) -> 
     try:
         found, counts = samples.interpolant(laws), samples.counts(point)
         reason += broken(point, found, laws, samples)
+        if together:
+            names = listed([samples.names[k] for k in together])
+            reason += f"; it takes {names} together: with one of them at its least the law holds"
         groups = groups_of(off(found.at(point), counts))
     except Fails as failure:
         reason = f"the model does not run at {samples.say(failure.point)}: {failure.said}"

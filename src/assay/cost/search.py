@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from itertools import combinations
 
-from assay.cost.begin import begun, further, later, ranges, straight
+from assay.cost.begin import begun, further, later, ranges, spaced, straight
 from assay.cost.ends import explained, last_explained, last_that_runs, returns, turn
 from assay.cost.fit import Box, Fit, Sizes
 from assay.cost.floors import with_floors
@@ -129,10 +129,12 @@ class Search:
             i = self._blame(failure.point, laws, samples.runs)
             span = last_that_runs(i, failure.point[i], laws, samples)
             lost = (
-                span is not None
+                i < laws.sizes
                 and samples.base[i] in laws.all[i].span
-                and samples.base[i] not in span
+                and (span is None or samples.base[i] not in span)
             )
+            if lost and (around := spaced(i, laws, samples)) is not None:
+                return self._boxes(laws.having(i, around), left - 1)
             if span is None or i >= laws.sizes or lost:
                 where = samples.say(failure.point)
                 blamed = samples.names[i] if i < laws.sizes else ""
@@ -214,7 +216,8 @@ class Search:
         ]
         floored = [i for i in at_fault or range(laws.sizes) if laws.all[i].atoms]
         blamed = floored if len(floored) == 1 else at_fault
-        raise no_law(point, laws, self._samples, blamed[-1] if blamed else None)
+        together = at_fault if len(at_fault) > 1 else ()
+        raise no_law(point, laws, self._samples, blamed[-1] if blamed else None, together)
 
     def _joint(self, laws: Laws, refusal: Refused) -> list[Box]:
         """One box with floors of two sizes at once; none where that is no law either."""

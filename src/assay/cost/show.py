@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from assay.cost.cost import Cost
     from assay.cost.formula import Formula
     from assay.cost.phases import Phases
+    from assay.cost.piece import Piece
 
 QUESTION = "What do forward and backward cost, as an exact formula in your own sizes?"
 _WAYS = {
@@ -220,6 +221,12 @@ def _number(formula: Formula, cost: Cost) -> str:
     return f"{formula(**cost.base):,}" if formula.holds(**cost.base) else "–"
 
 
+def _single(piece: Piece, name: str, value: int) -> bool:
+    """Whether a piece holds at one value of a size, or at 1 and 2."""
+    span = dict(piece.where).get(name)
+    return span is not None and span.high == value and value - span.low < 2
+
+
 def _counts(cost: Cost) -> tuple[Paragraph, ...]:
     sizes = say(cost.base)
     if not sizes:
@@ -249,6 +256,13 @@ def _notes(cost: Cost) -> tuple[str, ...]:
     for held, names in own.items():
         these = listed([name.replace(", ", " ") for name in names])
         notes.append(f"{these.capitalize()}: valid for {held}.")
+    notes += [
+        f"Only for {name} up to {value:,}: evenly spaced around that the model does not run, other sizes at "
+        f"their base. Give it others with --size, at which it runs with more values of {name}."
+        for name, value in cost.base.items()
+        if cost.flops.forward.pieces
+        and all(_single(p, name, value) for p in cost.flops.forward.pieces)
+    ]
     notes += [
         f"With data it runs up to {name} = {end.value:,}: {end.why}."
         for name, end in cost.ends.items()
