@@ -15,12 +15,22 @@ from collections.abc import Set as AbstractSet
 from types import BuiltinFunctionType, BuiltinMethodType, FrameType, MethodType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from assay.cost.notes import PERIOD, TRIED, note, note_plainly, on
+from assay.cost.notes import PERIOD, TRIED, TURNS, note, note_plainly, on
 from assay.cost.tabled import is_number, keys
-from assay.cost.tracked import Quotient, divided, is_tracked, smooth, tracked, whole
+from assay.cost.tracked import (
+    NumpyNumber,
+    Quotient,
+    Size,
+    divided,
+    is_tracked,
+    smooth,
+    tracked,
+    whole,
+)
 
 _SIZED = (list, tuple, range, dict, deque, str, Tensor, nn.ModuleList, nn.ParameterList)
 _TABLES = (Mapping, AbstractSet, list, tuple, range)
@@ -116,6 +126,8 @@ def called(function: Any, /, *args: Any, **kwargs: Any) -> Any:
     Returns:
         What it returns; a number that notes where its argument does.
     """
+    if type(function) is np.ufunc and len(args) == 1 and not kwargs and on():
+        return _of_numpy(function, args[0], sys._getframe(1))
     if on() and type(function) in _PLAINLY:
         frame, owner = sys._getframe(1), getattr(function, "__self__", None)
         if (hook := _BUILTINS.get(function)) is not None:
@@ -176,9 +188,11 @@ def _among(left: Any, table: Any, frame: FrameType) -> None:
 
 
 def _int(frame: FrameType, *args: Any, **kwargs: Any) -> Any:
-    number = args[0] if len(args) == 1 and is_tracked(args[0]) else None
-    if type(number) is not Quotient:
-        return int(*args, **kwargs) if number is None else number
+    number = args[0] if len(args) == 1 else None
+    if type(number) is Size:
+        return number
+    if type(number) is not Quotient and type(number) is not NumpyNumber:
+        return int(*args, **kwargs)
     whole(number, frame)
     return tracked(int(float(number)), number.smooth, curved=number.curved)
 
@@ -193,6 +207,21 @@ def _float(_: FrameType, *args: Any) -> Any:
 def _len(_: FrameType, *args: Any) -> Any:
     made = len(*args)
     return args[0].shape[0] if isinstance(args[0], Tensor) else made
+
+
+def _of_numpy(function: np.ufunc, number: Any, frame: FrameType) -> Any:
+    """`np.log2(n)`, `np.ceil(n / 64)`: of a number that notes one of numpy's that remembers it."""
+    if not is_tracked(number) and type(number) is not NumpyNumber:
+        return function(number)
+    made, smoothly = function(float(number)), number.smooth
+    if function in (np.ceil, np.floor, np.rint):
+        if not isinstance(number, Size):
+            whole(number, frame)
+        return NumpyNumber.of(made, smoothly, curved=number.curved)
+    if not isinstance(made, np.floating):  # np.isnan, np.isfinite
+        return made
+    with np.errstate(all="ignore"):
+        return NumpyNumber.of(made, float(function(smoothly)), curved=True)
 
 
 def _chosen(function: Any) -> Any:
@@ -211,6 +240,13 @@ def _zip(frame: FrameType, *args: Any, **kwargs: Any) -> Any:
     for place, length in enumerate(sized[1:]):
         _beside(sized[0], length, frame, place)
     return zip(*args, **kwargs)  # noqa: B905
+
+
+def _range(frame: FrameType, *args: Any) -> Any:
+    made = range(*args)
+    if not any(map(is_tracked, args)):
+        note(float(len(made)), frame, TURNS)
+    return made
 
 
 def _periodic(function: Any) -> Any:
@@ -245,6 +281,7 @@ _BUILTINS: dict[Any, Any] = {
     min: _chosen(min),
     max: _chosen(max),
     zip: _zip,
+    range: _range,
     math.gcd: _periodic(math.gcd),
     math.fmod: _periodic(math.fmod),
     math.isclose: _isclose,

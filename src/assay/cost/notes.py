@@ -19,6 +19,7 @@ PERIOD = "period"  # in place of which time: a division by a number
 TRIED = "tried"  # a division that may fail, and is caught
 CURVED = "curved"  # in place of which time: a logarithm or a root that is made a whole number, or compared
 PLAIN = "plain"  # numbers that are no sizes, as counters of loops: the last time
+TURNS = "turns"  # of a loop, where its range is no size
 LEAST, MOST = "least", "most"  # and where their sides were closest, and furthest apart
 _HOOKS = "assay.cost.hooks"  # stands in for operations of the user's code
 _INNER = ("assay.", "torch.")  # whose own comparisons turn nothing that depends on large sizes

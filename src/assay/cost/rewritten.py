@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from types import CodeType, FunctionType
-from typing import Any
+from typing import Any, TypeVar
 
 from assay.cost import hooks
 from assay.where import is_installed, is_plumbing
@@ -34,8 +34,10 @@ _DIVIDED: dict[type[ast.operator], Callable[..., Any]] = {
     ast.FloorDiv: hooks.floor_divided,
     ast.Mod: hooks.remainder,
 }
-_CALLED = {"int", "float", "len", "min", "max", "zip", "gcd", "fmod", "isclose"}
+Test = TypeVar("Test", ast.If, ast.While, ast.IfExp)
+_CALLED = {"range", "int", "float", "len", "min", "max", "zip", "gcd", "fmod", "isclose"}
 _METHODS = {"get", "pop", "setdefault", "append", "appendleft", "numel", "gcd", "fmod", "isclose"}
+_METHODS |= {"ceil", "floor", "rint", "sqrt", "log", "log2", "log10"}
 _TRIED = {"view", "reshape", "unflatten"}
 _HOOKS: dict[str, Callable[..., Any]] = {}  # by the text that stands for one while code is compiled
 
@@ -225,7 +227,7 @@ class _Noting(ast.NodeTransformer):
     def visit_arg(self, node: ast.arg) -> ast.arg:
         return node
 
-    def _tested(self, node: Any) -> Any:
+    def _tested(self, node: Test) -> Test:
         self.generic_visit(node)
         node.test = _truth(node.test)
         return node

@@ -136,6 +136,20 @@ class Quotient(float):
         return tracked(function(float(self)), self.smooth, curved=self.curved)  # type: ignore
 
 
+class NumpyNumber(np.float64):
+    """What numpy made of a size: a float of numpy's that remembers it, until it is made a whole number."""
+
+    smooth: float
+    curved: bool
+
+    @classmethod
+    def of(cls, value: np.floating[Any], smooth: float, *, curved: bool) -> NumpyNumber:
+        """The value, and what it would be if nothing was rounded."""
+        made = cls(value)
+        made.smooth, made.curved = smooth, curved
+        return made
+
+
 def bent(value: Any, frame: FrameType) -> Any:
     """The number, noted where it is a logarithm or a root."""
     if value.curved:
@@ -143,7 +157,7 @@ def bent(value: Any, frame: FrameType) -> Any:
     return value
 
 
-def whole(value: Quotient, frame: FrameType) -> None:
+def whole(value: Quotient | NumpyNumber, frame: FrameType) -> None:
     """Note that a number is made a whole one: it was one at multiples of what it was divided by."""
     bent(value, frame)
     if not value.curved:

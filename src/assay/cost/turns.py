@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from itertools import chain, pairwise
+from itertools import chain
 
 from assay.cost.aslant import aslant
 from assay.cost.interpolate import Point
 from assay.cost.law import Law, Laws
-from assay.cost.notes import CURVED, LEAST, MOST, PERIOD, PLAIN, TRIED, Comparison, kind
+from assay.cost.notes import CURVED, LEAST, MOST, PERIOD, PLAIN, TRIED, TURNS, Comparison, kind
 from assay.cost.samples import Samples, put
+from assay.cost.unforetold import foretold, halfway
 
 Line = list[tuple[int, dict[Comparison, float]]]  # values of a size, and what was compared there
 _LARGEST = 1 << 24  # where a comparison turns beyond, nobody runs it
@@ -44,7 +45,8 @@ def turns(laws: Laws, samples: Samples, affordable: Callable[[Point], bool]) -> 
         turning = _turning(made, laws, lambda p, i: _along(p, i, laws, samples))
         turned = ((point == laws.low, put(point, i, x)) for point, i, x in turning)
         lines = ((False, point) for point in aslant(made, laws, samples))
-        for known_to_run, point in chain(turned, lines):
+        between = ((True, point) for point in halfway(made, laws, samples))
+        for known_to_run, point in chain(turned, lines, between):
             if point in given or not laws.hold(point) or not affordable(point):
                 continue
             given.add(point)
@@ -82,71 +84,13 @@ def largest_run(laws: Laws, samples: Samples) -> list[int]:
     return [max((p[i] for p in points), default=0) for i in range(laws.sizes)]
 
 
-def curved(laws: Laws, samples: Samples) -> list[int]:
-    """Sizes of which a logarithm or a root is made a whole number, or compared: it may turn anywhere.
-
-    And those with which the sides of a comparison come closer and closer, but nobody knows how fast.
-
-    Args:
-        laws: Where to look.
-        samples: What was run.
-
-    Returns:
-        The sizes, by index; none whose root is a straight line, as of the patches of a square.
-    """
-    found = []
-    for i in range(laws.sizes):
-        line = sorted(_line(laws.low, i, samples), key=lambda at: at[0])
-        for comparison in {c for _, compared in line for c in compared}:
-            points = [(float(x), at[comparison]) for x, at in line if comparison in at]
-            if kind(comparison) == CURVED:
-                turns_on = not _straight(points)
-            else:
-                turns_on = kind(comparison) in _PLAINLY and _closing_in(points)
-            if turns_on:
-                found.append(i)
-                break
-    return found
-
-
-def _closing_in(points: list[tuple[float, float]]) -> bool:
-    """Whether two sides come closer, as far as was looked, in a way that no parabola foretells."""
-    if len(points) < 4:
-        return False
-    sides = [y for _, y in points]
-    same_side = min(sides[:-1]) > 0 <= sides[-1] or max(sides[:-1]) < 0 >= sides[-1]
-    closer = all(abs(b) <= abs(a) for a, b in pairwise(sides)) and sides[0] != sides[-1]
-    return same_side and closer and not _foretold(points)
-
-
-def _foretold(points: list[tuple[float, float]]) -> bool:
-    """Whether a parabola through the first three points goes through all."""
-    if len(points) < 4 or not all(math.isfinite(y) for _, y in points):
-        return True
-    (x0, y0), (x1, y1), (x2, y2) = points[:3]
-    slope = (y1 - y0) / (x1 - x0)
-    bend = ((y2 - y1) / (x2 - x1) - slope) / (x2 - x0)
-    return all(
-        abs(y0 + (x - x0) * (slope + bend * (x - x1)) - y) <= _CLOSE * max(abs(y), 1.0)
-        for x, y in points
-    )
-
-
-def _straight(points: list[tuple[int, float]]) -> bool:
-    if len(points) < 3:
-        return True
-    (x0, y0), *_, (x1, y1) = points
-    slope = (y1 - y0) / (x1 - x0)
-    return all(abs(y0 + slope * (x - x0) - y) <= _CLOSE * max(abs(y), 1.0) for x, y in points)
-
-
 def _made(laws: Laws, samples: Samples) -> dict[Comparison, Point]:
     """Each comparison, at the least point where it was made."""
     known = [(p, t.compared) for p, t in samples.known if laws.hold(p)]
     made: dict[Comparison, Point] = {}
     for point, compared in sorted(known, key=lambda each: each[0]):
         for comparison, difference in compared.items():
-            if kind(comparison) == CURVED:
+            if kind(comparison) in (CURVED, TURNS):
                 continue
             # one layer compares as the one before
             again = comparison[-1] and compared.get((*comparison[:2], 0)) == difference
@@ -194,7 +138,7 @@ def _where(comparison: Comparison, least: int, line: Line, law: Law, *, inner: b
     seen = {x: compared[comparison] for x, compared in line if comparison in compared}
     which = kind(comparison)
     points = [(float(x), seen[x]) for x in sorted(seen)]
-    points = points[:3] if which not in _PLAINLY or _foretold(points) else points[-2:]
+    points = points[:3] if which not in _PLAINLY or foretold(points) else points[-2:]
     found: set[int] = set()
     whole = all(y.is_integer() for _, y in points)
     # what was made a whole number turns where the rounded one does
