@@ -85,7 +85,7 @@ def cut(holder: Any, start: Any, stop: Any) -> Any:
 
 def _comparing(operate: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     def compare(left: Any, right: Any) -> Any:
-        if is_number(left) and is_number(right) and on():
+        if on() and is_number(left) and is_number(right):
             note_plainly(float(left - right), sys._getframe(1))
         return operate(left, right)  # a size notes it itself
 
@@ -108,8 +108,8 @@ def without(left: Any, table: Any) -> Any:
 
 def _dividing(operate: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     def divide(left: Any, right: Any) -> Any:
-        if is_number(left) and is_number(right) and right > 1 and on():
-            note(float(left - right), sys._getframe(1), PERIOD)
+        if on() and is_number(left) and is_number(right) and right > 1:
+            note_plainly(float(left - right), sys._getframe(1), PERIOD)
         return operate(left, right)
 
     return divide

@@ -27,6 +27,7 @@ _INNER = ("assay.", "torch.")  # whose own comparisons turn nothing that depends
 _noted: dict[Comparison, float] | None = None
 _times: dict[tuple[CodeType, int], int] = {}
 _values: dict[tuple[CodeType, int], set[float]] = {}
+_plain: dict[tuple[int, int, Hashable], _Plainly] = {}
 
 
 @contextmanager
@@ -34,16 +35,21 @@ def noting_down() -> Iterator[dict[Comparison, float]]:
     """Note what numbers are compared with.
 
     Yields:
-        For every comparison that was made by how much its two sides differed, filled in on the way.
+        For every comparison that was made by how much its two sides differed, filled in by the end.
     """
     global _noted
     before, _noted = _noted, {}
+    noted = _noted
     _times.clear()
     _values.clear()
+    _plain.clear()
     try:
-        yield _noted
+        yield noted
     finally:
         _noted = before
+        for plainly in _plain.values():
+            noted |= plainly.notes()
+        _plain.clear()
 
 
 def on() -> bool:
@@ -86,17 +92,36 @@ def note_plainly(difference: float, frame: FrameType, key: Hashable = None) -> N
     Args:
         difference: Of its two sides; of a loop the last one is kept, the smallest and the largest.
         frame: The code that makes it.
-        key: What it is compared with, where one place compares with several things.
+        key: What it is compared with, where one place compares with several things; `PERIOD` for a division.
     """
-    place = _place(frame)
-    if _noted is None or place is None:
+    code = frame.f_code
+    which = id(code), frame.f_lasti, key
+    seen = _plain.get(which)
+    if seen is None:  # loops come here often
+        _plain[which] = _Plainly(code, frame.f_lasti, key, difference)
         return
-    _noted[(*place, (PLAIN, key))] = difference
-    least, most = (*place, (LEAST, key)), (*place, (MOST, key))
-    if abs(difference) < abs(_noted.setdefault(least, difference)):
-        _noted[least] = difference
-    if abs(difference) > abs(_noted.setdefault(most, difference)):
-        _noted[most] = difference
+    seen.last = difference
+    if abs(difference) < abs(seen.least):
+        seen.least = difference
+    if abs(difference) > abs(seen.most):
+        seen.most = difference
+
+
+class _Plainly:
+    """How a comparison of plain numbers went in one run; it keeps the code alive whose address it goes by."""
+
+    __slots__ = ("code", "instruction", "key", "last", "least", "most")
+
+    def __init__(self, code: CodeType, instruction: int, key: Hashable, difference: float) -> None:
+        self.code, self.instruction, self.key = code, instruction, key
+        self.last = self.least = self.most = difference
+
+    def notes(self) -> dict[Comparison, float]:
+        """As comparisons: the last one, and where the two sides were closest and furthest apart."""
+        if self.key == PERIOD:
+            return {(self.code, self.instruction, PERIOD): self.last}
+        words = ((PLAIN, self.last), (LEAST, self.least), (MOST, self.most))
+        return {(self.code, self.instruction, (word, self.key)): d for word, d in words}
 
 
 def _place(frame: FrameType) -> tuple[CodeType, int] | None:

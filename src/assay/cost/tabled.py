@@ -11,6 +11,7 @@ import numpy as np
 
 from assay.cost.notes import asking, note
 
+_OF_NUMPY = (np.integer, np.floating)
 _LISTED = 64  # keys of a table that are looked at; a longer one is data
 
 
@@ -60,4 +61,5 @@ def keys(table: Any) -> Iterator[Any]:
 
 def is_number(value: Hashable) -> bool:
     """Whether something is a number that can be compared with a size: no truth value."""
-    return type(value) in (int, float) or isinstance(value, np.integer | np.floating)
+    kind = type(value)
+    return kind is int or kind is float or issubclass(kind, _OF_NUMPY)
