@@ -117,6 +117,11 @@ def f(log):
     x: list[int] = [1, 2]
     return "%s of %d" % ("a", 2), (1, 2) < (1, 3), "b" in "abc", {"a": 1}["a"], x[-1], dict[str, int]
 """,
+    "numbers that are no floats": """
+def f(log):
+    huge = 10**400
+    return huge > log(3), np.uint8(3) < np.uint8(5), not huge % 7, float("nan") < log(1), huge in {1: 2}
+""",
     "what raises": """
 def f(log):
     return log(1) < log("a")

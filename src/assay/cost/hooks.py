@@ -46,7 +46,7 @@ def asked(value: Any) -> Any:
         The value.
     """
     if is_number(value) and on():
-        note_plainly(float(value), sys._getframe(1))
+        note_plainly(_apart(value, 0), sys._getframe(1))
     return value
 
 
@@ -86,7 +86,7 @@ def cut(holder: Any, start: Any, stop: Any) -> Any:
 def _comparing(operate: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     def compare(left: Any, right: Any) -> Any:
         if on() and is_number(left) and is_number(right):
-            note_plainly(float(left - right), sys._getframe(1))
+            note_plainly(_apart(left, right), sys._getframe(1))
         return operate(left, right)  # a size notes it itself
 
     return compare
@@ -109,7 +109,7 @@ def without(left: Any, table: Any) -> Any:
 def _dividing(operate: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     def divide(left: Any, right: Any) -> Any:
         if on() and is_number(left) and is_number(right) and right > 1:
-            note_plainly(float(left - right), sys._getframe(1), PERIOD)
+            note_plainly(_apart(left, right), sys._getframe(1), PERIOD)
         return operate(left, right)
 
     return divide
@@ -170,12 +170,19 @@ def _counts(value: Any) -> bool:
     return is_tracked(value) or is_number(value)
 
 
+def _apart(left: Any, right: Any) -> float:
+    try:
+        return float(left) - float(right)
+    except OverflowError:  # an integer that is larger than any float
+        return math.inf
+
+
 def _beside(left: Any, right: Any, frame: FrameType, key: Any = None) -> None:
     """Two numbers are compared, though nobody writes `<` between them."""
     if is_tracked(left) or is_tracked(right):
         note(smooth(left) - smooth(right), frame, key)
     else:
-        note_plainly(float(left - right), frame, key)
+        note_plainly(_apart(left, right), frame, key)
 
 
 def _among(left: Any, table: Any, frame: FrameType) -> None:
