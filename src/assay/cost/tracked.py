@@ -42,12 +42,6 @@ class Size(int):
     def __reduce__(self) -> Any:
         return int, (int(self),)
 
-    def __copy__(self) -> Size:
-        return self
-
-    def __deepcopy__(self, memo: Any) -> Size:
-        return self
-
     def __hash__(self) -> int:
         if on():
             looked_up(self.smooth, sys._getframe(1))
@@ -95,12 +89,6 @@ class Quotient(float):
 
     def __reduce__(self) -> Any:
         return float, (float(self),)
-
-    def __copy__(self) -> Quotient:
-        return self
-
-    def __deepcopy__(self, memo: Any) -> Quotient:
-        return self
 
     def __hash__(self) -> int:
         if on():
@@ -318,5 +306,7 @@ for _kind, _type in ((Size, int), (Quotient, float)):
     _kind.__neg__ = lambda self: tracked(-plain(self), -smooth(self))  # type: ignore
     _kind.__abs__ = lambda self: tracked(abs(plain(self)), abs(smooth(self)))  # type: ignore
     _kind.__divmod__ = _divmod  # type: ignore
+    _kind.__copy__ = lambda self: self  # type: ignore  # a configuration that is copied goes on noting
+    _kind.__deepcopy__ = lambda self, _: self  # type: ignore
 for _name in ("__pos__", "__floor__", "__ceil__", "__trunc__"):
     setattr(Size, _name, lambda self: self)
