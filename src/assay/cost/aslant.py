@@ -8,7 +8,7 @@ from itertools import combinations, islice
 
 from assay.cost.interpolate import Point
 from assay.cost.law import Laws
-from assay.cost.notes import CURVED, PERIOD, TRIED, TURNS, Comparison, kind
+from assay.cost.notes import ONE_SIDED, Comparison, kind
 from assay.cost.samples import Samples, put
 
 _DENOMINATOR = 64  # of the slope of a line: at most so much
@@ -28,7 +28,7 @@ def aslant(made: Iterable[Comparison], laws: Laws, samples: Samples) -> Iterator
     Yields:
         Points in which two sizes are not at their least values.
     """
-    of_numbers = [c for c in made if kind(c) not in (PERIOD, TRIED, TURNS, CURVED)]
+    of_numbers = [c for c in made if kind(c) not in ONE_SIDED]
     for i, j in combinations(range(laws.sizes), 2):
         low, step_i, step_j = laws.low, laws.all[i].span.step, laws.all[j].span.step
         square = [

@@ -71,7 +71,7 @@ def user_code(roots: Iterable[Any], model: nn.Module, sizes: Container[str] = ()
                 near += [
                     vars(module).get(name)
                     for module in near
-                    if isinstance(module, ModuleType) and not _of_library(module)
+                    if isinstance(module, ModuleType) and is_users(_file_of_module(module))
                     for name in code.co_names
                 ]
                 waiting += [v for v in near if isinstance(v, FunctionType | type) or _tells(v)]
@@ -93,6 +93,11 @@ def nested(code: CodeType) -> Iterator[CodeType]:
 def is_library(filename: str) -> bool:
     """Whether code is torch's, assay's or Python's own; what was typed or generated is the user's."""
     return is_plumbing(filename) and (not filename.startswith("<") or "frozen" in filename)
+
+
+def is_users(filename: str) -> bool:
+    """Whether code is the user's own: no library's, and in no installed package."""
+    return not is_library(filename) and not is_installed(filename)
 
 
 def is_record(value: Any) -> bool:
@@ -121,9 +126,8 @@ def _plain(value: Any) -> Any:
     return getattr(value, "__func__", None) or value  # a class method
 
 
-def _of_library(module: ModuleType) -> bool:
-    file = getattr(module, "__file__", None) or ""
-    return not file or is_library(file) or is_installed(file)
+def _file_of_module(module: ModuleType) -> str:
+    return getattr(module, "__file__", None) or "<frozen>"  # built in, or without code of its own
 
 
 def _enclosed(function: FunctionType) -> Iterator[Any]:

@@ -12,7 +12,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
-from types import BuiltinFunctionType, BuiltinMethodType, FrameType, MethodType
+from types import BuiltinFunctionType, FrameType, MethodType
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ from assay.cost.tracked import (
 
 _SIZED = (list, tuple, range, dict, deque, str, Tensor, nn.ModuleList, nn.ParameterList)
 _TABLES = (Mapping, AbstractSet, list, tuple, range)
+_KNOWN_BY_TYPE = (BuiltinFunctionType, MethodType, type)  # of functions that hooks may stand in for
 
 
 def asked(value: Any) -> Any:
@@ -92,18 +93,13 @@ def _comparing(operate: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     return compare
 
 
-def within(left: Any, table: Any) -> Any:
-    """`left in table`."""
-    if on() and isinstance(table, _TABLES):
-        _among(left, table, sys._getframe(1))
-    return left in table
+def _looking(*, found: bool) -> Callable[[Any, Any], bool]:
+    def look(left: Any, table: Any) -> bool:
+        if on() and isinstance(table, _TABLES):
+            _among(left, table, sys._getframe(1))
+        return (left in table) is found
 
-
-def without(left: Any, table: Any) -> Any:
-    """`left not in table`."""
-    if on() and isinstance(table, _TABLES):
-        _among(left, table, sys._getframe(1))
-    return left not in table
+    return look
 
 
 def _dividing(operate: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
@@ -128,7 +124,7 @@ def called(function: Any, /, *args: Any, **kwargs: Any) -> Any:
     """
     if type(function) is np.ufunc and len(args) == 1 and not kwargs and on():
         return _of_numpy(function, args[0], sys._getframe(1))
-    if on() and type(function) in _PLAINLY:
+    if on() and type(function) in _KNOWN_BY_TYPE:
         frame, owner = sys._getframe(1), getattr(function, "__self__", None)
         if (hook := _BUILTINS.get(function)) is not None:
             return hook(frame, *args, **kwargs)
@@ -161,9 +157,6 @@ def tried(function: Any, /, *args: Any, **kwargs: Any) -> Any:
                     which = (TRIED, dimension, number)
                     note(smooth(size) - number, sys._getframe(1), which)
     return function(*args, **kwargs)
-
-
-_PLAINLY = (BuiltinFunctionType, BuiltinMethodType, MethodType, type)
 
 
 def _counts(value: Any) -> bool:
@@ -280,6 +273,7 @@ def _isclose(frame: FrameType, *args: Any, **kwargs: Any) -> Any:
 less, less_or_equal = _comparing(operator.lt), _comparing(operator.le)
 greater, greater_or_equal = _comparing(operator.gt), _comparing(operator.ge)
 equal, unequal = _comparing(operator.eq), _comparing(operator.ne)
+within, without = _looking(found=True), _looking(found=False)
 floor_divided, remainder = _dividing(operator.floordiv), _dividing(operator.mod)
 _BUILTINS: dict[Any, Any] = {
     int: _int,

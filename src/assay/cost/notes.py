@@ -21,6 +21,8 @@ CURVED = "curved"  # in place of which time: a logarithm or a root that is made 
 PLAIN = "plain"  # numbers that are no sizes, as counters of loops: the last time
 TURNS = "turns"  # of a loop, where its range is no size
 LEAST, MOST = "least", "most"  # and where their sides were closest, and furthest apart
+ONE_SIDED = (PERIOD, TRIED, TURNS, CURVED)  # kinds that do not tell by how much two sides differ
+PLAINLY = (PLAIN, LEAST, MOST)
 _HOOKS = "assay.cost.hooks"  # stands in for operations of the user's code
 _INNER = ("assay.", "torch.")  # whose own comparisons turn nothing that depends on large sizes
 

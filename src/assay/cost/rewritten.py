@@ -18,7 +18,7 @@ from types import CodeType, FunctionType
 from typing import Any, TypeVar
 
 from assay.cost import hooks
-from assay.where import is_installed, is_plumbing
+from assay.cost.code import is_users
 
 _COMPARED: dict[type[ast.cmpop], Callable[..., Any]] = {
     ast.Lt: hooks.less,
@@ -56,7 +56,7 @@ class Rewriting:
             code = function.__code__
             file = code.co_filename
             if file not in sources:
-                sources[file] = {} if _is_library(file) else _compiled(file, _source(file))
+                sources[file] = _compiled(file, _source(file)) if is_users(file) else {}
             if (new := sources[file].get(code)) is not None:
                 self._codes.append((function, code, new))
 
@@ -70,10 +70,6 @@ class Rewriting:
         finally:
             for function, code, _ in self._codes:
                 function.__code__ = code
-
-
-def _is_library(file: str) -> bool:
-    return is_installed(file) or (is_plumbing(file) and not file.startswith("<"))
 
 
 def _source(file: str) -> str:
@@ -123,9 +119,8 @@ class _Noting(ast.NodeTransformer):
 
     def __init__(self) -> None:
         self._trying = 0
-        self._unnamed = (
-            0  # depth of comprehensions and classes, where names may not be or mean something
-        )
+        # depth of comprehensions and classes, where names may not be given, or mean something
+        self._unnamed = 0
 
     def visit(self, node: ast.AST) -> Any:
         """Visit, and know where names may be given."""

@@ -20,7 +20,37 @@ from assay.cost.notes import CURVED, PERIOD, note, on
 from assay.cost.tabled import looked_up
 
 
-class Size(int):
+class _Noting:
+    """What both kinds of numbers have in common; `int` or `float` is the other base."""
+
+    def __reduce__(self) -> Any:
+        return type(plain(self)), (plain(self),)
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Any:  # a configuration that is copied goes on noting
+        return self
+
+    def __hash__(self) -> int:
+        if on():
+            looked_up(smooth(self), sys._getframe(1))
+        return super().__hash__()
+
+    def __neg__(self) -> Any:
+        return tracked(-plain(self), -smooth(self))
+
+    def __abs__(self) -> Any:
+        return tracked(abs(plain(self)), abs(smooth(self)))
+
+    def __divmod__(self, other: Any) -> Any:
+        if not isinstance(other, int | float):
+            return NotImplemented
+        divided(self, other, sys._getframe(1))
+        return self // other, self % other  # type: ignore[operator]
+
+
+class Size(_Noting, int):
     """An integer that notes what it is compared with, and so does what is computed from it.
 
     Args:
@@ -38,14 +68,6 @@ class Size(int):
         made = super().__new__(cls, value)
         made.smooth = float(value) if smooth is None else smooth
         return made
-
-    def __reduce__(self) -> Any:
-        return int, (int(self),)
-
-    def __hash__(self) -> int:
-        if on():
-            looked_up(self.smooth, sys._getframe(1))
-        return int.__hash__(self)
 
     def __bool__(self) -> bool:
         if on():  # `if n // 384:`
@@ -76,7 +98,7 @@ class Size(int):
         return made
 
 
-class Quotient(float):
+class Quotient(_Noting, float):
     """A number that was computed from a size by way of a division, a root or a logarithm."""
 
     smooth: float
@@ -86,14 +108,6 @@ class Quotient(float):
         made = super().__new__(cls, value)
         made.smooth = value if smooth is None else smooth
         return made
-
-    def __reduce__(self) -> Any:
-        return float, (float(self),)
-
-    def __hash__(self) -> int:
-        if on():
-            looked_up(self.smooth, sys._getframe(1))
-        return float.__hash__(self)
 
     def __int__(self) -> int:
         bent(self, sys._getframe(1))
@@ -281,13 +295,6 @@ def _comparison(compare: Callable[[Any, Any], Any], kind: type) -> Any:
     return method
 
 
-def _divmod(self: Any, other: Any) -> Any:
-    if not isinstance(other, int | float):
-        return NotImplemented
-    divided(self, other, sys._getframe(1))
-    return self // other, self % other
-
-
 _OPERATORS: dict[str, tuple[Any, Any]] = {
     "add": (operator.add, operator.add),
     "sub": (operator.sub, operator.sub),
@@ -303,10 +310,5 @@ for _kind, _type in ((Size, int), (Quotient, float)):
         setattr(_kind, f"__r{_name}__", _binary(_swapped(_exact), _swapped(_near)))
     for _compare in (operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne):
         setattr(_kind, f"__{_compare.__name__}__", _comparison(_compare, _type))
-    _kind.__neg__ = lambda self: tracked(-plain(self), -smooth(self))  # type: ignore
-    _kind.__abs__ = lambda self: tracked(abs(plain(self)), abs(smooth(self)))  # type: ignore
-    _kind.__divmod__ = _divmod  # type: ignore
-    _kind.__copy__ = lambda self: self  # type: ignore  # a configuration that is copied goes on noting
-    _kind.__deepcopy__ = lambda self, _: self  # type: ignore
 for _name in ("__pos__", "__floor__", "__ceil__", "__trunc__"):
     setattr(Size, _name, lambda self: self)

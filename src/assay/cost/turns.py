@@ -9,15 +9,14 @@ from itertools import chain
 from assay.cost.aslant import aslant
 from assay.cost.interpolate import Point
 from assay.cost.law import Law, Laws
-from assay.cost.notes import CURVED, LEAST, MOST, PERIOD, PLAIN, TRIED, TURNS, Comparison, kind
+from assay.cost.notes import CURVED, PERIOD, PLAINLY, TRIED, TURNS, Comparison, kind
 from assay.cost.samples import Samples, put
-from assay.cost.unforetold import foretold, halfway
+from assay.cost.unforetold import halfway, parabola, parabolic
 
 Line = list[tuple[int, dict[Comparison, float]]]  # values of a size, and what was compared there
 _LARGEST = 1 << 24  # where a comparison turns beyond, nobody runs it
 _MOST = 120  # points in all
 _PERIOD = 64  # what a size is divided by is looked at from here on: less is a stride, or heads
-_PLAINLY = (PLAIN, LEAST, MOST)
 _CLOSE = 1e-6  # of a whole number
 
 
@@ -138,7 +137,7 @@ def _where(comparison: Comparison, least: int, line: Line, law: Law, *, inner: b
     seen = {x: compared[comparison] for x, compared in line if comparison in compared}
     which = kind(comparison)
     points = [(float(x), seen[x]) for x in sorted(seen)]
-    points = points[:3] if which not in _PLAINLY or foretold(points) else points[-2:]
+    points = points[:3] if which not in PLAINLY or parabolic(points) else points[-2:]
     found: set[int] = set()
     whole = all(y.is_integer() for _, y in points)
     # what was made a whole number turns where the rounded one does
@@ -161,13 +160,8 @@ def _roots(points: list[tuple[float, float]], off: int = 0) -> list[float]:
     points = [(x, y - off) for x, y in points]
     if len(points) < 2 or not all(math.isfinite(y) for _, y in points):
         return []
-    (x0, y0), (x1, y1) = points[:2]
-    slope = (y1 - y0) / (x1 - x0)
-    bend = 0.0
-    if len(points) > 2:
-        x2, y2 = points[2]
-        bend = ((y2 - y1) / (x2 - x1) - slope) / (x2 - x0)
-    # y0 + (x - x0) (slope + bend (x - x1))
+    (x0, y0), (x1, _) = points[:2]
+    slope, bend = parabola(points)
     if abs(bend) * (abs(x0) + abs(x1)) <= 1e-12 * abs(slope):
         return [x0 - y0 / slope] if slope else []
     middle = slope - bend * (x0 + x1)

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from assay.cost.interpolate import Point
 from assay.cost.law import Laws
-from assay.cost.notes import CURVED, LEAST, MOST, PERIOD, PLAIN, TRIED, TURNS, Comparison, kind
+from assay.cost.notes import CURVED, LEAST, MOST, ONE_SIDED, PLAINLY, TURNS, Comparison, kind
 from assay.cost.samples import Samples, put
 
 Series = list[tuple[float, float]]  # values of a size, and by how much the two sides differ there
@@ -45,8 +45,7 @@ def halfway(made: Iterable[Comparison], laws: Laws, samples: Samples) -> Iterato
     Yields:
         Points along one size, the others at their least.
     """
-    one_by_one = (PERIOD, TRIED, TURNS, CURVED, LEAST, MOST)
-    looked_at = {c for c in made if kind(c) not in one_by_one}
+    looked_at = {c for c in made if kind(c) not in (*ONE_SIDED, LEAST, MOST)}
     for i, law in enumerate(laws.all[: laws.sizes]):
         for comparison, series in _all_along(i, laws, samples).items():
             gap = _gap(series, law.span.step) if comparison in looked_at else None
@@ -57,17 +56,33 @@ def halfway(made: Iterable[Comparison], laws: Laws, samples: Samples) -> Iterato
                 gap = gap if gap != before else None
 
 
-def foretold(series: Series) -> bool:
+def parabolic(series: Series) -> bool:
     """Whether a parabola through the first three points goes through all."""
     if len(series) < _FEW or not all(math.isfinite(y) for _, y in series):
         return True
-    (x0, y0), (x1, y1), (x2, y2) = series[:3]
-    slope = (y1 - y0) / (x1 - x0)
-    bend = ((y2 - y1) / (x2 - x1) - slope) / (x2 - x0)
+    (x0, y0), (x1, _) = series[:2]
+    slope, bend = parabola(series)
     return all(
         abs(y0 + (x - x0) * (slope + bend * (x - x1)) - y) <= _CLOSE * max(abs(y), 1.0)
         for x, y in series
     )
+
+
+def parabola(series: Series) -> tuple[float, float]:
+    """The parabola through the first three points, or the line through the first two.
+
+    Args:
+        series: At least two points.
+
+    Returns:
+        slope, bend: y = y₀ + (x - x₀) (slope + bend (x - x₁)).
+    """
+    (x0, y0), (x1, y1) = series[:2]
+    slope = (y1 - y0) / (x1 - x0)
+    if len(series) == 2:
+        return slope, 0.0
+    x2, y2 = series[2]
+    return slope, ((y2 - y1) / (x2 - x1) - slope) / (x2 - x0)
 
 
 def _all_along(i: int, laws: Laws, samples: Samples) -> dict[Comparison, Series]:
@@ -85,7 +100,7 @@ def _all_along(i: int, laws: Laws, samples: Samples) -> dict[Comparison, Series]
 
 def _gap(series: Series, step: int) -> tuple[int, int] | None:
     """The first two values, and not neighbours, between which a comparison turned unforetold."""
-    if foretold(series):
+    if parabolic(series):
         return None
     for (x, y), (beyond, other) in pairwise(series):
         if _sign(y) != _sign(other) and beyond - x > step:
@@ -102,12 +117,12 @@ def _turns_on(comparison: Comparison, series: Series) -> bool:
         return not _straight(series)
     if kind(comparison) == TURNS:
         return _slowing(series)
-    return kind(comparison) in (PLAIN, LEAST, MOST) and _closing_in(series)
+    return kind(comparison) in PLAINLY and _closing_in(series)
 
 
 def _slowing(series: Series) -> bool:
     """Whether something grows as a root or a logarithm does; chunks of a length keep their pace."""
-    if foretold(series):
+    if parabolic(series):
         return False
     x, y = series[-1]
     before = next(((u, v) for u, v in reversed(series) if 4 * u <= x), None)
@@ -118,7 +133,7 @@ def _slowing(series: Series) -> bool:
 
 def _closing_in(series: Series) -> bool:
     """Whether two sides come closer, as far as was looked, in a way that no parabola foretells."""
-    if foretold(series):
+    if parabolic(series):
         return False
     sides = [y for _, y in series]
     same_side = min(sides[:-1]) > 0 <= sides[-1] or max(sides[:-1]) < 0 >= sides[-1]

@@ -8,7 +8,7 @@ from types import CodeType
 
 from assay.cost.interpolate import Interpolant, Point
 from assay.cost.law import Laws
-from assay.cost.notes import CURVED, LAST, LEAST, MOST, PERIOD, TRIED, TURNS, Comparison, kind
+from assay.cost.notes import LAST, LEAST, MOST, ONE_SIDED, Comparison, kind
 from assay.cost.samples import Samples, equal, steps_at
 from assay.cost.tally import Key, Tally
 from assay.where import Location, is_plumbing
@@ -60,7 +60,7 @@ def _signs(tally: Tally) -> dict[Comparison, int]:
     return {
         comparison: (difference > 0) - (difference < 0)
         for comparison, difference in tally.compared.items()
-        if kind(comparison) not in (PERIOD, TRIED, TURNS, LAST, CURVED, LEAST, MOST)
+        if kind(comparison) not in (*ONE_SIDED, LAST, LEAST, MOST)
     }
 
 
