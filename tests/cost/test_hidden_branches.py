@@ -372,4 +372,4 @@ def test_a_window_over_a_list_is_in_the_formula_or_ends_it(window):
         if found.holds(b=1, n=n):
             assert found(b=1, n=n) == flops(build, b=1, n=n)[0]
     if not found.holds(b=1, n=2 * window):
-        assert str(found).endswith(f" for n ≤ {window - 1}")
+        assert str(found).endswith(f" for n ≤ {window}")

@@ -14,7 +14,8 @@ from assay.cost.law import Laws
 from assay.cost.polynomial import Atom
 from assay.cost.samples import Samples, put, steps_at
 from assay.cost.tally import BYTES, OPERATIONS, WEIGHTS, Key
-from assay.cost.turns import curved, largest_run, turns, unturned
+from assay.cost.turns import largest_run, turns, unturned
+from assay.cost.unforetold import curved
 
 _FAR = (70, 1000)  # values up from the low corner: beyond `if n > 64`, and beyond what costs little
 _NEARER = (128, 256)  # and beyond what is padded to these, where far ones take too long

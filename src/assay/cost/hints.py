@@ -7,16 +7,13 @@ in an attribute of a module that it belongs to, so that is where to look.
 from __future__ import annotations
 
 import dis
-import functools
-import inspect
 from collections.abc import Container, Iterable, Iterator
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType
 from typing import Any
 
-import torch
 from torch import nn
 
-from assay.where import is_installed, is_plumbing
+from assay.cost.code import Code, is_integer, is_record, nested
 
 _LARGEST = 1 << 16
 _ATTRIBUTES = 6  # at most so many integers from modules: widths and vocabularies are among them
@@ -25,86 +22,24 @@ _BOUNDING = {"min", "max", "range", "divmod", "islice", "arange", "clamp", "clip
 _BOUNDING |= {"split", "chunk", "tensor_split", "unfold", "pad", "deque"}
 
 
-def constants(roots: Iterable[Any], model: nn.Module, sizes: Container[str] = ()) -> set[int]:
+def constants(code: Code, model: nn.Module) -> set[int]:
     """The integers that a model's code compares with, divides by, or bounds something by.
 
     Args:
-        roots: The builder, the loss: functions that may lead to more.
-        model: The model; every method of the classes of its modules counts.
-        sizes: Parameters of the roots whose defaults tell nothing: they are the sizes in use.
+        code: The user's functions.
+        model: The model: attributes of its modules are compared with by name.
 
     Returns:
-        The integers. Code of torch and of the standard library is not looked at.
+        The integers.
     """
-    given = list(roots)
-    waiting = list(given)
-    # of an installed library only the files that define the model: not its caches and downloads
-    own = {_file_of(type(module)) for module in model.modules()}
-
-    def foreign(filename: str) -> bool:
-        return _is_library(filename) or (is_installed(filename) and filename not in own)
-
-    for module in model.modules():
-        waiting += [type(module), *(v for v in vars(module).values() if callable(v))]
-    seen: set[int] = set()
-    found: set[int] = set()
-    names: set[str] = set()  # of attributes that are compared with
+    compared = {c for f in code.functions for part in nested(f.__code__) for c in _compared(part)}
+    names = {c for c in compared if isinstance(c, str)}  # of attributes that are compared with
     holders = [m for m in model.modules() if not type(m).__module__.startswith("torch.")]
     # a configuration is held by every layer; many ask for its attributes by code of their own
     held = {id(v): v for module in holders for v in vars(module).values()}
-    records = [v for v in held.values() if _is_record(v)]
-    while waiting:
-        thing = waiting.pop()
-        while isinstance(thing, functools.partial):
-            waiting += [*thing.args, *thing.keywords.values()]
-            thing = thing.func
-        if _is_integer(thing):
-            found.add(thing)
-            continue
-        thing = inspect.unwrap(thing) if callable(thing) else thing
-        thing = getattr(thing, "__func__", thing)
-        if id(thing) in seen:
-            continue
-        seen.add(id(thing))
-        if isinstance(thing, type):
-            if not foreign(_file_of(thing)):
-                waiting += [v for v in vars(thing).values() if callable(v) or _is_integer(v)]
-        elif isinstance(thing, FunctionType) and not foreign(thing.__code__.co_filename):
-            for code in _nested(thing.__code__):
-                compared = set(_compared(code))
-                found |= {c for c in compared if not isinstance(c, str)}
-                names |= {c for c in compared if isinstance(c, str)}
-                near = [thing.__globals__.get(name) for name in code.co_names]
-                waiting += [v for v in near if isinstance(v, FunctionType | type | int)]
-                records += [v for v in near if _is_record(v)]
-            enclosed = [*_enclosed(thing)]
-            waiting += [v for v in enclosed if callable(v) or _is_integer(v)]
-            records += [v for v in enclosed if _is_record(v)]
-            waiting += _defaults(thing, sizes if any(thing is root for root in given) else ())
-        elif callable(thing) and not isinstance(thing, FunctionType):
-            waiting.append(type(thing))
+    records = [*code.records, *filter(is_record, held.values())]
+    found = {c for c in compared if not isinstance(c, str)} | code.integers
     return found | _steady((h, n, vars(h).get(n)) for h in (*holders, *records) for n in names)
-
-
-def _enclosed(function: FunctionType) -> Iterator[Any]:
-    """What a function took along from where it was defined."""
-    for cell in function.__closure__ or ():
-        try:
-            value = cell.cell_contents
-        except ValueError:  # not filled yet
-            continue
-        yield value
-
-
-def _defaults(function: FunctionType, left_out: Container[str]) -> Iterator[Any]:
-    """Default values of parameters, but for some."""
-    parameters = inspect.signature(function).parameters
-    yield from (p.default for p in parameters.values() if p.name not in left_out)
-
-
-def _is_library(filename: str) -> bool:
-    """Whether code is torch's, assay's or Python's own; what was typed or generated is the user's."""
-    return is_plumbing(filename) and (not filename.startswith("<") or "frozen" in filename)
 
 
 def thresholds(
@@ -127,7 +62,7 @@ def thresholds(
         for module in holders
         if not type(module).__module__.startswith("torch.")
         for name, value in vars(module).items()
-        if _is_integer(value) and not name.startswith("_")
+        if is_integer(value) and not name.startswith("_")
     )
     new = sorted(v for v in steady - code if above < v <= _LARGEST and v not in base)[:_ATTRIBUTES]
     return sorted({x for v in (*code, *new) for x in (v, v + 1)})
@@ -137,7 +72,7 @@ def _steady(attributes: Iterable[tuple[Any, str, Any]]) -> set[int]:
     """Integers among attributes; what differs from layer to layer is a layer's number, not a threshold."""
     own: dict[tuple[type, str], set[tuple[int, ...]]] = {}
     for owner, name, value in attributes:
-        if integers := tuple(v for v in _items(value) if _is_integer(v)):
+        if integers := tuple(v for v in _items(value) if is_integer(v)):
             own.setdefault((type(owner), name), set()).add(integers)
     return {v for values in own.values() if len(values) <= 2 for items in values for v in items}
 
@@ -157,16 +92,9 @@ def periods(found: set[int], model: nn.Module, base: int) -> list[int]:
     for module in model.modules():
         for value in vars(module).values():
             items = value if isinstance(value, tuple | list) else (value,)
-            all_found |= {v for v in items if _is_integer(v)}
+            all_found |= {v for v in items if is_integer(v)}
     all_found |= {g for g in range(2, 65) if base % g == 0}
     return sorted(p for p in all_found if 2 <= p <= 64)
-
-
-def _nested(code: CodeType) -> Iterator[CodeType]:
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _nested(constant)
 
 
 def _compared(code: CodeType) -> Iterator[int | str]:
@@ -184,7 +112,7 @@ def _compared(code: CodeType) -> Iterator[int | str]:
             yield loaded[-1]
         before = name
         if name in ("LOAD_CONST", "LOAD_SMALL_INT"):
-            loaded += [v for v in _items(value) if _is_integer(v)]
+            loaded += [v for v in _items(value) if is_integer(v)]
         elif name in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_METHOD", "LOAD_ATTR"):
             bounding = bounding or value in _BOUNDING
             if name == "LOAD_ATTR":
@@ -209,21 +137,3 @@ def _items(constant: Any) -> tuple[Any, ...]:
     if not isinstance(constant, tuple | list | frozenset):
         return (constant,)
     return tuple(constant) if len(constant) <= _LISTED else ()
-
-
-def _file_of(thing: type) -> str:
-    try:
-        return inspect.getfile(thing)
-    except (TypeError, OSError):  # built in, or made in a notebook: no file to judge by
-        return "<unknown>" if thing.__module__.startswith(("torch.", "builtins")) else "user.py"
-
-
-def _is_record(value: Any) -> bool:
-    """Whether something holds named values, as a configuration does."""
-    if callable(value) or isinstance(value, nn.Module | torch.Tensor | ModuleType):
-        return False
-    return bool(getattr(value, "__dict__", None))
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

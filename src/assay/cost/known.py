@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from assay.cost.convention import Rule
+from assay.cost.lean import lean
 from assay.cost.masks import entries, follow_masks
 from assay.cost.values import VALUE, Spelled, computed, follow, spelled, value_of, without_data
 from assay.where import Location, here
@@ -151,6 +152,7 @@ class Known:
             self.assumed.setdefault(str(func), line)
 
 
+@lean
 class _Following(TorchDispatchMode):
     """Follows what is known while a model is built."""
 

@@ -8,7 +8,7 @@ import random
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -26,15 +26,19 @@ from assay.builder import Builder
 from assay.cost.again import Memory
 from assay.cost.autocast import no_autocast_on_meta
 from assay.cost.caches import fresh_caches
-from assay.cost.compared import Comparison, Size, comparisons
+from assay.cost.code import Code, user_code
+from assay.cost.compared import comparisons
 from assay.cost.count import count, objective_of
 from assay.cost.fake import fake_tensors
 from assay.cost.fused import fused_kernels
 from assay.cost.hints import constants
 from assay.cost.known import LOAD, Known, followed
+from assay.cost.notes import Comparison
 from assay.cost.repeats import Stack, find_stacks
+from assay.cost.rewritten import Rewriting
 from assay.cost.skeleton import Skeletons
 from assay.cost.tally import Tally
+from assay.cost.tracked import Size
 from assay.errors import AssayError, CannotMeasure, UsageError, verbatim
 from assay.state import preserved, preserved_random_state, unfused, unlogged, unwarned
 from assay.subject import Subject, tensors
@@ -165,11 +169,8 @@ class Probe:
         known = Known(sizes.get(LOAD) if self.way != "real" else None)
         if self.notes:
             sizes = {name: Size(value) for name, value in sizes.items()}
-        noting: AbstractContextManager[dict[Comparison, float]] = (
-            comparisons(self._namespaces()) if self.notes else nullcontext({})
-        )
         with (
-            noting as compared,
+            self._comparisons() as compared,
             _garbage_of_its_own(),
             preserved_random_state(seed),
             unfused(),
@@ -230,8 +231,27 @@ class Probe:
     def constants(self) -> set[int]:
         """Integers that the code of the builder, the model and the loss compares with."""
         assert self.model is not None
+        return constants(self._code, self.model)
+
+    @cached_property
+    def _code(self) -> Code:
+        assert self.model is not None
         roots = self.build.function, self.loss, *self.build.arguments.values()
-        return constants(roots, self.model, self.build.sizes)
+        return user_code(roots, self.model, self.build.sizes)
+
+    @cached_property
+    def _rewriting(self) -> Rewriting:
+        return Rewriting(self._code.functions)
+
+    @contextmanager
+    def _comparisons(self) -> Iterator[dict[Comparison, float]]:
+        """What is compared; in the first pass by sizes alone: it tells which code there is."""
+        if not self.notes:
+            yield {}
+            return
+        rewritten = self._rewriting.noting() if self.model else nullcontext()
+        with comparisons(self._namespaces()) as compared, rewritten:
+            yield compared
 
     @contextmanager
     def _prepared(self, sizes: Mapping[str, int], depths: Mapping[str, int]) -> Iterator[Subject]:

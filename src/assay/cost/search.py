@@ -155,6 +155,7 @@ class Search:
                 return self._turned(i, point, laws, left)
         except TooMany:  # too dear beyond the sizes in use: the formula ends before
             law = laws.all[i]
+            end = last_explained(i, end, point[i], laws, samples) or end
             return self._boxes(laws.having(i, law.until(end)), left)
 
     def _turned(self, i: int, point: Point, laws: Laws, left: int) -> list[Box]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from assay.cost.compared import Comparison
+from assay.cost.notes import Comparison
 from assay.cost.tables import Reach
 from assay.where import Location, location
 

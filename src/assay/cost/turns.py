@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import chain
 
-from assay.cost.compared import CURVED, PERIOD, Comparison
+from assay.cost.aslant import aslant
 from assay.cost.interpolate import Point
 from assay.cost.law import Law, Laws
+from assay.cost.notes import CURVED, PERIOD, PLAINLY, TRIED, TURNS, Comparison, kind
 from assay.cost.samples import Samples, put
+from assay.cost.unforetold import halfway, parabola, parabolic
 
 Line = list[tuple[int, dict[Comparison, float]]]  # values of a size, and what was compared there
 _LARGEST = 1 << 24  # where a comparison turns beyond, nobody runs it
-_MOST = 40  # points in all
+_MOST = 120  # points in all
+_PERIOD = 64  # what a size is divided by is looked at from here on: less is a stride, or heads
 _CLOSE = 1e-6  # of a whole number
 
 
@@ -37,13 +41,16 @@ def turns(laws: Laws, samples: Samples, affordable: Callable[[Point], bool]) -> 
         if not made:
             return
         done |= made.keys()
-        for point, i, x in _turning(made, laws, lambda p, i: _along(p, i, laws, samples)):
-            turned = put(point, i, x)
-            if turned in given or not laws.hold(turned) or not affordable(turned):
+        turning = _turning(made, laws, lambda p, i: _along(p, i, laws, samples))
+        turned = ((point == laws.low, put(point, i, x)) for point, i, x in turning)
+        lines = ((False, point) for point in aslant(made, laws, samples))
+        between = ((True, point) for point in halfway(made, laws, samples))
+        for known_to_run, point in chain(turned, lines, between):
+            if point in given or not laws.hold(point) or not affordable(point):
                 continue
-            given.add(turned)
-            if point == laws.low or samples.runs(turned):
-                yield turned
+            given.add(point)
+            if known_to_run or samples.runs(point):
+                yield point
             if len(given) >= _MOST:
                 return
 
@@ -58,11 +65,14 @@ def unturned(laws: Laws, samples: Samples) -> dict[int, int]:
     Returns:
         For each such size, by its index, the last value at which all comparisons are as they were.
     """
-    largest = largest_run(laws, samples)
+    largest, ran = largest_run(laws, samples), {point for point, _ in samples.known}
     last: dict[int, int] = {}
     made = _made(laws, samples)
-    for _, i, x in _turning(made, laws, lambda p, i: _line(p, i, samples)):
-        if x > largest[i] and x in laws.all[i].span:
+    turning = [*_turning(made, laws, lambda p, i: _line(p, i, samples))]
+    given_up = len({(p, i, x) for p, i, x in turning}) > _MOST
+    for point, i, x in turning:
+        beyond = x > largest[i] or (given_up and put(point, i, x) not in ran)
+        if beyond and x in laws.all[i].span:
             last[i] = min(last.get(i, x), x)
     return last
 
@@ -73,41 +83,13 @@ def largest_run(laws: Laws, samples: Samples) -> list[int]:
     return [max((p[i] for p in points), default=0) for i in range(laws.sizes)]
 
 
-def curved(laws: Laws, samples: Samples) -> list[int]:
-    """Sizes of which a logarithm or a root is made a whole number, or compared: it may turn anywhere.
-
-    Args:
-        laws: Where to look.
-        samples: What was run.
-
-    Returns:
-        The sizes, by index; none whose root is a straight line, as of the patches of a square.
-    """
-    found = []
-    for i in range(laws.sizes):
-        line = sorted(_line(laws.low, i, samples), key=lambda at: at[0])
-        places = {c for _, compared in line for c in compared if c[-1] == CURVED}
-        seen = ([(x, at[c]) for x, at in line if c in at] for c in places)
-        if any(not _straight(points) for points in seen):
-            found.append(i)
-    return found
-
-
-def _straight(points: list[tuple[int, float]]) -> bool:
-    if len(points) < 3:
-        return True
-    (x0, y0), *_, (x1, y1) = points
-    slope = (y1 - y0) / (x1 - x0)
-    return all(abs(y0 + slope * (x - x0) - y) <= _CLOSE * max(abs(y), 1.0) for x, y in points)
-
-
 def _made(laws: Laws, samples: Samples) -> dict[Comparison, Point]:
     """Each comparison, at the least point where it was made."""
     known = [(p, t.compared) for p, t in samples.known if laws.hold(p)]
     made: dict[Comparison, Point] = {}
     for point, compared in sorted(known, key=lambda each: each[0]):
         for comparison, difference in compared.items():
-            if comparison[-1] == CURVED:
+            if kind(comparison) in (CURVED, TURNS):
                 continue
             # one layer compares as the one before
             again = comparison[-1] and compared.get((*comparison[:2], 0)) == difference
@@ -126,7 +108,7 @@ def _turning(
             line = lines.get((point, i))
             if line is None:
                 line = lines[point, i] = along(point, i)
-            for x in _where(comparison, point[i], line, law):
+            for x in _where(comparison, point[i], line, law, inner=point != laws.low):
                 yield point, i, x
 
 
@@ -150,16 +132,22 @@ def _line(point: Point, i: int, samples: Samples) -> Line:
     ]
 
 
-def _where(comparison: Comparison, least: int, line: Line, law: Law) -> list[int]:
+def _where(comparison: Comparison, least: int, line: Line, law: Law, *, inner: bool) -> list[int]:
     """Values of one size around which a comparison turns, as its two sides grow from point to point."""
     seen = {x: compared[comparison] for x, compared in line if comparison in compared}
-    values = sorted(seen)[:3]
+    which = kind(comparison)
+    points = [(float(x), seen[x]) for x in sorted(seen)]
+    points = points[:3] if which not in PLAINLY or parabolic(points) else points[-2:]
     found: set[int] = set()
-    for root in _roots([(float(x), seen[x]) for x in values]):
+    whole = all(y.is_integer() for _, y in points)
+    # what was made a whole number turns where the rounded one does
+    for root in (r for off in ((0,) if whole else (0, -1, 1)) for r in _roots(points, off)):
         if not 1 <= root < _LARGEST:
             continue
         last = round(root) if abs(root - round(root)) < _CLOSE * root else math.floor(root)
-        if comparison[-1] == PERIOD:
+        if which == PERIOD and last < _PERIOD and not inner:
+            continue
+        if which in (PERIOD, TRIED):
             multiple = (least // last + 1) * last
             found |= {multiple, multiple + law.span.step, 2 * multiple, 3 * multiple + 1}
         else:
@@ -167,17 +155,13 @@ def _where(comparison: Comparison, least: int, line: Line, law: Law) -> list[int
     return sorted(x for x in map(law.nearest, found) if x > least)
 
 
-def _roots(points: list[tuple[float, float]]) -> list[float]:
-    """Where a line through two points, or a parabola through three, is zero."""
+def _roots(points: list[tuple[float, float]], off: int = 0) -> list[float]:
+    """Where a line through two points, or a parabola through three, is zero, or so much off."""
+    points = [(x, y - off) for x, y in points]
     if len(points) < 2 or not all(math.isfinite(y) for _, y in points):
         return []
-    (x0, y0), (x1, y1) = points[:2]
-    slope = (y1 - y0) / (x1 - x0)
-    bend = 0.0
-    if len(points) > 2:
-        x2, y2 = points[2]
-        bend = ((y2 - y1) / (x2 - x1) - slope) / (x2 - x0)
-    # y0 + (x - x0) (slope + bend (x - x1))
+    (x0, y0), (x1, _) = points[:2]
+    slope, bend = parabola(points)
     if abs(bend) * (abs(x0) + abs(x1)) <= 1e-12 * abs(slope):
         return [x0 - y0 / slope] if slope else []
     middle = slope - bend * (x0 + x1)

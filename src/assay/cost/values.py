@@ -16,9 +16,10 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from assay.cost.compared import Size, noting, with_numbers
+from assay.cost.compared import noting, with_numbers
 from assay.cost.convention import Rule
 from assay.cost.fake import remembering
+from assay.cost.tracked import Size
 
 VALUE = "_assay_value"  # the attribute of a tensor on the meta device whose values are known
 _MOST = 1 << 22  # elements of a tensor whose values may be asked for

@@ -17,6 +17,7 @@ from assay.cost.arithmetic import filled
 from assay.cost.convention import ELEMENTWISE, Rule, first_elements
 from assay.cost.higher import unrolled
 from assay.cost.known import Known
+from assay.cost.lean import lean
 from assay.cost.live import Live, tensors_of
 from assay.cost.places import NOWHERE, Modules, Place
 from assay.cost.tables import Reach, reach
@@ -27,6 +28,7 @@ _DEVICE = torch.ops.prim.device.default
 _DETACH = torch.ops.aten.detach.default
 
 
+@lean
 class Watch(TorchDispatchMode):
     """Counts every operator.
 

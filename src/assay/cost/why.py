@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from itertools import islice
 from types import CodeType
 
-from assay.cost.compared import CURVED, LAST, PERIOD, Comparison
 from assay.cost.interpolate import Interpolant, Point
 from assay.cost.law import Laws
+from assay.cost.notes import LAST, LEAST, MOST, ONE_SIDED, Comparison, kind
 from assay.cost.samples import STEPS, Samples, equal
 from assay.cost.tally import FORWARD, Key, Tally
 from assay.where import Location, is_plumbing
@@ -104,7 +104,7 @@ def _signs(tally: Tally) -> dict[Comparison, int]:
     return {
         comparison: (difference > 0) - (difference < 0)
         for comparison, difference in tally.compared.items()
-        if comparison[-1] not in (PERIOD, LAST, CURVED)
+        if kind(comparison) not in (*ONE_SIDED, LAST, LEAST, MOST)
     }
 
 
