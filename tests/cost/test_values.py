@@ -44,9 +44,20 @@ STEPS = {
     )
 )
 def test_a_known_value_is_the_one_that_a_run_with_data_has(steps):
+    possible = []  # of an empty tensor there is no first number, and nothing to stack
+
     def run(tensors):
-        for name, i, j in steps:
-            made = STEPS[name](tensors, i, j)
+        for number, (name, i, j) in enumerate(steps):
+            if len(possible) == len(steps) and not possible[number]:
+                continue
+            try:
+                made = STEPS[name](tensors, i, j)
+            except (RuntimeError, IndexError):
+                assert len(possible) == number  # what runs with data runs without
+                possible.append(False)
+                continue
+            if len(possible) < len(steps):
+                possible.append(True)
             if made is not None and all(made is not t for t in tensors):
                 tensors.append(made)
         return tensors

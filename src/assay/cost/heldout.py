@@ -17,6 +17,7 @@ from assay.cost.tally import BYTES, OPERATIONS, WEIGHTS, Key
 from assay.cost.turns import largest_run, turns, unturned
 from assay.cost.unforetold import curved
 
+_BESIDE = 2  # points above the nodes of a size, as its own line has where it was straight
 _FAR = (70, 1000)  # values up from the low corner: beyond `if n > 64`, and beyond what costs little
 _NEARER = (128, 256)  # and beyond what is padded to these, where far ones take too long
 _TOGETHER = (128, 256, 512, 1024, 20_011)  # all sizes at once: values that code has a liking for
@@ -38,12 +39,13 @@ _DIFFER = 2  # and so many of those on each side are tried
 _FIRST = 6  # integers up to this are strides and numbers of heads
 
 
-def near(found: Interpolant[Key], laws: Laws) -> Iterator[Point]:
+def near(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point]:
     """Points around the nodes: beside them along each size, and between them.
 
     Args:
         found: What was fitted.
         laws: Where it should hold.
+        samples: What was run.
 
     Yields:
         Points of the box and just outside.
@@ -54,8 +56,10 @@ def near(found: Interpolant[Key], laws: Laws) -> Iterator[Point]:
         for i, axis in enumerate(found.axes)
     ]
     for i, (top, law) in enumerate(zip(tops, laws.all, strict=True)):
-        yield put(low, i, top + law.span.step)
-        yield put(low, i, law.nearest(top + 4 * law.span.step))
+        above = sum(p[i] > top and put(low, i, p[i]) == p for p, _ in samples.known)
+        if law.atoms or above < _BESIDE:
+            yield put(low, i, top + law.span.step)
+            yield put(low, i, law.nearest(top + 4 * law.span.step))
         if law.atoms:  # a quartic through three ticks is no parabola two ticks on
             for ticks in (1, 3):
                 yield put(low, i, law.nearest(top + ticks * law.period * law.span.step))
@@ -108,10 +112,12 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
         if law.span.high is not None:
             yield put(low, i, law.nearest(law.span.high))
             continue
-        for steps in (*_FAR, *_NEARER * with_data):
+        for steps in (*reversed(_FAR), *_NEARER * with_data):
             point = put(low, i, law.value(steps))
             if affordable(point) or (steps == _FAR[0] and _takes(point, low, samples) <= _LONG):
                 yield point
+                if not with_data:  # what turns before has turned here too
+                    break
         residues = law.period if law.period <= _RESIDUES else _SOME
         for steps in range(_FAR[1] + 1, _FAR[1] + residues):
             if affordable(put(low, i, law.value(steps))):

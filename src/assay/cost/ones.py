@@ -58,17 +58,20 @@ def odd_ones(
 def _wrong_at_ones(box: Box, ones: list[int], samples: Samples, *, alone: bool) -> set[str]:
     """The quantities that a box has wrong where some sizes are 1."""
     nodes = [axis.nodes for axis in box.found.axes]
-    base = (*samples.base[: len(box.spans)], *(at[0] for at in nodes[len(box.spans) :]))
-    points = [tuple(at[0] for at in nodes)]
+    least, count = tuple(at[0] for at in nodes), len(box.spans)
+    points = [least]
     if alone:
-        points.append(tuple(at[:2][-1] for at in nodes))
-        spans = (*box.spans.values(), *(Range(at[0], at[0]) for at in nodes[len(box.spans) :]))
+        # beside it along each other size: then comparisons can be followed from the first
+        beside = [put(least, j, at[:2][-1]) for j, at in enumerate(nodes[:count]) if j not in ones]
+        depths = [at[:2][-1] for at in nodes[count:]]
         large, middling = (
-            tuple(Law(span).nearest(size) for span in spans) for size in (_LARGE, _MIDDLING)
+            (*(Law(span).nearest(size) for span in box.spans.values()), *depths)
+            for size in (_LARGE, _MIDDLING)
         )
-        few = steps_at(box.found, large) <= _STEPS
-        points.append(large if few else middling)
-        in_use = tuple(x if x in span else span.low for x, span in zip(base, spans, strict=True))
+        pairs = zip(samples.base, box.spans.values(), strict=False)
+        in_use = (*(x if x in span else span.low for x, span in pairs), *least[count:])
+        points += beside or [(*least[:count], *depths)]
+        points.append(large if steps_at(box.found, large) <= _STEPS else middling)
         if steps_at(box.found, in_use) <= _STEPS:
             points.append(in_use)
     for i in ones:

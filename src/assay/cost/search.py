@@ -255,13 +255,13 @@ class Search:
             checked.append(point)
 
         try:
-            for point in near(found, laws) if points is None else points:
+            for point in near(found, laws, samples) if points is None else points:
                 check(point)
         except Unexplained:
             # low differences may vanish where high ones do not
             if points is not None or not found.widen():
                 raise
-            for point in near(found, laws):
+            for point in near(found, laws, samples):
                 check(point)
         for point in far(found, laws, samples):
             check(point)

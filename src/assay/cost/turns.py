@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from itertools import chain
+from types import CodeType
 
 from assay.cost.aslant import aslant
 from assay.cost.interpolate import Point
@@ -85,17 +86,32 @@ def largest_run(laws: Laws, samples: Samples) -> list[int]:
 
 def _made(laws: Laws, samples: Samples) -> dict[Comparison, Point]:
     """Each comparison, at the least point where it was made."""
-    known = [(p, t.compared) for p, t in samples.known if laws.hold(p)]
+    known = sorted((p, t.compared) for p, t in samples.known if laws.hold(p))
+    again = _again([compared for _, compared in known])
     made: dict[Comparison, Point] = {}
-    for point, compared in sorted(known, key=lambda each: each[0]):
-        for comparison, difference in compared.items():
-            if kind(comparison) in (CURVED, TURNS):
-                continue
-            # one layer compares as the one before
-            again = comparison[-1] and compared.get((*comparison[:2], 0)) == difference
-            if not again:
+    for point, compared in known:
+        for comparison in compared:
+            if kind(comparison) not in (CURVED, TURNS) and comparison not in again:
                 made.setdefault(comparison, point)
     return made
+
+
+def _again(runs: list[dict[Comparison, float]]) -> set[Comparison]:
+    """Comparisons that one layer makes as another did before: by as much, in every run that makes both."""
+    times: dict[tuple[CodeType, int], set[int]] = {}
+    for code, instruction, which in chain.from_iterable(runs):
+        if isinstance(which, int):
+            times.setdefault((code, instruction), set()).add(which)
+    found: set[Comparison] = set()
+    for place, all_times in times.items():
+        seen: list[dict[int, float]] = []
+        for time in sorted(all_times):
+            now = {k: r[(*place, time)] for k, r in enumerate(runs) if (*place, time) in r}
+            if any(now.items() <= before.items() for before in seen):
+                found.add((*place, time))
+            else:
+                seen.append(now)
+    return found
 
 
 def _turning(
