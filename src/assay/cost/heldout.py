@@ -135,7 +135,11 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
             together.append(point)
             yield point
     marks = _pointed_at(found, laws, samples)
+    beyond = max((max(point[:count]) for point in together), default=0)
     for x in marks:
+        # what turns just above and stays so has turned where all sizes are larger, too
+        if x - 1 in marks and x < beyond and samples.probe.notes:
+            continue
         at_once = laws.inside((*(x for _ in range(count)), *low[count:]))
         if affordable(at_once):
             yield from _apart(at_once, laws, samples)
