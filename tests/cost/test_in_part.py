@@ -89,7 +89,7 @@ def test_a_reason_names_operators_that_run_more_often_only_where_they_do():
         return m.lin(x[:, : math.floor(x.shape[1] * 0.29)])
 
     reason = derive_cost(program(kept)).flops.forward.reason
-    assert "the same operators run there as at b=2, n=" in reason
+    assert "the same operators run there as at b=" in reason
     assert "on other shapes" in reason
 
 

@@ -72,7 +72,7 @@ def near(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Poin
     random = Random(0)
     for _ in range(6 if any(law.atoms for law in laws.all) else 3):
         yield tuple(
-            law.value(random.randint(0, (top - law.span.low) // law.span.step + 3))
+            law.value(random.randint(1, (top - law.span.low) // law.span.step + 3))
             for law, top in zip(laws.all, tops, strict=True)
         )
 
@@ -135,7 +135,7 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
             together.append(point)
             yield point
     marks = _pointed_at(found, laws, samples)
-    beyond = max((max(point[:count]) for point in together), default=0)
+    beyond = max((max(point[:count]) for point in together if count), default=0)
     for x in marks:
         # what turns just above and stays so has turned where all sizes are larger, too
         if x - 1 in marks and x < beyond and samples.probe.notes:

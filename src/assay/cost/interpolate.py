@@ -2,13 +2,14 @@
 
 Every size is an `Axis` of hierarchical functions. What is counted is a sum over multi-indices α of
 `c_α Π_i h_{i,α_i}(x_i)`. The set of indices grows from 0: a neighbour joins when everything below it is
-there and alive (not zero for every function). Arithmetic is in fractions, so nothing is rounded.
+there and alive: not zero, along powers for one and the same function. Arithmetic is in fractions, so nothing
+is rounded.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from math import lcm
 from typing import Any, Generic, TypeVar
@@ -28,6 +29,7 @@ class Interpolant(Generic[K]):
         measure: `measure(point) -> {key: integer}`; a missing key is 0.
         axes: The sizes, in the order of the coordinates of a point.
         grow: Whether to measure right away.
+        sums: Functions that are sums of others: alive wherever one of these is, they tell nothing.
 
     Attributes:
         points: Where was measured.
@@ -40,8 +42,10 @@ class Interpolant(Generic[K]):
         axes: Sequence[Axis],
         *,
         grow: bool = True,
+        sums: Container[K] = (),
     ) -> None:
         self._measure, self.axes = measure, tuple(axes)
+        self._sums: Container[K] | None = sums
         self.points: set[Point] = set()
         self.foretell: Mapping[K, Callable[[Point], int]] = {}
         self.coefficients: dict[Index, dict[K, int | Fraction]] = {}
@@ -50,7 +54,7 @@ class Interpolant(Generic[K]):
 
     def __getstate__(self) -> dict[str, Any]:
         """What was fitted; how it was measured belongs to a search that is over."""
-        return {**vars(self), "_measure": None, "foretell": {}}
+        return {**vars(self), "_measure": None, "_sums": None, "foretell": {}}
 
     def at(self, point: Point) -> dict[K, int | Fraction]:
         """All functions at a point.
@@ -82,11 +86,18 @@ class Interpolant(Generic[K]):
                 yield whole(weight), values
 
     def widen(self) -> bool:
-        """Add every next power, alive or not: for functions whose low differences vanish.
+        """Add what lies above functions that are alive one here, another there; then every next power.
+
+        For functions whose low differences vanish.
 
         Returns:
             False where every axis is used up.
         """
+        known = len(self.coefficients)
+        self._sums = None
+        self._grow({*self.coefficients})
+        if len(self.coefficients) > known:
+            return True
         ring = {
             above
             for index in self.coefficients
@@ -171,7 +182,7 @@ class Interpolant(Generic[K]):
 
     def _grow(self, front: set[Index]) -> None:
         while front:
-            for index in sorted(front):
+            for index in sorted(front - self.coefficients.keys()):
                 self._add(index)
             front = {
                 above
@@ -182,7 +193,14 @@ class Interpolant(Generic[K]):
 
     def _wanted(self, index: Index) -> bool:
         """Whether everything below is there and alive."""
-        return all(self.coefficients.get(below) for below in self._below(index))
+        below = [self.coefficients.get(one) for one in self._below(index)]
+        if self._sums is None or not all(below):
+            return all(below)
+        powers = all(axis.adaptive for k, axis in zip(index, self.axes, strict=True) if k)
+        first, *others = [alive for alive in below if alive]
+        return not powers or any(
+            key not in self._sums and all(key in alive for alive in others) for key in first
+        )
 
     def _below(self, index: Index) -> list[Index]:
         """The indices that must be alive for this one to be measured.

@@ -12,12 +12,13 @@ from assay.cost.groups import Wanted
 from assay.cost.interpolate import Interpolant, Point
 from assay.cost.law import Laws
 from assay.cost.probe import ModulesChanged, Probe
-from assay.cost.tally import FORWARD, PEAK, Key, Tally
+from assay.cost.tally import FORWARD, PEAK, TRAINABLE, WEIGHTS, Key, Tally
 from assay.errors import AssayError, CannotMeasure, UserCodeError, said, say, verbatim
 from assay.memory import available_memory
 from assay.progress import Progress
 
 STEPS = "steps"  # operators run: grows with loops, so it tells what a larger probe will take
+_SUMS = {Key(quantity, FORWARD) for quantity in (STEPS, WEIGHTS, TRAINABLE)}  # of the whole model
 _REPEATS = 12  # runs of a model that draws random numbers in Python
 
 
@@ -133,7 +134,8 @@ class Samples:
 
     def interpolant(self, laws: Laws) -> Interpolant[Key]:
         """What laws make of the counts at their low corner."""
-        return Interpolant(self.counts, laws.axes((*self.names, *self.stacks)))
+        axes = laws.axes((*self.names, *self.stacks))
+        return Interpolant(self.counts, axes, sums=_SUMS)
 
     def peaks(self, point: Point) -> dict[Key, int]:
         """What was alive after the operators of each line."""
