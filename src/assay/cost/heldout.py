@@ -112,7 +112,7 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
         if law.span.high is not None:
             yield put(low, i, law.nearest(law.span.high))
             continue
-        for steps in (*reversed(_FAR), *_NEARER * with_data):
+        for steps in (*_FAR, *_NEARER) if with_data else _FAR[::-1]:
             point = put(low, i, law.value(steps))
             if affordable(point) or (steps == _FAR[0] and _takes(point, low, samples) <= _LONG):
                 yield point

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from assay.subject import tensors
 
 _REGISTERED = ("_parameters", "_buffers", "_modules")
+_PLAIN = (bool, int, float, str, type(None))  # as most attributes of modules are
 
 
 class Live:
@@ -79,13 +80,14 @@ def held_besides(model: nn.Module, loss: Any) -> list[Tensor]:
     held: list[Any] = []
     for module in model.modules():
         own = vars(module)
-        held += [value for name, value in own.items() if name not in _REGISTERED]
+        held += [v for k, v in own.items() if k not in _REGISTERED and type(v) not in _PLAIN]
         functions.append(own.get("forward"))
     for function in dict.fromkeys(filter(callable, functions)):
         for cell in getattr(inspect.unwrap(function), "__closure__", None) or ():
             with suppress(ValueError):  # not filled yet
                 held.append(cell.cell_contents)
-    return [t for value in held for t in tensors(value) if t.layout is torch.strided]
+    once = {id(value): value for value in held}  # all modules share a configuration
+    return [t for value in once.values() for t in tensors(value) if t.layout is torch.strided]
 
 
 def tensors_of(value: Any) -> list[Tensor]:
