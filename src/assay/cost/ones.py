@@ -61,19 +61,23 @@ def _wrong_at_ones(box: Box, ones: list[int], samples: Samples, *, alone: bool) 
     least, count = tuple(at[0] for at in nodes), len(box.spans)
     points = [least]
     if alone:
-        # beside it along each other size: then comparisons can be followed from the first
-        beside = [put(least, j, at[:2][-1]) for j, at in enumerate(nodes[:count]) if j not in ones]
-        depths = [at[:2][-1] for at in nodes[count:]]
-        large, middling = (
-            (*(Law(span).nearest(size) for span in box.spans.values()), *depths)
-            for size in (_LARGE, _MIDDLING)
+        others, depths = (
+            [j for j in range(count) if j not in ones],
+            [at[:2][-1] for at in nodes[count:]],
         )
+        # beside it along each other size: then comparisons can be followed from the first
+        points += [put(least, j, nodes[j][:2][-1]) for j in others]
         pairs = zip(samples.base, box.spans.values(), strict=False)
-        in_use = (*(x if x in span else span.low for x, span in pairs), *least[count:])
-        points += beside or [(*least[:count], *depths)]
-        points.append(large if steps_at(box.found, large) <= _STEPS else middling)
-        if steps_at(box.found, in_use) <= _STEPS:
+        in_use = (*(x if x in span else span.low for x, span in pairs), *depths)
+        dear = steps_at(box.found, in_use) > _STEPS
+        if not dear:
             points.append(in_use)
+        if dear or max((in_use[j] for j in others), default=0) < _MIDDLING:
+            large, middling = (
+                (*(Law(span).nearest(size) for span in box.spans.values()), *depths)
+                for size in (_LARGE, _MIDDLING)
+            )
+            points.append(large if steps_at(box.found, large) <= _STEPS else middling)
     for i in ones:
         points = [put(point, i, 1) for point in points]
     # one row of one pixel may be too few for a statistic
