@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 from gallery import FINDINGS, HOSTILE, VIEW
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
@@ -166,3 +168,28 @@ def test_prose_gives_way_before_a_name_is_cut():
     text = to_text(View("", "", "", (Table(columns, (row,)),)))
     for name in names:
         assert name in text
+
+
+PATH = "bert.encoder.layer.*.attention.output.LayerNorm"
+
+
+@given(
+    st.lists(st.integers(1, 6), min_size=1, max_size=3),
+    st.lists(st.integers(1, 11), min_size=1, max_size=3),
+    st.integers(100, 140),
+)
+def test_a_table_is_no_wider_than_its_room_and_paths_break_between_names(paths, numbers, width):
+    """Two columns that want more than half cut digits off the last one, and words where there is a dot."""
+    names = [PATH.rsplit(".", cut)[0] for cut in paths]
+    digits = ["9" * length for length in numbers]
+    columns = [Column("path", code=True)] * len(names)
+    columns += [Column("n", align="right")] * len(digits)
+    console = Console(width=width, file=io.StringIO(), color_system=None, legacy_windows=False)
+    console.print(to_rich(View("", "", "", (Table(tuple(columns), ((*names, *digits),)),))))
+    lines = console.file.getvalue().splitlines()
+    assert max(map(cell_len, (line.rstrip() for line in lines))) <= width
+    body = " ".join(lines).split()
+    assert all(number in body for number in digits)
+    assert {part for word in body for part in word.strip(".").split(".")} >= {*PATH.split(".")[:1]}
+    whole = {*PATH.split("."), "", "path", "n", *digits}
+    assert all(part in whole or set(part) <= set("─") for word in body for part in word.split("."))

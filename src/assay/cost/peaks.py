@@ -17,6 +17,7 @@ from assay.cost.tally import PEAK, Key, Tally
 _CLOSE = 0.01  # what the peak may be off by
 _RIVAL = 0.5  # of the peak: a line after which so much is alive may have it at other sizes
 _FURTHER = 4  # steps up from the low corner, where the smallest sizes hide which tensors weigh most
+_ROOM = 16  # steps that must be left above it, where the formula ends
 _BESIDE = 5  # times its value in use: a size that is large beside the others
 _AT_RANDOM = 4  # points where several sizes are larger than in use
 _RESIDUES = 8  # values beside that in use, of a size with floors
@@ -59,8 +60,10 @@ def _further(box: Box, names: Collection[str]) -> dict[str, Range]:
     spans = dict(box.spans)
     for axis in box.found.axes:
         span = spans.get(axis.size)
-        if axis.size in names and span is not None and span.high is None and axis.adaptive:
-            spans[axis.size] = replace(span, low=span.low + _FURTHER * span.step)
+        if axis.size in names and span is not None and axis.adaptive:
+            low = span.low + _FURTHER * span.step
+            if span.high is None or span.high - low >= _ROOM * span.step:
+                spans[axis.size] = replace(span, low=low)
     return spans
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from rich import box
@@ -65,6 +66,7 @@ def _grid(
         # prose gives way before a path or a name is cut, and of these the longest is cut first
         if sum(least) + whole[i] - least[i] + gap * (len(heads) - 1) <= width:
             least[i] = whole[i]
+    wide = _shared(least, natural, width - gap * (len(heads) - 1)) if tight else natural
     grid = Grid(
         box=box.SIMPLE_HEAD,
         show_edge=False,
@@ -72,12 +74,35 @@ def _grid(
         header_style="dim",
         padding=(0, gap // 2),
     )
-    for column, head, few in zip(columns, heads, least, strict=True):
-        fixed = few if tight and column.align == "right" else None
-        grid.add_column(head, justify=column.align, overflow="fold", width=fixed, min_width=few)
+    for column, head, own in zip(columns, heads, wide, strict=True):
+        grid.add_column(head, justify=column.align, overflow="fold", width=own)
     for row in rows:
-        grid.add_row(*row)
+        grid.add_row(*(_broken(cell, own) for cell, own in zip(row, wide, strict=False)))
     return grid
+
+
+def _shared(least: list[int], natural: list[int], room: int) -> list[int]:
+    """Widths of columns: what is left goes to those that lack most of what they would take."""
+    wide = list(least)
+    for _ in range(room - sum(wide)):
+        lacking = [have / want if want else 1.0 for have, want in zip(wide, natural, strict=True)]
+        wide[lacking.index(min(lacking))] += min(lacking) < 1
+    return wide
+
+
+def _broken(cell: Text, width: int) -> Text:
+    """A cell in which paths that are too long for a line break behind a dot, a slash or an underscore."""
+    ends: list[int] = []
+    for word in re.finditer(r"\S+", cell.plain):
+        start = word.start()
+        while word.end() - start > width:
+            line = cell.plain[start : start + width]
+            parts = max(line.rfind(mark) for mark in "./_") + 1
+            if parts <= width // 3:
+                break
+            start += parts
+            ends.append(start)
+    return Text("\n").join(cell.divide(ends)) if ends else cell
 
 
 def _words(row: list[Text], column: int) -> list[str]:
