@@ -171,6 +171,25 @@ def test_low_differences_that_vanish_are_met_by_widening():
     assert not found.widen(), "all five powers are in use"
 
 
+def test_what_no_function_may_need_is_not_measured_but_by_widening():
+    """Layers of two stacks have no product; a sum of all of them is no reason to look for one."""
+    b, n = Polynomial.of("b"), Polynomial.of("n")
+    apart = {"f": b * 3, "g": n * n, "sum": b * 3 + n * n}
+    axes, met = [Axis.powers(k, range(2, 20)) for k in "bn"], []
+    found = Interpolant(measuring(apart, ("b", "n"), met), axes, sums={"sum"})
+    assert found.polynomials({}) == apart
+    assert (3, 3) not in met
+    assert found.widen()
+    assert (3, 3) in met
+    assert found.polynomials({}) == apart
+
+    hidden = {"f": b * 3 + (b - Polynomial.constant(2)) * (n - Polynomial.constant(2)), "g": n}
+    found = Interpolant(measuring(hidden, ("b", "n")), axes)
+    assert found.polynomials({}) != hidden
+    assert found.widen()
+    assert found.polynomials({}) == hidden
+
+
 def test_what_is_held_is_no_size_of_the_result():
     p = Polynomial.of("b") * Polynomial.of("n") * 3 + Polynomial.of("n")
     found = Interpolant(

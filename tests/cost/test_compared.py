@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from assay.cost.compared import comparisons
 from assay.cost.cost import derive_cost
 from assay.cost.tracked import Size
+from assay.cost.turns import _again
 
 CONFIG = {"window": 384, "long": 25_000}
 TABLE = {384: "short", 512: "short"}
@@ -419,3 +420,15 @@ def test_the_formula_of_a_loop_ends_where_a_queue_may_be_full():
 
     for formula in derive_cost(build).formulas().values():
         assert not formula.holds(b=2, n=301)
+
+
+def test_what_layers_compare_alike_is_one_comparison():
+    place = (test_what_layers_compare_alike_is_one_comparison.__code__, 0)
+    other = (place[0], 2)
+    first = {(*place, 0): 5, (*place, 1): 7, (*place, 2): 5, (*place, 3): 7, (*other, 0): 5}
+    assert _again([first]) == {(*place, 2), (*place, 3)}
+    # what was the same by chance is not where it was run at other sizes
+    second = {(*place, 0): 6, (*place, 1): 9, (*place, 2): 8, (*place, 3): 9, (*place, "last"): 9}
+    assert _again([first, second]) == {(*place, 3)}
+    # more layers, in one run alone
+    assert _again([first, second, {**second, (*place, 4): 6}]) == {(*place, 3), (*place, 4)}

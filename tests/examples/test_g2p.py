@@ -9,6 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
+from assay import derive_cost
+from assay.builder import Builder
+from assay.cost.probe import Probe
 from assay.data.vocabulary import END, PAD, START
 from assay.subject import IGNORED
 
@@ -171,3 +174,12 @@ def test_the_script_trains_and_prints_both_rates(g2p, small_dictionary, kind, mo
     assert "phoneme error rate" in printed
     assert "word error rate" in printed
     assert g2p.attention().examples().holdout is small_dictionary.test
+
+
+def test_the_peak_of_attention_in_loops_has_a_law(g2p):
+    """Its formula ends where longer words are too dear to run; the peak's begins where loops are loops."""
+    build = Builder(g2p.attention)
+    cost, probe = derive_cost(build), Probe(build)
+    probe.open(build.sizes)
+    for sizes in ({"b": 5, "n": 40, "m": 9, "d": 8}, {"b": 3, "n": 9, "m": 31, "d": 130}):
+        assert cost.peak_bytes(**sizes) == pytest.approx(probe(sizes).peak, rel=0.01)
