@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from assay.cost.notes import Comparison, is_inner, note, noting_down, on
+from assay.cost.notes import NUMBER, Comparison, is_inner, note, noting_down, on
 from assay.cost.tracked import Size, curves_followed, smooth
 
 
@@ -56,8 +56,10 @@ def noting(func: Any, args: tuple[Any, ...], out: Any) -> Any:
 def with_numbers(size: Size, numbers: Iterable[float]) -> None:
     """A size is compared with each number of a tensor."""
     frame = _user_frame()
-    for number in numbers:
-        note(size.smooth - number, frame, number)
+    for place, number in enumerate(
+        numbers
+    ):  # they may grow with sizes, so it is their place that tells
+        note(size.smooth - number, frame, (NUMBER, place))
 
 
 def _user_frame() -> FrameType:

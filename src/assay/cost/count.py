@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch.utils import checkpoint
 from assay.cost.again import Memory
 from assay.cost.causal import Causal
 from assay.cost.known import Known
-from assay.cost.live import Live, held_besides, tensors_of
+from assay.cost.live import Live, Named, held_besides, tensors_of
 from assay.cost.places import Modules
 from assay.cost.tally import (
     BACKWARD,
@@ -29,7 +29,7 @@ from assay.cost.tally import (
     Key,
     Tally,
 )
-from assay.cost.watch import Watch
+from assay.cost.watch import MOST, Watch
 from assay.subject import Subject, tensors
 
 
@@ -63,8 +63,9 @@ def count(
     if names is None:
         names = {module: name for name, module in model.named_modules()}
     given = [*parameters, *model.buffers(), *tensors([subject.inputs, subject.kwargs])]
-    own = _weights(model, names)
+    own = Named(_weights(model, names))
     kept, live = Live(), Live([*tensors_of(given), *held_besides(model, subject.loss)])
+    del given  # a buffer that the model replaces is gone
     modules, known = Modules(names), known or Known()
     watch = Watch(modules, live, own, memory, known)
     causal = Causal(watch, modules, fused=fused)
@@ -72,7 +73,7 @@ def count(
 
         def keep(tensor: Tensor) -> Tensor:
             for part in tensors_of(tensor):
-                if id(part.untyped_storage()) not in own and kept.see(part):
+                if not own.of(part) and kept.see(part):
                     key = Key(SAVED, FORWARD, modules.current().module)
                     watch.counts[key] += part.untyped_storage().nbytes()
             return _without_graph(tensor)
@@ -86,6 +87,11 @@ def count(
         if objective.requires_grad:
             watch.phase, modules.backward, known.backward = BACKWARD, True, True
             subject.differentiate(objective)
+    learning = {p for p in parameters if p.requires_grad}
+    if (
+        objective.requires_grad
+    ):  # optimizers keep nothing for a parameter that never gets a gradient
+        learning = {p for p in learning if _updated(p)}
     graph = _from_the_end([objective, *tensors(output)])
     del output, objective
     while graph:
@@ -96,8 +102,11 @@ def count(
             watch.counts[Key(quantity, part.phase, part.module, part.kind)] += value
     found = {key: value for key, value in watch.counts.items() if value}
     for key, alive in watch.alive.items():
+        most = alive.pop(MOST)
+        if most > max(alive.values()):  # as where a middle turn of a loop takes most
+            alive[MOST] = most
         found |= {key._replace(kind=f"{key.kind} {order}"): now for order, now in alive.items()}
-    found |= _parameters(model, names)
+    found |= _parameters(model, names, learning)
     shapes = tuple(watch.shapes)
     return Tally(
         found,
@@ -223,16 +232,22 @@ def _from_the_end(heads: list[Tensor]) -> list[torch.autograd.graph.Node]:
     return sorted(found.values(), key=lambda node: node._sequence_nr())
 
 
-def _weights(model: nn.Module, names: Mapping[nn.Module, str]) -> dict[int, str]:
-    """Names of parameters, by their storages: those of equal layers alike."""
-    return {
-        id(parameter.untyped_storage()): f"{names.get(module, owner)}.{name}"
-        for owner, module in model.named_modules()
-        for name, parameter in module.named_parameters(recurse=False)
-    }
+def _weights(model: nn.Module, names: Mapping[nn.Module, str]) -> Iterator[tuple[Tensor, str]]:
+    """Parameters with their names: those of equal layers have the same."""
+    for owner, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            yield parameter, f"{names.get(module, owner)}.{name}"
 
 
-def _parameters(model: nn.Module, names: Mapping[nn.Module, str]) -> Counter[Key]:
+def _updated(parameter: Tensor) -> bool:
+    """Whether a parameter got a gradient, which a hook may have used up already."""
+    hooks = getattr(parameter, "_post_accumulate_grad_hooks", None)
+    return parameter.grad is not None or bool(hooks)
+
+
+def _parameters(
+    model: nn.Module, names: Mapping[nn.Module, str], learning: Container[Tensor]
+) -> Counter[Key]:
     """Numbers of parameters by module, a shared one where it is met first, and bytes in all."""
     found: Counter[Key] = Counter()
     seen: set[Tensor] = set()
@@ -243,5 +258,5 @@ def _parameters(model: nn.Module, names: Mapping[nn.Module, str]) -> Counter[Key
                 size = parameter.numel() * parameter.element_size()
                 found[Key(PARAMETERS, FORWARD, names.get(module, owner))] += parameter.numel()
                 found[Key(WEIGHTS, FORWARD)] += size
-                found[Key(TRAINABLE, FORWARD)] += size * parameter.requires_grad
+                found[Key(TRAINABLE, FORWARD)] += size * (parameter in learning)
     return found

@@ -64,6 +64,37 @@ class Live:
         return True
 
 
+class Named:
+    """Names of storages, for as long as these live: the address of a dead one is used again.
+
+    Args:
+        named: Tensors, each with a name for its storage.
+
+    Example:
+        >>> import torch
+        >>> w = torch.zeros(4)
+        >>> own = Named([(w, "w")])
+        >>> own.of(w.view(2, 2)), own.of(torch.ones(4))
+        ('w', '')
+    """
+
+    def __init__(self, named: Iterable[tuple[Tensor, str]]) -> None:
+        self._names: dict[int, tuple[str, weakref.ref[Any]]] = {}
+        for tensor, name in named:
+            storage = tensor.untyped_storage()
+            address = id(storage)
+
+            def gone(_: Any, address: int = address) -> None:
+                self._names.pop(address, None)
+
+            self._names[address] = name, weakref.ref(storage, gone)
+
+    def of(self, tensor: Tensor) -> str:
+        """The name of the storage that a tensor looks into; "" where it has none."""
+        found = self._names.get(id(tensor.untyped_storage()))
+        return found[0] if found else ""
+
+
 def held_besides(model: nn.Module, loss: Any) -> list[Tensor]:
     """Tensors that are there all the time and no parameters or buffers: plain attributes, and closures.
 

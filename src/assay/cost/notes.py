@@ -20,6 +20,7 @@ TRIED = "tried"  # a division that may fail, and is caught
 CURVED = "curved"  # in place of which time: a logarithm or a root that is made a whole number, or compared
 PLAIN = "plain"  # numbers that are no sizes, as counters of loops: the last time
 TURNS = "turns"  # of a loop, where its range is no size
+NUMBER = "number"  # of a tensor whose numbers are known: which of them
 LEAST, MOST = "least", "most"  # and where their sides were closest, and furthest apart
 ONE_SIDED = (PERIOD, TRIED, TURNS, CURVED)  # kinds that do not tell by how much two sides differ
 PLAINLY = (PLAIN, LEAST, MOST)

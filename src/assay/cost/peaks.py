@@ -18,6 +18,7 @@ _CLOSE = 0.01  # what the peak may be off by
 _RIVAL = 0.5  # of the peak: a line after which so much is alive may have it at other sizes
 _FURTHER = 4  # steps up from the low corner, where the smallest sizes hide which tensors weigh most
 _ROOM = 16  # steps that must be left above it, where the formula ends
+_FAR = 1000  # a size that is very large beside the others
 _BESIDE = 5  # times its value in use: a size that is large beside the others
 _AT_RANDOM = 4  # points where several sizes are larger than in use
 _RESIDUES = 8  # values beside that in use, of a size with floors
@@ -40,6 +41,7 @@ def with_peaks(box: Box, samples: Samples) -> list[Box]:
         return _late(replace(box, peaks=honest), box.peaks, samples)
     spans = _further(box, set(box.spans))
     _look_around(replace(box, spans=spans), samples)
+    _look_far(replace(box, spans=spans), samples)
     peaks = _fitted(box, spans, samples)
     honest = _honest(replace(box, spans=spans), peaks, samples)
     if honest is None:
@@ -196,6 +198,14 @@ def _look_around(box: Box, samples: Samples) -> None:
     random = Random(0)
     for _ in range(_AT_RANDOM):
         _look(_grown(box, samples, lambda: random.choice((1, 2, _BESIDE))), box, samples)
+
+
+def _look_far(box: Box, samples: Samples) -> None:
+    """Run the model where one size is very large beside the least of the others: it hides nothing there."""
+    least = [span.low for span in box.spans.values()]
+    least += [axis.nodes[0] for axis in box.found.axes[len(least) :]]
+    for i, span in enumerate(box.spans.values()):
+        _look(put(tuple(least), i, Law(span).nearest(_FAR)), box, samples)
 
 
 def _look_down(box: Box, samples: Samples, i: int, low: int) -> None:

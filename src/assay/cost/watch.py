@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -18,12 +17,13 @@ from assay.cost.convention import ELEMENTWISE, Rule, first_elements
 from assay.cost.higher import unrolled
 from assay.cost.known import Known
 from assay.cost.lean import lean
-from assay.cost.live import Live, tensors_of
+from assay.cost.live import Live, Named, tensors_of
 from assay.cost.places import NOWHERE, Modules, Place
 from assay.cost.tables import Reach, reach
 from assay.cost.tally import BACKWARD, FORWARD, PEAK, Amount, Key, Part, Peak
 from assay.where import Location, here
 
+MOST = "most"  # of all times that an operator of a line ran
 _DEVICE = torch.ops.prim.device.default
 _DETACH = torch.ops.aten.detach.default
 
@@ -42,7 +42,7 @@ class Watch(TorchDispatchMode):
         self,
         modules: Modules,
         live: Live,
-        weights: Mapping[int, str],
+        weights: Named,
         memory: Memory | None,
         known: Known,
     ) -> None:
@@ -104,9 +104,8 @@ class Watch(TorchDispatchMode):
         if self.phase == FORWARD:
             self.shapes += seen.shapes
         if rule.flops is not None:
-            self._weight = next(
-                (w for t in tensors_of(args) if (w := self._owner(t))), self._weight
-            )
+            named = (self._weights.of(t) for t in tensors_of(args))
+            self._weight = next(filter(None, named), self._weight)
         if rule.lookup and (there := reach(args)):
             before = self.tables.get(place.module, there)
             self.tables[place.module] = max(before, there)
@@ -133,9 +132,6 @@ class Watch(TorchDispatchMode):
             return rule, signature(args, kwargs)
         except MoreThanShapes:
             return None
-
-    def _owner(self, tensor: Tensor) -> str:
-        return self._weights.get(id(tensor.untyped_storage()), "")
 
     def _count(self, rule: Rule, func: Any, args: Any, kwargs: Any, out: Any) -> Seen:
         flops = operations = 0
@@ -188,8 +184,9 @@ class Watch(TorchDispatchMode):
 
         A line of code runs many times, in loops and layers. What is alive changes steadily from one
         time to the next, but for the ends of a loop. So it is largest the first or second time, or the
-        last or last but one, and these are kept apart. Operators of one line, as those of nn.LSTM, are
-        told apart by the two operators before and by the weight used last.
+        last or last but one, and these are kept apart; and what was most of all, where it is none of these.
+        Operators of one line, as those of nn.LSTM, are told apart by the two operators before and by the
+        weight used last.
         """
         for tensor in made:
             self._live.see(tensor)
@@ -201,8 +198,11 @@ class Watch(TorchDispatchMode):
         which = Key(PEAK, self.phase, place.module, step)
         alive = self.alive.get(which)
         if alive is None:
-            self.alive[which] = {"first": now}
-        elif "second" not in alive:
+            self.alive[which] = {"first": now, MOST: now}
+            return
+        if "second" not in alive:
             alive["second"] = alive["last"] = now
         else:
             alive["last but one"], alive["last"] = alive["last"], now
+        if now > alive[MOST]:
+            alive[MOST] = now
