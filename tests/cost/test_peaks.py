@@ -6,6 +6,7 @@ import pytest
 import torch
 from cost_twins import alive
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from assay import derive_cost
 from assay.state import unfused
@@ -164,3 +165,109 @@ def test_operators_of_one_line_are_told_apart():
         with torch.device("meta"), unfused():
             counted = alive(projected, **sizes)
         assert cost.peak_bytes(**sizes) == pytest.approx(counted, rel=0.01)
+
+
+class Middle(nn.Module):
+    """Its peak is in the middle of seven turns, and on top only where n is much larger than in use."""
+
+    def __init__(self, d):
+        super().__init__()
+        self.one, self.two = nn.Linear(d, d), nn.Linear(d, d)
+
+    def forward(self, x):
+        y, seen = self.one(x).tanh(), 0
+        with torch.no_grad():
+            for times in (1, 1, 1, x.shape[1], 1, 1, 1):
+                seen = seen + y[..., 0].repeat(1, times).mean()
+        return self.two(y) * seen
+
+
+def middle(b: int = 4, n: int = 8, d: int = 32):
+    return Middle(d), torch.randn(b, n, d)
+
+
+class InChunks(nn.Module):
+    """The loss of one chunk of a sequence after the other, as is done for large vocabularies."""
+
+    def __init__(self, d, v):
+        super().__init__()
+        self.body, self.head = nn.Linear(d, d), nn.Linear(d, v)
+
+    def one(self, x, y):
+        return nn.functional.cross_entropy(self.head(x), y, reduction="sum")
+
+    def forward(self, x, y):
+        pairs = zip(self.body(x).tanh().chunk(4), y.chunk(4), strict=True)
+        return sum(checkpoint(self.one, *pair, use_reentrant=False) for pair in pairs)
+
+
+def in_chunks(n: int = 32, d: int = 8, v: int = 50):
+    return InChunks(d, v), (torch.randn(n, d), torch.zeros(n, dtype=torch.long))
+
+
+class Queue(nn.Module):
+    """Replaces its buffer, as a memory bank does; the old one is gone, and its address may be used again."""
+
+    def __init__(self, d, q):
+        super().__init__()
+        self.query, self.key = nn.Linear(d, d), nn.Linear(d, d)
+        self.register_buffer("queue", torch.randn(q, d))
+
+    def forward(self, x):
+        with torch.no_grad():
+            for slow, fast in zip(self.key.parameters(), self.query.parameters(), strict=True):
+                slow.data = 0.9 * slow.data + 0.1 * fast.data
+            keys = self.key(x)
+        scores = self.query(x) @ torch.cat([keys, self.queue]).T
+        self.queue = torch.cat([keys, self.queue])[: len(self.queue)]
+        return scores.logsumexp(-1)
+
+
+def queue(b: int = 4, d: int = 8, q: int = 32):
+    return Queue(d, q), torch.randn(b, d)
+
+
+@pytest.mark.parametrize(
+    ("build", "sizes"),
+    [
+        (middle, [{"b": 4, "n": 120, "d": 32}, {"b": 4, "n": 1000, "d": 32}]),
+        (in_chunks, [{"n": 101, "d": 8, "v": 50}, {"n": 403, "d": 5, "v": 300}]),
+        (queue, [{"b": 11, "d": 10, "q": 102}, {"b": 5, "d": 8, "q": 4096}]),
+    ],
+)
+def test_peaks_of_chunks_middle_turns_and_replaced_buffers(build, sizes):
+    cost = derive_cost(build)
+    for at in sizes:
+        assert cost.peak_bytes(**at) == pytest.approx(alive(build, **at), rel=0.01)
+
+
+def test_what_autograd_keeps_is_no_weight_whose_address_it_has():
+    cost = derive_cost(queue)
+    for b, d, q in ((4, 9, 32), (7, 3, 50)):
+        kept = [b * d, d * (b + q), b * (b + q), b]  # x, keys and queue, scores, their logsumexp
+        assert cost.saved_bytes(b=b, d=d, q=q) == 4 * sum(kept)
+
+
+class Heads(nn.Module):
+    """Two heads, of which the first has a loss; and a backbone that never learns."""
+
+    def __init__(self, d):
+        super().__init__()
+        self.frozen, self.first, self.second = (nn.Linear(d, d) for _ in range(3))
+
+    def forward(self, x):
+        with torch.no_grad():
+            x = self.frozen(x)
+        return self.first(x), self.second(x)
+
+
+def test_an_optimizer_keeps_nothing_for_what_gets_no_gradient():
+    cost = derive_cost(lambda b=2, d=4: (Heads(d), torch.randn(b, d)))
+    model, x = Heads(7), torch.randn(3, 7)
+    for name, make in (("Adam, AdamW", torch.optim.AdamW), ("RMSprop", torch.optim.RMSprop)):
+        optimizer = make(model.parameters())
+        model.zero_grad()
+        model(x)[0].sum().backward()
+        optimizer.step()
+        states = [t for s in optimizer.state.values() for k, t in s.items() if k != "step"]
+        assert cost.optimizer_bytes[name](b=3, d=7) == sum(t.nbytes for t in states)

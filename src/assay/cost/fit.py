@@ -29,6 +29,7 @@ class Box:
         depths: Values of the axes behind the sizes: the depths of stacks of equal layers.
         peak_spans: The ranges in which the peaks hold, where they differ.
         late: More of the peaks, whose law begins a few layers or turns of a loop further up.
+        peakless: Whether the peaks are none that could be believed.
     """
 
     spans: Mapping[str, Range]
@@ -37,6 +38,7 @@ class Box:
     depths: tuple[int, ...] = ()
     peak_spans: Mapping[str, Range] | None = None
     late: Interpolant[Key] | None = None
+    peakless: bool = False
 
     @cached_property
     def polynomials(self) -> dict[Key, Polynomial]:
@@ -123,6 +125,7 @@ class Fit:
         pieces = (
             Piece(where, *upper(box.rivals, dict(where), self.checked))
             for box in self.boxes
+            if not box.peakless
             for where in [self._where(box, PEAK)]
         )
         return Formula(self.names, tuple(pieces), "", self._largest)

@@ -94,9 +94,7 @@ class Formula:
             if piece.covers(sizes):
                 return piece(sizes)
         holds = "; or ".join(piece.condition or "all sizes" for piece in self.pieces)
-        remedy = (
-            "At other sizes the model does not run, or costs something else that was not derived."
-        )
+        remedy = "At other sizes no law was found for what is counted, or the model does not run."
         if self.holds(**{name: max(value, 2) for name, value in sizes.items()}):
             ones = " and ".join(f"{name}=1" for name, value in sizes.items() if value == 1)
             remedy = (

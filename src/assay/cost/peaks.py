@@ -7,11 +7,12 @@ from dataclasses import replace
 from fractions import Fraction
 from random import Random
 
+from assay.cost.axis import Axis
 from assay.cost.fit import Box
 from assay.cost.interpolate import Interpolant, Point
 from assay.cost.law import Law
 from assay.cost.piece import Range
-from assay.cost.samples import Fails, Samples, put, steps_at
+from assay.cost.samples import Fails, Samples, TooMany, put, steps_at
 from assay.cost.tally import PEAK, Key, Tally
 
 _CLOSE = 0.01  # what the peak may be off by
@@ -42,8 +43,11 @@ def with_peaks(box: Box, samples: Samples) -> list[Box]:
     spans = _further(box, set(box.spans))
     _look_around(replace(box, spans=spans), samples)
     _look_far(replace(box, spans=spans), samples)
-    peaks = _fitted(box, spans, samples)
-    honest = _honest(replace(box, spans=spans), peaks, samples)
+    further = replace(box, spans=spans)
+    honest = _honest(further, _fitted(box, spans, samples), samples)
+    if honest is None:
+        own = _on_their_own(box, spans, samples)
+        honest = own and _honest(further, own, samples)
     if honest is None:
         return []
     for name, span in box.spans.items():  # as far down as nothing contradicts them
@@ -71,9 +75,43 @@ def _further(box: Box, names: Collection[str]) -> dict[str, Range]:
 
 def _fitted(box: Box, spans: Mapping[str, Range], samples: Samples) -> Interpolant[Key]:
     """The peaks, fitted where these ranges begin."""
+    return box.found.replayed(samples.peaks, _moved(box, spans))
+
+
+def _moved(box: Box, spans: Mapping[str, Range]) -> list[Axis]:
+    """The axes of a box, from where these ranges begin."""
     moved = {name: span for name, span in spans.items() if span != box.spans[name]}
-    axes = [Law(moved[a.size]).axis(a.size) if a.size in moved else a for a in box.found.axes]
-    return box.found.replayed(samples.peaks, axes)
+    return [Law(moved[a.size]).axis(a.size) if a.size in moved else a for a in box.found.axes]
+
+
+def _on_their_own(
+    box: Box, spans: Mapping[str, Range], samples: Samples
+) -> Interpolant[Key] | None:
+    """The peaks, fitted on terms of their own.
+
+    What is computed for all chunks of a sequence may be a plain product; what is alive for one of them has
+    the length of a chunk, which is rounded.
+
+    Returns:
+        Those that may be the peak and are found at every run; None where that takes too many.
+    """
+    runs = [tally for point, tally in samples.known if _inside(point, spans)]
+    rivals = {
+        key
+        for tally in runs
+        for key, counted in tally.counts.items()
+        if key.quantity == PEAK and counted >= _RIVAL * tally.peak
+    }
+    rivals = {key for key in rivals if all(key in tally.counts for tally in runs)}
+
+    def alive(point: Point) -> dict[Key, int]:
+        return {key: bytes_ for key, bytes_ in samples.peaks(point).items() if key in rivals}
+
+    try:
+        with samples.sparing():
+            return Interpolant(alive, _moved(box, spans)) if rivals else None
+    except (Fails, TooMany):
+        return None
 
 
 def _late(box: Box, fitted: Interpolant[Key], samples: Samples) -> list[Box]:

@@ -66,17 +66,16 @@ class Search:
                 raise
         if not any(self._has_base(box) for box in boxes):
             raise Refused(f"the model runs at {samples.say(samples.base)}, but hardly at others")
-        boxes, peaks = self._peaked(boxes)
+        boxes = self._peaked(boxes)
         boxes, without = regained(boxes, samples)
         with samples.wanting(Wanted(without=frozenset(without))):
             one = from_one(boxes, samples)
-        more, others = self._peaked(self._ones(laws, boxes, one))
-        more, at_one = regained(more, samples)
+        more, at_one = regained(self._peaked(self._ones(laws, boxes, one)), samples)
         boxes += more
         refused: dict[str, str] = {}
         if samples.probe.unseen:
             refused[SAVED] = "transforms of torch.func let nobody see what they keep"
-        if not (peaks and others):
+        if all(box.peakless for box in boxes if self._has_base(box)):
             refused[PEAK] = (
                 f"no maximum of polynomials is within 1 % of what {lawless(boxes, samples)}"
             )
@@ -97,11 +96,11 @@ class Search:
                 raise
             return laws, self._sound(self._boxes(beyond))
 
-    def _peaked(self, boxes: list[Box]) -> tuple[list[Box], bool]:
-        """The boxes with peaks that nothing contradicts, and whether all have them."""
+    def _peaked(self, boxes: list[Box]) -> list[Box]:
+        """The boxes with peaks that nothing contradicts, where there are such."""
         peaked = [with_peaks(box, self._samples) for box in boxes]
         pairs = zip(peaked, boxes, strict=True)
-        return [box for new, old in pairs for box in new or [old]], all(peaked)
+        return [box for new, old in pairs for box in new or [replace(old, peakless=True)]]
 
     def _has_base(self, box: Box) -> bool:
         """Whether a formula holds where the sizes are in use; a size of 1 is looked at later."""
