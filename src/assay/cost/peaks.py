@@ -47,7 +47,7 @@ def with_peaks(box: Box, samples: Samples) -> list[Box]:
     honest = _honest(further, _fitted(box, spans, samples), samples)
     if honest is None:
         own = _on_their_own(box, spans, samples)
-        honest = own and _honest(further, own, samples)
+        honest = None if own is None else _honest(further, own, samples)
     if honest is None:
         return []
     for name, span in box.spans.items():  # as far down as nothing contradicts them
@@ -62,7 +62,7 @@ def with_peaks(box: Box, samples: Samples) -> list[Box]:
 
 
 def _further(box: Box, names: Collection[str]) -> dict[str, Range]:
-    """The ranges, of these sizes from a little further up on where they have no end."""
+    """The ranges, of these sizes from a little further up on where enough is left above."""
     spans = dict(box.spans)
     for axis in box.found.axes:
         span = spans.get(axis.size)

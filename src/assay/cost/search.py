@@ -98,9 +98,14 @@ class Search:
 
     def _peaked(self, boxes: list[Box]) -> list[Box]:
         """The boxes with peaks that nothing contradicts, where there are such."""
-        peaked = [with_peaks(box, self._samples) for box in boxes]
-        pairs = zip(peaked, boxes, strict=True)
-        return [box for new, old in pairs for box in new or [replace(old, peakless=True)]]
+        found: list[Box] = []
+        for box in boxes:
+            try:
+                with self._samples.sparing():
+                    found += with_peaks(box, self._samples) or [replace(box, peakless=True)]
+            except TooMany:  # the sums keep their laws
+                found.append(replace(box, peakless=True))
+        return found
 
     def _has_base(self, box: Box) -> bool:
         """Whether a formula holds where the sizes are in use; a size of 1 is looked at later."""
