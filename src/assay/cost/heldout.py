@@ -138,7 +138,7 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
     beyond = max((max(point[:count]) for point in together if count), default=0)
     for x in marks:
         # what turns just above and stays so has turned where all sizes are larger, too
-        if x - 1 in marks and x < beyond and samples.probe.notes:
+        if samples.probe.notes and x not in samples.probe.constants and x < beyond:
             continue
         at_once = laws.inside((*(x for _ in range(count)), *low[count:]))
         if affordable(at_once):
