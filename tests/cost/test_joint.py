@@ -16,6 +16,7 @@ from assay import derive_cost
 from assay.builder import Builder
 from assay.cost.cost import cost_of
 from assay.cost.elimination import independent, solve
+from assay.cost.pairs import _floor
 from assay.cost.polynomial import Atom, Polynomial
 from assay.errors import CannotMeasure
 
@@ -287,3 +288,10 @@ def test_pieces_of_two_lists_that_end_with_the_shorter_are_refused():
         return Pairs(), (torch.randn(b, n, d), torch.randn(b, m, d))
 
     assert derive_cost(build).flops.forward.status == "refused"
+
+
+@pytest.mark.parametrize("steep", [8, 30, 60, 200])
+def test_what_doubles_in_a_loop_is_no_floor(steep):
+    """Counts of many digits, as of an image whose side is doubled once for each of some layers."""
+    column = {(x, y): x * 2 ** (steep * y) + y for x in range(2, 6) for y in range(2, 6)}
+    assert _floor(("b", "n"), column, lambda at: at[0] * 2 ** (steep * at[1]) + at[1]) is None

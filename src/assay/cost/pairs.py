@@ -37,6 +37,7 @@ _OPERATORS = 20_000  # that a run there may take
 _LEAST, _SMALL = 12, 8  # runs that are needed, and the smallest, without which it may be clearer
 _TELLING = 60  # runs that tell one floor from another
 _ENDLESS = 1 << 60
+_EXACT = 1 << 53  # integers up to which floating-point numbers tell them apart
 _CLOSE = 1e-9
 
 Integers = NDArray[np.int64]
@@ -176,6 +177,8 @@ def _floor(
     """The simplest floor of two sizes in which numbers are affine, told by more runs from all others."""
     first = next(iter(column.values()))
     tick = gcd(*(value - first for value in column.values()))
+    if max(abs(value - first) for value in column.values()) // tick >= _EXACT // _LONGEST:
+        return None  # as of a width that is doubled in a loop: no floor is so steep
     x, y = np.array([*column], dtype=np.int64).T
     fitting = _fitting(x, y, np.array([(v - first) // tick for v in column.values()], np.int64))
     reach = np.arange(2 * isqrt(_LONGEST) + 8)
@@ -208,14 +211,14 @@ def _fitting(x: Integers, y: Integers, ticks: Integers) -> list[_Floor]:
     """The floors that explain ticks, the simplest first."""
     table = np.stack([x * y, x, y, np.ones_like(x)], axis=1).astype(float)
     slopes = np.linalg.lstsq(table, ticks.astype(float), rcond=None)[0]
-    unsure = 2 / float((x * y).max())
+    unsure, steepest = 2 / float((x * y).max()), _EXACT // int(3 * (x * y).max())
     found = []
     for period in range(2, _LONGEST + 1):
         k = round(slopes[0] * period)
         if k < 1 or k % period == 0 or abs(slopes[0] - k / period) > unsure:
             continue
         for a, b in product(*({0, k, -k, round(slope * period)} for slope in slopes[1:3])):
-            if gcd(k, a, b, period) == 1:
+            if gcd(k, a, b, period) == 1 and max(k, abs(a), abs(b)) < steepest:
                 floor = _Floor(k, a, b, period, -_ENDLESS, _ENDLESS).fitted(x, y, ticks)
                 found += [floor] * (floor.least <= floor.most)
     return sorted(found, key=lambda f: (bool(f.a) + bool(f.b), f.period, abs(f.a) + abs(f.b)))
