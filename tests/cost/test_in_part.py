@@ -11,6 +11,7 @@ from torch._higher_order_ops import scan
 from assay import derive_cost
 from assay.cost.convention import ELEMENTWISE, PRODUCT
 from assay.cost.groups import ESSENTIAL, Group, Wanted
+from assay.cost.show import show
 from assay.cost.tally import BACKWARD, BYTES, FLOPS, FORWARD, OPERATIONS, PEAK, Key
 from assay.errors import CannotMeasure, UserCodeError
 
@@ -152,3 +153,22 @@ def test_layers_that_do_something_more_are_no_floor():
 
     cost = derive_cost(lambda b=2, layers=12: (Taps(layers), torch.randn(b, 4)))
     assert cost.flops.forward(b=2, layers=12) == 2 * 2 * 16 * 13
+
+
+def test_pieces_that_leave_nothing_out_have_no_condition():
+    """From the first on everything is answered, and parameters hold anywhere."""
+
+    def build(n: int = 8):
+        layer = nn.Linear(4, 4)
+        model = nn.Sequential(layer) if n <= 40 else nn.Sequential(layer, layer)
+        return model, torch.randn(n, 4)
+
+    def ends(n: int = 8):
+        if n > 40:
+            raise ValueError("too long")
+        return build(n)
+
+    cost = derive_cost(build)
+    assert len(cost.flops.forward.pieces) == 2
+    assert not any("alid for" in note for note in show(cost).notes)
+    assert any(note.startswith("Valid for n ≤ 40;") for note in show(derive_cost(ends)).notes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from assay.cost.growth import at_sizes, growth
@@ -227,6 +228,21 @@ def _single(piece: Piece, name: str, value: int) -> bool:
     return span is not None and span.high == value and value - span.low < 2
 
 
+def _everywhere(pieces: tuple[Piece, ...]) -> bool:
+    """Whether pieces that follow each other along one size leave nothing out."""
+    limited = {name for piece in pieces for name, span in piece.where if span.text(name)}
+    if len(limited) != 1:
+        return not limited and bool(pieces)
+    (name,) = limited
+    spans = sorted((dict(piece.where)[name] for piece in pieces), key=lambda span: span.low)
+    follow = all(
+        below.high is not None and above.low <= below.high + 1 for below, above in pairwise(spans)
+    )
+    return (
+        spans[0].low == 1 and spans[-1].high is None and follow and {s.step for s in spans} == {1}
+    )
+
+
 def _counts(cost: Cost) -> tuple[Paragraph, ...]:
     sizes = say(cost.base)
     if not sizes:
@@ -243,9 +259,12 @@ def _notes(cost: Cost) -> tuple[str, ...]:
     if cost.base:
         notes.append(
             f"Every formula was checked, to the integer, at {len(cost.checked)} sizes that it was not fitted "
-            f"on{f' (one of them: {widest})' if widest else ''}."
+            f"on{f' (one of them: {widest})' if widest else ''}"
+            f"{'; the peak to 1 %' if cost.peak_bytes.pieces else ''}."
         )
     conditions = dict.fromkeys(p.condition for p in cost.flops.forward.pieces)
+    if _everywhere(cost.flops.forward.pieces):
+        conditions = {"": None}
     if any(conditions):
         holds = "; or ".join(c for c in conditions if c)
         notes.append(f"Valid for {holds}; elsewhere the formula refuses to answer.")
@@ -255,7 +274,7 @@ def _notes(cost: Cost) -> tuple[str, ...]:
             own.setdefault(held, []).append(name)
     for held, names in own.items():
         these = listed([name.replace(", ", " ") for name in names])
-        notes.append(f"{these.capitalize()}: valid for {held}.")
+        notes.append(f"{these.capitalize()}: valid for {held or 'all sizes'}.")
     notes += [
         f"Only for {name} up to {value:,}: evenly spaced around that the model does not run, other sizes at "
         f"their base. Give it others with --size, at which it runs with more values of {name}."
