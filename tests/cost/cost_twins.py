@@ -5,12 +5,13 @@ import weakref
 
 import torch
 from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from assay.builder import Builder, as_builder
+from assay.builder import as_builder
 from assay.errors import CannotMeasure
 
 
@@ -109,10 +110,30 @@ class Alive(TorchDispatchMode):
 
 
 def alive(build, **sizes):
-    """The peak of a run with data, without hooks of any kind."""
-    subject = Builder(build)(**sizes)
-    inputs = [t for t in tree_leaves(subject.inputs) if isinstance(t, torch.Tensor)]
-    with Alive([*subject.model.parameters(), *inputs]) as watch:
+    """The peak of a run without hooks of any kind: with data, unless it is called for another device."""
+    subject = as_builder(build)(**sizes)
+    given = tree_leaves((subject.inputs, dict(subject.kwargs or {})))
+    model = subject.model
+    inputs = [t for t in given if isinstance(t, torch.Tensor)]
+    with Alive([*model.parameters(), *model.buffers(), *inputs]) as watch:
         output = subject.forward()
         subject.objective(output).backward()
     return watch.peak
+
+
+def kept(build, **sizes):
+    """Bytes that autograd keeps for the backward pass beside the parameters, each storage once."""
+    subject = as_builder(build)(**sizes)
+    storages = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        storages[storage._cdata] = storage
+        return tensor
+
+    with saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = subject.forward()
+        value = subject.objective(output)
+    weights = {p.untyped_storage()._cdata for p in subject.model.parameters()}
+    del output, value
+    return sum(s.nbytes() for address, s in storages.items() if address not in weights)

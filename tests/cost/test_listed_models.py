@@ -1,7 +1,8 @@
 """The architectures that everybody knows: to the integer, where the formula was not fitted.
 
 Each is held against torch's own counter, forward and backward, at five sizes or more: one of them a hundred
-times the base along its length, others at the steps of its strides and windows and beside them.
+times the base along its length, others at the steps of its strides and windows and beside them. What autograd
+keeps, and the peak, are held against runs at two sizes, where there is a formula of the peak.
 """
 
 import sys
@@ -9,11 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from cost_twins import flops
+from cost_twins import alive, flops, kept
 
 import assay
 from assay.builder import Builder
 from assay.cost.cost import cost_of
+from assay.state import unfused
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))  # the zoo's architectures
 
@@ -68,6 +70,13 @@ def hold(build, grid):
         claimed = (cost.flops.forward(**sizes), cost.flops.backward(**sizes))
         assert claimed == flops(build, **sizes), sizes
     assert not cost.uncounted
+    answered = [at for at in (grid[0], grid[-1]) if cost.peak_bytes.holds(**{**fixed, **at})]
+    assert answered
+    for at in answered:
+        sizes = {**fixed, **at}
+        with torch.device("meta"), unfused():
+            assert cost.saved_bytes(**sizes) == kept(build, **sizes)
+            assert cost.peak_bytes(**sizes) == pytest.approx(alive(build, **sizes), rel=0.01)
 
 
 @pytest.mark.parametrize(("name", "grid"), BY_HAND.items(), ids=BY_HAND)
