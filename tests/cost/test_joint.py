@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 import torch.nn.functional as F
-from cost_twins import alive, flops
+from cost_twins import alive, flops, kept
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -172,25 +172,9 @@ def test_saved_bytes_and_peak_of_blocks_are_those_of_twins():
     assert str(cost.flops.forward) == "96*((b*n + 47)//48)*d*(d + 96)"
     assert agree(cost, in_blocks, "bnd") > 20
     for b, n, d in ((3, 16, 8), (3, 17, 8), (5, 29, 12)):
-        assert cost.saved_bytes(b=b, n=n, d=d) == saved(in_blocks, b=b, n=n, d=d)
+        assert cost.saved_bytes(b=b, n=n, d=d) == kept(in_blocks, b=b, n=n, d=d)
         peak = alive(in_blocks, b=b, n=n, d=d)
         assert cost.peak_bytes(b=b, n=n, d=d) == pytest.approx(peak, rel=0.01)
-
-
-def saved(build, **sizes):
-    """The bytes of all storages that are kept for the backward pass, parameters left out."""
-    model, x = build(**sizes)
-    weights, kept = {p.untyped_storage().data_ptr() for p in model.parameters()}, {}
-
-    def keep(tensor):
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes(), tensor
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        model(x).sum()
-    return sum(size for size, _ in kept.values())
 
 
 @settings(max_examples=3, deadline=None, derandomize=True)

@@ -56,9 +56,8 @@ def noting(func: Any, args: tuple[Any, ...], out: Any) -> Any:
 def with_numbers(size: Size, numbers: Iterable[float]) -> None:
     """A size is compared with each number of a tensor."""
     frame = _user_frame()
-    for place, number in enumerate(
-        numbers
-    ):  # they may grow with sizes, so it is their place that tells
+    # they may grow with sizes, so it is their place that tells them apart
+    for place, number in enumerate(numbers):
         note(size.smooth - number, frame, (NUMBER, place))
 
 

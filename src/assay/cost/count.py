@@ -88,9 +88,8 @@ def count(
             watch.phase, modules.backward, known.backward = BACKWARD, True, True
             subject.differentiate(objective)
     learning = {p for p in parameters if p.requires_grad}
-    if (
-        objective.requires_grad
-    ):  # optimizers keep nothing for a parameter that never gets a gradient
+    # optimizers keep nothing for a parameter that never gets a gradient
+    if objective.requires_grad:
         learning = {p for p in learning if _updated(p)}
     graph = _from_the_end([objective, *tensors(output)])
     del output, objective

@@ -193,14 +193,12 @@ class Interpolant(Generic[K]):
 
     def _wanted(self, index: Index) -> bool:
         """Whether everything below is there and alive."""
-        below = [self.coefficients.get(one) for one in self._below(index)]
-        if self._sums is None or not all(below):
-            return all(below)
+        below = [self.coefficients.get(one, {}) for one in self._below(index)]
         powers = all(axis.adaptive for k, axis in zip(index, self.axes, strict=True) if k)
-        first, *others = [alive for alive in below if alive]
-        return not powers or any(
-            key not in self._sums and all(key in alive for alive in others) for key in first
-        )
+        sums = self._sums
+        if sums is None or not powers:
+            return all(below)
+        return any(key not in sums and all(key in alive for alive in below) for key in below[0])
 
     def _below(self, index: Index) -> list[Index]:
         """The indices that must be alive for this one to be measured.

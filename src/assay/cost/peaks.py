@@ -12,7 +12,7 @@ from assay.cost.fit import Box
 from assay.cost.interpolate import Interpolant, Point
 from assay.cost.law import Law
 from assay.cost.piece import Range
-from assay.cost.samples import Fails, Samples, TooMany, put, steps_at
+from assay.cost.samples import Fails, Samples, TooMany, inside, put, steps_at
 from assay.cost.tally import PEAK, Key, Tally
 
 _CLOSE = 0.01  # what the peak may be off by
@@ -95,7 +95,7 @@ def _on_their_own(
     Returns:
         Those that may be the peak and are found at every run; None where that takes too many.
     """
-    runs = [tally for point, tally in samples.known if _inside(point, spans)]
+    runs = [tally for _, tally in samples.within(spans)]
     rivals = {
         key
         for tally in runs
@@ -141,10 +141,8 @@ def _late(box: Box, fitted: Interpolant[Key], samples: Samples) -> list[Box]:
     begins = dict.fromkeys(
         peaks.keys - box.peaks.keys, 0
     )  # from which depth on each can be believed
-    for point, tally in samples.known:
-        if not _inside(point, box.spans):
-            continue
-        claimed, most, above = peaks.at(point), (1 + _CLOSE) * tally.peak, _inside(point, spans)
+    for point, tally in samples.within(box.spans):
+        claimed, most, above = peaks.at(point), (1 + _CLOSE) * tally.peak, inside(point, spans)
         for key in [*begins]:
             alive = claimed.get(key, 0)
             if above and alive != tally.counts.get(key, 0):
@@ -168,9 +166,9 @@ def _late(box: Box, fitted: Interpolant[Key], samples: Samples) -> list[Box]:
 def _bent(box: Box, fitted: Interpolant[Key], samples: Samples) -> set[str]:
     """Sizes along which alone something that may have the peak does not follow its law."""
     low, found = [axis.nodes[0] for axis in box.found.axes], set[str]()
-    for point, tally in samples.known:
+    for point, tally in samples.within(box.spans):
         moved = [i for i, (x, least) in enumerate(zip(point, low, strict=True)) if x != least]
-        if len(moved) != 1 or moved[0] >= len(samples.names) or not _inside(point, box.spans):
+        if len(moved) != 1 or moved[0] >= len(samples.names):
             continue
         claimed = fitted.at(point)
         if any(
@@ -180,10 +178,6 @@ def _bent(box: Box, fitted: Interpolant[Key], samples: Samples) -> set[str]:
         ):
             found.add(samples.names[moved[0]])
     return found
-
-
-def _inside(point: Point, spans: Mapping[str, Range]) -> bool:
-    return all(x in span for x, span in zip(point, spans.values(), strict=False))
 
 
 def peak_is_off(claims: Mapping[Key, int | Fraction], tally: Tally) -> bool:
@@ -215,8 +209,8 @@ def lawless(boxes: Sequence[Box], samples: Samples) -> str:
     off = (
         (sum(abs(x - y) / y for x, y in zip(point, samples.base, strict=True)), point, tally)
         for box in boxes
-        for point, tally in samples.known
-        if _inside(point, box.spans) and peak_is_off(box.alive(point), tally)
+        for point, tally in samples.within(box.spans)
+        if peak_is_off(box.alive(point), tally)
     )
     found = min(off, key=lambda each: each[0], default=None)
     return (
@@ -261,7 +255,7 @@ def _grown(box: Box, samples: Samples, times: Callable[[], int]) -> Point:
 
 def _look(point: Point, box: Box, samples: Samples) -> None:
     few = steps_at(box.found, point) <= _STEPS
-    if few and _inside(point, box.spans):
+    if few and inside(point, box.spans):
         samples.runs(point)
 
 
@@ -274,7 +268,7 @@ def _honest(box: Box, peaks: Interpolant[Key], samples: Samples) -> Interpolant[
     Returns:
         The peaks, or None where what is left does not reach what was alive.
     """
-    known = [(point, tally) for point, tally in samples.known if _inside(point, box.spans)]
+    known = samples.within(box.spans)
     nodes = [tally for point, tally in known if point in peaks.points]
     keys = {k for k in peaks.keys if all(k in tally.counts for tally in nodes)}
     claims = [(peaks.at(point), tally) for point, tally in known]

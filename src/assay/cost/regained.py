@@ -11,7 +11,7 @@ from assay.cost.law import Law, Laws
 from assay.cost.piece import Range
 from assay.cost.refusal import broken
 from assay.cost.samples import STEPS, Samples, off
-from assay.cost.tally import Key, Tally
+from assay.cost.tally import Key
 
 
 def regained(boxes: list[Box], samples: Samples) -> tuple[list[Box], dict[Group, str]]:
@@ -33,7 +33,7 @@ def regained(boxes: list[Box], samples: Samples) -> tuple[list[Box], dict[Group,
         wholes = [box.found.replayed(samples.counts) for box in boxes]
         breaks: dict[Group, tuple[Point, int]] = {}
         for number, (box, whole) in enumerate(zip(boxes, wholes, strict=True)):
-            for point, _ in _inside(box, samples):
+            for point, _ in samples.within(box.spans):
                 for key in off(whole.at(point), samples.counts(point)):
                     first = point, number
                     group = group_of(key)
@@ -53,15 +53,6 @@ def regained(boxes: list[Box], samples: Samples) -> tuple[list[Box], dict[Group,
 def _size(broken_at: tuple[Point, int]) -> tuple[int, Point]:
     point, _ = broken_at
     return sum(point), point
-
-
-def _inside(box: Box, samples: Samples) -> list[tuple[Point, Tally]]:
-    spans = [*box.spans.values()]
-    return [
-        (point, tally)
-        for point, tally in samples.known
-        if all(x in span for x, span in zip(point, spans, strict=False))
-    ]
 
 
 def _why(group: Group, point: Point, box: Box, whole: Interpolant[Key], samples: Samples) -> str:

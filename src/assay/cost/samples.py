@@ -11,6 +11,7 @@ from assay.cost.foretold import foretold
 from assay.cost.groups import Wanted
 from assay.cost.interpolate import Interpolant, Point
 from assay.cost.law import Laws
+from assay.cost.piece import Range
 from assay.cost.probe import ModulesChanged, Probe
 from assay.cost.tally import FORWARD, PEAK, TRAINABLE, WEIGHTS, Key, Tally
 from assay.errors import AssayError, CannotMeasure, UserCodeError, said, say, verbatim
@@ -146,6 +147,10 @@ class Samples:
         """Every point at which the model ran."""
         return [(point, tally) for point, tally in self._known.items() if isinstance(tally, Tally)]
 
+    def within(self, spans: Mapping[str, Range]) -> list[tuple[Point, Tally]]:
+        """Every point at which the model ran, whose sizes are in some ranges."""
+        return [(point, tally) for point, tally in self.known if inside(point, spans)]
+
     @property
     def most_varied(self) -> str:
         """The size of which most values were tried."""
@@ -279,6 +284,11 @@ def differing(explained: Mapping[Key, object], counted: Mapping[Key, int]) -> se
 def equal(explained: Mapping[Key, object], counted: Mapping[Key, int]) -> bool:
     """Whether an explanation is exact."""
     return not off(explained, counted)
+
+
+def inside(point: Point, spans: Mapping[str, Range]) -> bool:
+    """Whether the sizes of a point, whatever the depths behind them, are in some ranges."""
+    return all(x in span for x, span in zip(point, spans.values(), strict=False))
 
 
 def put(point: Point, i: int, value: int) -> Point:
