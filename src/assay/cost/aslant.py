@@ -29,6 +29,8 @@ def aslant(made: Iterable[Comparison], laws: Laws, samples: Samples) -> Iterator
         Points in which two sizes are not at their least values.
     """
     of_numbers = [c for c in made if kind(c) not in ONE_SIDED]
+    if not of_numbers:
+        return
     for i, j in combinations(range(laws.sizes), 2):
         low, step_i, step_j = laws.low, laws.all[i].span.step, laws.all[j].span.step
         square = [

@@ -120,7 +120,7 @@ def straight(i: int, law: Law, laws: Laws, samples: Samples) -> bool:
     Returns:
         Whether.
     """
-    axis, tried = law.axis(samples.names[i]), [law.value(k) for k in (5, 9)]
+    axis, tried = law.axis(samples.names[i]), [law.value(k) for k in (3, 9)]
     try:
         return not unexplained(i, axis, tried, laws, samples)
     except Fails:

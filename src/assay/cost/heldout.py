@@ -17,10 +17,10 @@ from assay.cost.tally import BYTES, OPERATIONS, WEIGHTS, Key
 from assay.cost.turns import largest_run, turns, unturned
 from assay.cost.unforetold import curved
 
-_BESIDE = 2  # points above the nodes of a size, as its own line has where it was straight
+_BESIDE = 1  # points above the nodes of a size, as its own line has where it was straight
 _FAR = (70, 1000)  # values up from the low corner: beyond `if n > 64`, and beyond what costs little
 _NEARER = (128, 256)  # and beyond what is padded to these, where far ones take too long
-_TOGETHER = (128, 256, 512, 1024, 20_011)  # all sizes at once: values that code has a liking for
+_TOGETHER = (128, 512, 1024, 20_011)  # all sizes at once: values that code has a liking for
 _RESIDUES = 8  # of floors with a period up to this every residue is tried far away
 _SOME = 3  # and of others so many
 _AFFORDABLE = 15_000  # steps that a far probe may take
@@ -55,7 +55,10 @@ def near(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Poin
         max(axis.nodes[index[i]] for index in found.coefficients)
         for i, axis in enumerate(found.axes)
     ]
+    deep = laws.hold(samples.base)  # then a stack runs with all of its layers anyway
     for i, (top, law) in enumerate(zip(tops, laws.all, strict=True)):
+        if i >= laws.sizes and deep:
+            continue
         above = sum(p[i] > top and put(low, i, p[i]) == p for p, _ in samples.known)
         if law.atoms or above < _BESIDE:
             yield put(low, i, top + law.span.step)
@@ -107,7 +110,7 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
         ladder = (law.value(17 + 6 * k) for law, k in zip(laws.all, rungs, strict=False))
         yield laws.inside((*ladder, *(3 for _ in low[count:])))
     for i, law in enumerate(laws.all):
-        if i >= count and laws.hold(samples.base):  # where a stack has its full depth anyway
+        if i >= count and laws.hold(samples.base):  # with all layers, further down
             continue
         if law.span.high is not None:
             yield put(low, i, law.nearest(law.span.high))

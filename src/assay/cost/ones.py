@@ -61,18 +61,14 @@ def _wrong_at_ones(box: Box, ones: list[int], samples: Samples, *, alone: bool) 
     least, count = tuple(at[0] for at in nodes), len(box.spans)
     points = [least]
     if alone:
-        others, depths = (
-            [j for j in range(count) if j not in ones],
-            [at[:2][-1] for at in nodes[count:]],
-        )
-        # beside it along each other size: then comparisons can be followed from the first
-        points += [put(least, j, nodes[j][:2][-1]) for j in others]
+        others = [j for j in range(count) if j not in ones]
+        depths = [at[:2][-1] for at in nodes[count:]]
         pairs = zip(samples.base, box.spans.values(), strict=False)
         in_use = (*(x if x in span else span.low for x, span in pairs), *depths)
         dear = steps_at(box.found, in_use) > _STEPS
-        if not dear:
+        if not dear and max((in_use[j] for j in others), default=0) >= _MIDDLING:
             points.append(in_use)
-        if dear or max((in_use[j] for j in others), default=0) < _MIDDLING:
+        else:
             large, middling = (
                 (*(Law(span).nearest(size) for span in box.spans.values()), *depths)
                 for size in (_LARGE, _MIDDLING)
@@ -95,14 +91,18 @@ def _wrong_at_ones(box: Box, ones: list[int], samples: Samples, *, alone: bool) 
 
 def _turns_at_ones(box: Box, ones: list[int], samples: Samples) -> Iterator[Point]:
     """Where a comparison turns that is made where some sizes are 1: `if n == 1 and m > 256`."""
+    least = [axis.nodes[0] for axis in box.found.axes]
     spans = [Range(1, 1) if i in ones else span for i, span in enumerate(box.spans.values())]
-    depths = [Range(axis.nodes[0], axis.nodes[0]) for axis in box.found.axes[len(spans) :]]
+    depths = [Range(depth, depth) for depth in least[len(spans) :]]
     laws = Laws(tuple(Law(span) for span in (*spans, *depths)), len(spans))
 
     def affordable(point: Point) -> bool:
         return steps_at(box.found, point) <= _STEPS
 
-    return turns(laws, samples, affordable)
+    def two(point: Point) -> Point:  # what was compared there has been followed from there
+        return tuple(least[i] if i in ones else x for i, x in enumerate(point))
+
+    return turns(laws, samples, affordable, two)
 
 
 def _from_two(box: Box, name: str) -> bool:

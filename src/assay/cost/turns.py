@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from types import CodeType
 
@@ -21,7 +21,12 @@ _PERIOD = 64  # what a size is divided by is looked at from here on: less is a s
 _CLOSE = 1e-6  # of a whole number
 
 
-def turns(laws: Laws, samples: Samples, affordable: Callable[[Point], bool]) -> Iterator[Point]:
+def turns(
+    laws: Laws,
+    samples: Samples,
+    affordable: Callable[[Point], bool],
+    twin: Callable[[Point], Point] = lambda point: point,
+) -> Iterator[Point]:
     """Points where a comparison turns, other sizes as they were where it was made.
 
     At each such point the model may make comparisons that it made nowhere before; so it goes on, until there
@@ -31,6 +36,7 @@ def turns(laws: Laws, samples: Samples, affordable: Callable[[Point], bool]) -> 
         laws: Where to look.
         samples: What was run.
         affordable: Whether a point may be run.
+        twin: A point elsewhere for each: a comparison that was made there too has been followed from there.
 
     Yields:
         Points in which one size is at the last value on this side, or at the first on the other.
@@ -42,8 +48,18 @@ def turns(laws: Laws, samples: Samples, affordable: Callable[[Point], bool]) -> 
         if not made:
             return
         done |= made.keys()
+        noted = {point: tally.compared for point, tally in samples.known}
+        before = {
+            c: p
+            for c, p in made.items()
+            if p != twin(p) and _followed(c, p, twin(p), noted, laws.sizes)
+        }
+        made = {c: point for c, point in made.items() if c not in before}
+        as_before = _turning(before, laws, lambda p, i: _line(twin(p), i, samples))
         turning = _turning(made, laws, lambda p, i: _along(p, i, laws, samples))
-        turned = ((point == laws.low, put(point, i, x)) for point, i, x in turning)
+        turned = (
+            (point == laws.low, put(point, i, x)) for point, i, x in chain(as_before, turning)
+        )
         lines = ((False, point) for point in aslant(made, laws, samples))
         between = ((True, point) for point in halfway(made, laws, samples))
         for known_to_run, point in chain(turned, lines, between):
@@ -112,6 +128,39 @@ def _again(runs: list[dict[Comparison, float]]) -> set[Comparison]:
             else:
                 seen.append(now)
     return found
+
+
+def _followed(
+    comparison: Comparison,
+    point: Point,
+    twin: Point,
+    noted: Mapping[Point, Mapping[Comparison, float]],
+    sizes: int,
+) -> bool:
+    """Whether a comparison that is made at a point has been followed from its twin.
+
+    Its two sides differ by as much there; or by what the other sizes have no part in; or they only go apart,
+    as a number of entries that is compared with 0.
+
+    Returns:
+        Whether.
+    """
+    here, there = noted[point][comparison], noted.get(twin, {}).get(comparison)
+    if there is None or there == here:
+        return there is not None
+    moved = {i for i, (x, y) in enumerate(zip(point, twin, strict=True)) if x != y}
+    near = {
+        other: compared[comparison]
+        for other, compared in noted.items()
+        if comparison in compared and other[sizes:] == twin[sizes:]
+    }
+    if all(d == there for other, d in near.items() if all(other[i] == twin[i] for i in moved)):
+        return True
+    return all(
+        d * here > 0 and abs(d) >= abs(there)
+        for other, d in near.items()
+        if all(x >= y for x, y in zip(other, twin, strict=True))
+    )
 
 
 def _turning(
