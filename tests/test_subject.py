@@ -43,6 +43,21 @@ class Slotted:
     logits: torch.Tensor
 
 
+@dataclass
+class Guarded(Out):
+    """One that lets nobody look at some of its fields, as configurations of transformers do."""
+
+    heads: int = 4
+
+    def __getattribute__(self, name):
+        if name == "heads":
+            raise RuntimeError("differs from layer to layer")
+        return super().__getattribute__(name)
+
+    def __post_init__(self):
+        del self.__dict__["heads"]
+
+
 Pair = namedtuple("Pair", "ids logits")
 IDS, LOGITS = torch.ones(2, dtype=torch.long), torch.ones(2, 3)
 
@@ -57,6 +72,7 @@ IDS, LOGITS = torch.ones(2, dtype=torch.long), torch.ones(2, 3)
         OrderedDict(ids=IDS, logits=LOGITS),
         Out(IDS, LOGITS),
         Slotted(IDS, LOGITS),
+        Guarded(IDS, LOGITS),
         Pair(IDS, LOGITS),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
@@ -343,9 +344,12 @@ def tensors(value: Any) -> Iterator[Tensor]:
         for item in value:
             yield from tensors(item)
     elif is_dataclass(value) and not isinstance(value, type):
-        named = {field.name: getattr(value, field.name, None) for field in fields(value)}
-        # one with slots has no `__dict__`
-        yield from tensors(named | getattr(value, "__dict__", {}))
+        held = dict(getattr(value, "__dict__", {}))
+        for field in fields(value):  # one with slots has no `__dict__`
+            if field.name not in held:
+                with suppress(Exception):  # a property may raise whatever it likes
+                    held[field.name] = getattr(value, field.name)
+        yield from tensors(held)
 
 
 def _wants_more(loss: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from fractions import Fraction
-from itertools import combinations
+from itertools import combinations, pairwise
 
 from assay.cost.polynomial import Atom, Mark, Polynomial
 
@@ -28,7 +28,7 @@ class Axis:
         >>> axis.nodes, [str(h) for h in axis.functions[:3]]
         ((2, 3, 4, 5, 6), ['1', 'n - 2', '(n**2 - 5*n + 6)/2'])
         >>> axis.weight(2, 10)  # C(8, 2)
-        Fraction(28, 1)
+        28
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Axis:
             nodes.append(value)
             functions.append(chosen)
         self.nodes, self.functions = tuple(nodes), tuple(functions)
-        self._weights: dict[tuple[int, int], Fraction] = {}
+        self._weights: dict[tuple[int, int], int | Fraction] = {}
 
     @classmethod
     def powers(cls, size: str, values: Iterable[int], highest: int = HIGHEST) -> Axis:
@@ -105,9 +105,23 @@ class Axis:
             size, values, [Polynomial.constant(1), *gains, *products, *marked], adaptive=False
         )
 
-    def weight(self, order: int, value: int) -> Fraction:
+    @property
+    def rising(self) -> bool:
+        """Whether no function is negative beyond the nodes: `C(n - 2, k)` is not."""
+        return self.adaptive and len({b - a for a, b in pairwise(self.nodes)}) <= 1
+
+    def weight(self, order: int, value: int) -> int | Fraction:
         """`h_order` at `value`."""
         key = (order, value)
         if key not in self._weights:
-            self._weights[key] = self.functions[order].fraction({self.size: value})
+            self._weights[key] = whole(self.functions[order].fraction({self.size: value}))
         return self._weights[key]
+
+
+def whole(value: int | Fraction) -> int | Fraction:
+    """An integer where it is one: arithmetic with integers is many times faster.
+
+    Returns:
+        The same number.
+    """
+    return value.numerator if value.denominator == 1 else value

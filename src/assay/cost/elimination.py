@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.cost.axis import Axis
-from assay.cost.interpolate import Index, Interpolant, K, Point, whole
+from assay.cost.axis import Axis, whole
+from assay.cost.interpolate import Index, Interpolant, K, Point
 from assay.cost.polynomial import Monomial, Polynomial
 
 _PRIME = (1 << 521) - 1  # what is solved modulo it is known exactly: numbers here are much shorter

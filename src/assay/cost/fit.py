@@ -10,7 +10,7 @@ from functools import cached_property
 from assay.cost.formula import Formula
 from assay.cost.groups import Group
 from assay.cost.interpolate import Interpolant, Point
-from assay.cost.largest import upper
+from assay.cost.largest import undominated, upper
 from assay.cost.piece import Piece, Range
 from assay.cost.polynomial import Polynomial, add
 from assay.cost.tally import PEAK, Key
@@ -48,7 +48,11 @@ class Box:
     @cached_property
     def rivals(self) -> tuple[Polynomial, ...]:
         """Polynomials of how much is alive, of which the largest is the peak."""
-        found = [p.polynomials(self._fixed) for p in (self.peaks, self.late) if p is not None]
+        found = [
+            _leading(peaks).polynomials(self._fixed)
+            for peaks in (self.peaks, self.late)
+            if peaks is not None
+        ]
         return tuple(dict.fromkeys(law for laws in found for law in laws.values()))
 
     def alive(self, point: Point) -> dict[Key, int | Fraction]:
@@ -146,6 +150,15 @@ class Fit:
             for name in self.names
             if self.checked
         )
+
+
+def _leading(peaks: Interpolant[Key]) -> Interpolant[Key]:
+    """Without what another of them exceeds everywhere, as far as coefficients tell."""
+    if not all(axis.rising for axis in peaks.axes):
+        return peaks
+    keys = [*dict.fromkeys(key for values in peaks.coefficients.values() for key in values)]
+    kept = undominated(peaks.columns(keys).astype(float))
+    return peaks.only({keys[k] for k in kept})
 
 
 def _merged(pieces: list[Piece]) -> tuple[Piece, ...]:

@@ -58,6 +58,8 @@ class Wanted:
     alone: Group | None = None
 
     def __contains__(self, key: Key) -> bool:
+        if self.all:
+            return key.quantity != PEAK
         group = group_of(key)
         if self.alone is not None:
             return group == self.alone

@@ -14,11 +14,15 @@ from fractions import Fraction
 from math import lcm
 from typing import Any, Generic, TypeVar
 
-from assay.cost.axis import Axis
+import numpy as np
+from numpy.typing import NDArray
+
+from assay.cost.axis import Axis, whole
 from assay.cost.polynomial import Monomial, Polynomial
 
 Index = tuple[int, ...]
 Point = tuple[int, ...]
+_WIDEST = 2**62  # in 64 bits, with room for how floating point rounds
 K = TypeVar("K", bound=Hashable)
 
 
@@ -78,12 +82,16 @@ class Interpolant(Generic[K]):
         self, point: Point
     ) -> Iterator[tuple[int | Fraction, Mapping[K, int | Fraction]]]:
         for index, values in self.coefficients.items():
-            weight = Fraction(1)
-            for axis, order, x in zip(self.axes, index, point, strict=True):
-                if order:
-                    weight *= axis.weight(order, x)
+            weight = self._weight(index, point)
             if weight:
-                yield whole(weight), values
+                yield weight, values
+
+    def _weight(self, index: Index, point: Point) -> int | Fraction:
+        weight: int | Fraction = 1
+        for axis, order, x in zip(self.axes, index, point, strict=True):
+            if order:
+                weight *= axis.weight(order, x)
+        return whole(weight)
 
     def widen(self) -> bool:
         """Add what lies above functions that are alive one here, another there; then every next power.
@@ -140,6 +148,31 @@ class Interpolant(Generic[K]):
             for index, values in self.coefficients.items()
         }
         return other
+
+    def columns(self, keys: Sequence[K]) -> NDArray[np.object_]:
+        """The coefficients of some of the functions: `[indices, keys]`."""
+        rows = [[found.get(key, 0) for key in keys] for found in self.coefficients.values()]
+        return np.array(rows, dtype=object).reshape(len(rows), len(keys))
+
+    def table(self, keys: Sequence[K], points: Sequence[Point]) -> NDArray[Any]:
+        """Some of the functions at some points.
+
+        Args:
+            keys: The functions.
+            points: Where.
+
+        Returns:
+            Their values, `[points, keys]`: integers of 64 bits, or Python's numbers where these are too few.
+        """
+        rows = [[self._weight(index, point) for index in self.coefficients] for point in points]
+        weights = np.array(rows, dtype=object).reshape(len(points), len(self.coefficients))
+        columns = self.columns(keys)
+        left, right = np.abs(weights.astype(float)), np.abs(columns.astype(float))
+        largest = max(each.max(initial=0) for each in (left, right, left @ right))
+        whole_numbers = all(isinstance(x, int) for x in (*weights.flat, *columns.flat))
+        if whole_numbers and largest < _WIDEST:
+            return weights.astype(np.int64) @ columns.astype(np.int64)
+        return weights @ columns
 
     @property
     def keys(self) -> set[K]:
@@ -236,12 +269,3 @@ class Interpolant(Generic[K]):
                 higher = range(1, len(axis.nodes) if order == 0 else 0)
             found += [(*index[:i], k, *index[i + 1 :]) for k in higher]
         return found
-
-
-def whole(value: int | Fraction) -> int | Fraction:
-    """An integer where it is one: arithmetic with integers is many times faster.
-
-    Returns:
-        The same number.
-    """
-    return value.numerator if value.denominator == 1 else value

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from math import prod
 from random import Random
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,9 @@ def upper(
     Returns:
         The commonest of them, and the others.
     """
-    alive, chosen = _undominated(rivals), list[int]()
+    _, weights = _coefficients(rivals)
+    alive = [rivals[k] for k in undominated(weights)] or [Polynomial()]
+    chosen: list[int] = []
     for round_ in range(_ROUNDS):
         grid = _grid(spans, Random(round_), known if round_ == 0 else (), at_random=round_ > 0)
         table = _table(alive, list(spans), grid)
@@ -74,7 +77,7 @@ def _grid(
     if prod(map(len, values)) <= _GRID:
         combinations = list(product(*values))
     else:
-        combinations = [tuple(random.choice(v) for v in values) for _ in range(_GRID)]
+        combinations = [*zip(*(random.choices(v, k=_GRID) for v in values), strict=True)]
     inside = [
         tuple(sizes[name] for name in spans)
         for sizes in known
@@ -105,19 +108,22 @@ def _table(
     return product_
 
 
-def _undominated(rivals: Sequence[Polynomial]) -> list[Polynomial]:
-    """Without those that another exceeds term by term; sizes and floors of them are not negative."""
-    ranked = sorted(rivals, key=lambda p: -sum(p.terms.values()))
-    _, weights = _coefficients(ranked)
+def undominated(coefficients: NDArray[Any]) -> list[int]:
+    """Columns `[terms, laws]` that no other exceeds term by term, where no term is negative.
+
+    Returns:
+        Their positions, the largest first.
+    """
+    ranked = np.argsort(-coefficients.sum(axis=0), kind="stable")
     kept: list[int] = []
-    for one in range(len(ranked)):
-        above = weights[:, kept] >= weights[:, one, None]
+    for one in map(int, ranked):
+        above = coefficients[:, kept] >= coefficients[:, one, None]
         if not above.all(axis=0).any():
             kept.append(one)
-    return [ranked[k] for k in kept] or [Polynomial()]
+    return kept
 
 
-def _coefficients(polynomials: list[Polynomial]) -> tuple[list[Monomial], NDArray[np.float64]]:
+def _coefficients(polynomials: Sequence[Polynomial]) -> tuple[list[Monomial], NDArray[np.float64]]:
     """All monomials, and the coefficients `[monomials, polynomials]` in floating point."""
     monomials = sorted({monomial for p in polynomials for monomial in p.terms})
     at = {monomial: k for k, monomial in enumerate(monomials)}

@@ -7,6 +7,8 @@ from dataclasses import replace
 from fractions import Fraction
 from random import Random
 
+import numpy as np
+
 from assay.cost.axis import Axis
 from assay.cost.fit import Box
 from assay.cost.interpolate import Interpolant, Point
@@ -270,17 +272,13 @@ def _honest(box: Box, peaks: Interpolant[Key], samples: Samples) -> Interpolant[
     """
     known = samples.within(box.spans)
     nodes = [tally for point, tally in known if point in peaks.points]
-    keys = {k for k in peaks.keys if all(k in tally.counts for tally in nodes)}
-    claims = [(peaks.at(point), tally) for point, tally in known]
-    exact = modest = keys
-    for claimed, tally in claims:
-        counts, most = tally.counts, int((1 + _CLOSE) * tally.peak)
-        exact = {k for k in exact if k not in counts or claimed.get(k, 0) == counts[k]}
-        modest = {k for k in modest if claimed.get(k, 0) <= most}
+    keys = [k for k in peaks.keys if all(k in tally.counts for tally in nodes)]
+    claimed = peaks.table(keys, [point for point, _ in known])
+    counted = np.array([[tally.counts.get(key, -1) for key in keys] for _, tally in known])
+    peak = np.array([[tally.peak] for _, tally in known])
+    exact = ((counted < 0) | (claimed == counted)).all(axis=0)
+    modest = (claimed <= (1 + _CLOSE) * peak).all(axis=0)
     for chosen in (exact & modest, modest):
-        if all(
-            any(claimed.get(k, 0) >= (1 - _CLOSE) * tally.peak for k in chosen)
-            for claimed, tally in claims
-        ):
-            return peaks.only(chosen)
+        if (claimed[:, chosen] >= (1 - _CLOSE) * peak).any(axis=1).all():
+            return peaks.only({keys[k] for k in np.flatnonzero(chosen)})
     return None
