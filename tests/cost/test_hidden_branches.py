@@ -200,6 +200,8 @@ def test_a_model_with_much_to_compute_is_run_for_real_where_a_comparison_turns()
     assert cost.way == "real"
     for n, times in ((600, 1), (601, 2), (5000, 2)):
         assert cost.flops.forward(b=3, n=n) == times * 3 * n * 2 * 2 * 256 * 1024
+    # nor does the formula end at a size at which the sum of other data came closer to 0
+    assert str(cost.flops.forward) == "1048576*b*n for n ≤ 600; 2097152*b*n for n ≥ 601"
 
 
 def test_a_quartic_through_every_value_is_no_law():

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
 from time import process_time
+from types import CodeType
 
 from assay.cost.foretold import foretold
 from assay.cost.groups import Wanted
@@ -73,6 +74,7 @@ class Samples:
         self._known[self.base] = first
         self._progress = progress
         self._seconds: dict[Point, float] = {}
+        self._drawn: set[tuple[CodeType, int]] = set()  # places that compare what is drawn
         self._summed: dict[Point, dict[Key, int]] = {}
         self._bytes = _bytes_for_data() if probe.way == "real" else None
 
@@ -187,8 +189,10 @@ class Samples:
             ModulesChanged: If integers that note comparisons were the difference; they no longer do.
         """
         probe, first = self.probe, self.counts(point)
-        # with data each seed is other data
-        for seed in range(1000, 1000 + (_REPEATS if probe.draws or probe.way == "real" else 1)):
+        by_chance = probe.draws or probe.way == "real"  # with data each seed is other data
+        if by_chance and probe.notes:
+            self._forget_chance(point)
+        for seed in range(1000, 1000 + (_REPEATS if by_chance else 1)):
             again = self._plainly(point, seed)
             if equal(first, again):
                 continue
@@ -217,6 +221,20 @@ class Samples:
         finally:
             probe.notes = notes
 
+    def _forget_chance(self, point: Point) -> None:
+        """Take out comparisons of what was drawn, as `x.sum() != 0`: they turn anywhere, at no size."""
+        noted = self.tally(point).compared
+        again = self.probe(self.sizes(point), self._cuts(point), seed=999).compared
+        self._drawn |= {c[:2] for c in noted.keys() & again.keys() if noted[c] != again[c]}
+        for known, tally in self.known:
+            self._known[known] = self._steady(tally)
+
+    def _steady(self, tally: Tally) -> Tally:
+        if not self._drawn:
+            return tally
+        compared = {c: d for c, d in tally.compared.items() if c[:2] not in self._drawn}
+        return tally._replace(compared=compared)
+
     def _too_large(self, point: Point) -> AssayError:
         return CannotMeasure(
             "sizes",
@@ -239,7 +257,7 @@ class Samples:
             self._progress("counting", probe.runs, probe.runs + 8, self.say(point))
             try:
                 tally = probe(self.sizes(point), self._cuts(point), seed=probe.runs)
-                self._known[point] = tally
+                self._known[point] = self._steady(tally)
             except AssayError as error:
                 self._known[point] = _without_frames(error)
             else:
