@@ -66,9 +66,9 @@ def _wrong_at_ones(box: Box, ones: list[int], samples: Samples, *, alone: bool) 
         pairs = zip(samples.base, box.spans.values(), strict=False)
         in_use = (*(x if x in span else span.low for x, span in pairs), *depths)
         dear = steps_at(box.found, in_use) > _STEPS
-        if not dear and max((in_use[j] for j in others), default=0) >= _MIDDLING:
+        if not dear:
             points.append(in_use)
-        else:
+        if dear or max((in_use[j] for j in others), default=0) < _MIDDLING:
             large, middling = (
                 (*(Law(span).nearest(size) for span in box.spans.values()), *depths)
                 for size in (_LARGE, _MIDDLING)
