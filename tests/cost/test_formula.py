@@ -79,6 +79,14 @@ def test_a_builder_may_call_its_size_anything(name):
     assert name in str(cost)
 
 
+def test_a_formula_is_solved_where_another_size_is_called_below():
+    formula = Formula.of(n * n * Polynomial.of("below"))
+    assert formula.solve("n", {"below": 3}, below=100) == 5
+    assert formula.solve("below", below=100, n=5) == 4
+    with pytest.raises(UsageError, match="below"):
+        formula.solve("n", below=100)
+
+
 TURN = pieces((Range(1, 4), n), (Range(5), n * 2))
 
 

@@ -271,3 +271,26 @@ def test_an_optimizer_keeps_nothing_for_what_gets_no_gradient():
         optimizer.step()
         states = [t for s in optimizer.state.values() for k, t in s.items() if k != "step"]
         assert cost.optimizer_bytes[name](b=3, d=7) == sum(t.nbytes for t in states)
+
+
+def test_where_the_law_begins_above_the_sizes_in_use_the_peak_there_is_a_piece_of_its_own():
+    def build(b: int = 2, n: int = 3, d: int = 3):
+        class Loop(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.cell = nn.GRUCell(d, d)
+
+            def forward(self, x):
+                h, every = x[:, 0], []
+                for t in range(x.shape[1]):
+                    h = self.cell(x[:, t], h)
+                    every.append(h)
+                return torch.stack(every, 1)
+
+        return Loop(), torch.randn(b, n, d)
+
+    cost = derive_cost(build)
+    for sizes in ({"b": 2, "n": 3, "d": 3}, {"b": 5, "n": 30, "d": 9}):
+        assert cost.peak_bytes(**sizes) == pytest.approx(alive(build, **sizes), rel=0.01)
+    assert not cost.peak_bytes.holds(b=3, n=3, d=3)
+    assert " for b = 2, n = 3, d = 3" in str(cost.peak_bytes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from fractions import Fraction
-from itertools import combinations, pairwise
+from itertools import combinations
 
 from assay.cost.polynomial import Atom, Mark, Polynomial
 
@@ -104,11 +104,6 @@ class Axis:
         return cls(
             size, values, [Polynomial.constant(1), *gains, *products, *marked], adaptive=False
         )
-
-    @property
-    def rising(self) -> bool:
-        """Whether no function is negative beyond the nodes: `C(n - 2, k)` is not."""
-        return self.adaptive and len({b - a for a, b in pairwise(self.nodes)}) <= 1
 
     def weight(self, order: int, value: int) -> int | Fraction:
         """`h_order` at `value`."""

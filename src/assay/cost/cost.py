@@ -346,6 +346,7 @@ def _cost(builder: Builder, found: Fit, probe: Recording) -> Cost:
     kinds = [kind for kind in (*CLASSES, "other") if kind in some]
     places = sorted({key.module for key in keys if key.quantity == FLOPS})
     trainable = alone(TRAINABLE)
+    summit = probe.summits.get((tuple(builder.sizes.values()), frozenset()))
     return _judged(
         Cost(
             name=builder.name,
@@ -355,7 +356,7 @@ def _cost(builder: Builder, found: Fit, probe: Recording) -> Cost:
             operations=phases(OPERATIONS),
             bytes=phases(BYTES),
             saved_bytes=alone(SAVED),
-            peak_bytes=found.peak(),
+            peak_bytes=found.peak(builder.sizes, summit.bytes if summit else None),
             parameters=alone(PARAMETERS),
             parameter_bytes=alone(WEIGHTS),
             optimizer_bytes={name: trainable * copies for name, copies in STATES.items()},
@@ -370,7 +371,7 @@ def _cost(builder: Builder, found: Fit, probe: Recording) -> Cost:
             fused=probe.fused and probe.way != "real",
             attends=probe.attends,
             ends=ends(probe.reached),
-            peak_at_base=probe.summits.get((tuple(builder.sizes.values()), frozenset())),
+            peak_at_base=summit,
             parts=Parts(found, builder.sizes, probe.parts, {s.path: s.depth for s in probe.stacks}),
         )
     )

@@ -10,7 +10,7 @@ from functools import cached_property
 from assay.cost.formula import Formula
 from assay.cost.groups import Group
 from assay.cost.interpolate import Interpolant, Point
-from assay.cost.largest import undominated, upper
+from assay.cost.largest import upper
 from assay.cost.piece import Piece, Range
 from assay.cost.polynomial import Polynomial, add
 from assay.cost.tally import PEAK, Key
@@ -48,11 +48,7 @@ class Box:
     @cached_property
     def rivals(self) -> tuple[Polynomial, ...]:
         """Polynomials of how much is alive, of which the largest is the peak."""
-        found = [
-            _leading(peaks).polynomials(self._fixed)
-            for peaks in (self.peaks, self.late)
-            if peaks is not None
-        ]
+        found = [p.polynomials(self._fixed) for p in (self.peaks, self.late) if p is not None]
         return tuple(dict.fromkeys(law for laws in found for law in laws.values()))
 
     def alive(self, point: Point) -> dict[Key, int | Fraction]:
@@ -121,17 +117,28 @@ class Fit:
         ]
         return Formula(self.names, _merged(pieces), "", self._largest)
 
-    def peak(self) -> Formula:
-        """The peak: the largest of what is alive after each operator."""
+    def peak(self, base: Mapping[str, int], counted: int | None) -> Formula:
+        """The peak: the largest of what is alive after each operator.
+
+        Args:
+            base: The sizes in use.
+            counted: The peak there, which is a piece of its own where the law begins further up.
+
+        Returns:
+            The formula.
+        """
         reason = self.refused.get("") or self.refused.get(PEAK)
         if reason:
             return Formula.refused(self.names, reason)
-        pieces = (
+        pieces = [
             Piece(where, *upper(box.rivals, dict(where), self.checked))
             for box in self.boxes
             if not box.peakless
             for where in [self._where(box, PEAK)]
-        )
+        ]
+        if counted is not None and not any(piece.covers(base) for piece in pieces):
+            point = tuple((name, Range(value, value)) for name, value in base.items())
+            pieces.insert(0, Piece(point, Polynomial.constant(counted)))
         return Formula(self.names, tuple(pieces), "", self._largest)
 
     def _where(self, box: Box, quantity: str) -> tuple[tuple[str, Range], ...]:
@@ -150,15 +157,6 @@ class Fit:
             for name in self.names
             if self.checked
         )
-
-
-def _leading(peaks: Interpolant[Key]) -> Interpolant[Key]:
-    """Without what another of them exceeds everywhere, as far as coefficients tell."""
-    if not all(axis.rising for axis in peaks.axes):
-        return peaks
-    keys = [*dict.fromkeys(key for values in peaks.coefficients.values() for key in values)]
-    kept = undominated(peaks.columns(keys).astype(float))
-    return peaks.only({keys[k] for k in kept})
 
 
 def _merged(pieces: list[Piece]) -> tuple[Piece, ...]:

@@ -107,11 +107,14 @@ class Formula:
             remedy,
         )
 
-    def solve(self, size: str, /, *, below: int, **at: int) -> int:
+    def solve(
+        self, size: str, others: Mapping[str, int] | None = None, /, *, below: int, **at: int
+    ) -> int:
         """The largest value of one size at which the cost is at most `below`.
 
         Args:
             size: The size to solve for.
+            others: Values of other sizes, by name: one that is called `below` can only be given so.
             below: The budget: bytes or operations.
             **at: Values of all other sizes.
 
@@ -120,7 +123,7 @@ class Formula:
         """
         from assay.cost.budget import solve
 
-        return solve(self, size, below, at)
+        return solve(self, size, below, {**(others or {}), **at})
 
     def crossover(self, other: Formula, size: str, /, **at: int) -> int | None:
         """The least value of a size from which on this cost is more than another.

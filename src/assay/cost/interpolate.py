@@ -149,30 +149,19 @@ class Interpolant(Generic[K]):
         }
         return other
 
-    def columns(self, keys: Sequence[K]) -> NDArray[np.object_]:
-        """The coefficients of some of the functions: `[indices, keys]`."""
-        rows = [[found.get(key, 0) for key in keys] for found in self.coefficients.values()]
-        return np.array(rows, dtype=object).reshape(len(rows), len(keys))
-
     def table(self, keys: Sequence[K], points: Sequence[Point]) -> NDArray[Any]:
         """Some of the functions at some points.
-
-        Args:
-            keys: The functions.
-            points: Where.
 
         Returns:
             Their values, `[points, keys]`: integers of 64 bits, or Python's numbers where these are too few.
         """
         rows = [[self._weight(index, point) for index in self.coefficients] for point in points]
-        weights = np.array(rows, dtype=object).reshape(len(points), len(self.coefficients))
-        columns = self.columns(keys)
-        left, right = np.abs(weights.astype(float)), np.abs(columns.astype(float))
-        largest = max(each.max(initial=0) for each in (left, right, left @ right))
-        whole_numbers = all(isinstance(x, int) for x in (*weights.flat, *columns.flat))
-        if whole_numbers and largest < _WIDEST:
-            return weights.astype(np.int64) @ columns.astype(np.int64)
-        return weights @ columns
+        return _product_of(_matrix(rows, len(self.coefficients)), self._columns(keys))
+
+    def _columns(self, keys: Sequence[K]) -> NDArray[np.object_]:
+        """The coefficients of some of the functions, `[indices, keys]`."""
+        rows = [[found.get(key, 0) for key in keys] for found in self.coefficients.values()]
+        return _matrix(rows, len(keys))
 
     @property
     def keys(self) -> set[K]:
@@ -188,21 +177,22 @@ class Interpolant(Generic[K]):
         Returns:
             One polynomial for each key that is not zero everywhere.
         """
-        # sums of integers over one denominator: sums of fractions take several times as long
-        products = {index: self._product(index, fixed) for index in self.coefficients}
-        common = lcm(*(c.denominator for terms in products.values() for c in terms.values()))
-        sums: dict[K, dict[Monomial, int | Fraction]] = {}
-        for index, values in self.coefficients.items():
-            product = [(m, whole(c * common)) for m, c in products[index].items()]
-            for key, value in values.items():
-                terms = sums.setdefault(key, {})
-                for monomial, coefficient in product:
-                    terms[monomial] = terms.get(monomial, 0) + value * coefficient
-        found = {
-            key: {m: Fraction(c) / common for m, c in terms.items() if c}
-            for key, terms in sums.items()
+        # integers over one denominator: sums of fractions take many times as long
+        products = [self._product(index, fixed) for index in self.coefficients]
+        common = lcm(*(c.denominator for terms in products for c in terms.values()))
+        monomials = [*dict.fromkeys(monomial for terms in products for monomial in terms)]
+        rows = [
+            [whole(terms.get(m, Fraction(0)) * common) for terms in products] for m in monomials
+        ]
+        keys = [*dict.fromkeys(key for values in self.coefficients.values() for key in values)]
+        found = _product_of(_matrix(rows, len(products)), self._columns(keys)).T.tolist()
+        return {
+            key: Polynomial(
+                {m: Fraction(c) / common for m, c in zip(monomials, column, strict=True) if c}
+            )
+            for key, column in zip(keys, found, strict=True)
+            if any(column)
         }
-        return {key: Polynomial(terms) for key, terms in found.items() if terms}
 
     def _product(self, index: Index, fixed: Mapping[int, int]) -> Mapping[Monomial, Fraction]:
         product = Polynomial.constant(1)
@@ -269,3 +259,17 @@ class Interpolant(Generic[K]):
                 higher = range(1, len(axis.nodes) if order == 0 else 0)
             found += [(*index[:i], k, *index[i + 1 :]) for k in higher]
         return found
+
+
+def _matrix(rows: Sequence[Sequence[int | Fraction]], width: int) -> NDArray[np.object_]:
+    return np.array(rows, dtype=object).reshape(len(rows), width)
+
+
+def _product_of(left: NDArray[np.object_], right: NDArray[np.object_]) -> NDArray[Any]:
+    """The product of two matrices, exact: in integers of 64 bits where they last."""
+    sizes = [np.abs(each.astype(float)) for each in (left, right)]
+    largest = max(each.max(initial=0) for each in (*sizes, sizes[0] @ sizes[1]))
+    if largest < _WIDEST and all(isinstance(x, int) for x in (*left.flat, *right.flat)):
+        left, right = left.astype(np.int64), right.astype(np.int64)
+    product: NDArray[Any] = left @ right
+    return product

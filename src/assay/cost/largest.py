@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from math import prod
 from random import Random
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,9 +38,7 @@ def upper(
     Returns:
         The commonest of them, and the others.
     """
-    _, weights = _coefficients(rivals)
-    alive = [rivals[k] for k in undominated(weights)] or [Polynomial()]
-    chosen: list[int] = []
+    alive, chosen = _undominated(rivals), list[int]()
     for round_ in range(_ROUNDS):
         grid = _grid(spans, Random(round_), known if round_ == 0 else (), at_random=round_ > 0)
         table = _table(alive, list(spans), grid)
@@ -108,22 +105,19 @@ def _table(
     return product_
 
 
-def undominated(coefficients: NDArray[Any]) -> list[int]:
-    """Columns `[terms, laws]` that no other exceeds term by term, where no term is negative.
-
-    Returns:
-        Their positions, the largest first.
-    """
-    ranked = np.argsort(-coefficients.sum(axis=0), kind="stable")
+def _undominated(rivals: Sequence[Polynomial]) -> list[Polynomial]:
+    """Without those that another exceeds term by term; sizes and floors of them are not negative."""
+    ranked = sorted(rivals, key=lambda p: -sum(p.terms.values()))
+    _, weights = _coefficients(ranked)
     kept: list[int] = []
-    for one in map(int, ranked):
-        above = coefficients[:, kept] >= coefficients[:, one, None]
+    for one in range(len(ranked)):
+        above = weights[:, kept] >= weights[:, one, None]
         if not above.all(axis=0).any():
             kept.append(one)
-    return kept
+    return [ranked[k] for k in kept] or [Polynomial()]
 
 
-def _coefficients(polynomials: Sequence[Polynomial]) -> tuple[list[Monomial], NDArray[np.float64]]:
+def _coefficients(polynomials: list[Polynomial]) -> tuple[list[Monomial], NDArray[np.float64]]:
     """All monomials, and the coefficients `[monomials, polynomials]` in floating point."""
     monomials = sorted({monomial for p in polynomials for monomial in p.terms})
     at = {monomial: k for k, monomial in enumerate(monomials)}

@@ -23,7 +23,7 @@ _FURTHER = 4  # steps up from the low corner, where the smallest sizes hide whic
 _ROOM = 16  # steps that must be left above it, where the formula ends
 _FAR = 1000  # a size that is very large beside the others
 _BESIDE = 5  # times its value in use: a size that is large beside the others
-_AT_RANDOM = 2  # points where several sizes are larger than in use
+_AT_RANDOM = 4  # points where several sizes are larger than in use
 _RESIDUES = 8  # values beside that in use, of a size with floors
 _STEPS = 8000  # more operators than this are not run for a peak alone
 
