@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 
 from assay.cost.atoms import floors_in_shapes, guessed_floors
 from assay.cost.axis import Axis
@@ -18,6 +20,7 @@ _SKIPPED = (0, 1, 4, 16, 64, 330)  # the smallest sizes may take a path of their
 # degrees of floors, and whether to have products of two: windows, strides of an image, rows of a sequence
 # times what it is padded to, attention among patches, attention from them to patches of another stride
 _FORMS = ((1, False), (2, False), (2, True), (4, False), (4, True))
+_SIMPLE = 2  # so many are tried from further up too before the others, which take many runs
 _PATCHES = (1, 6)  # so many may be a special case
 _TICKS = 8  # of the longest period: more than the highest degree has nodes
 _STEPS = 4000  # operators that a probe may run to find the floors of a loop
@@ -72,9 +75,9 @@ def with_floors(i: int, laws: Laws, samples: Samples, *, guess: bool) -> Law | N
         if atoms:
             better = replace(law.since(start), atoms=atoms)
             # one patch alone is a special case, and so are as many as there are heads
-            for begin in (start, *(better.value(k * better.period) for k in _PATCHES)):
-                plain = better.since(begin)
-                simplest = _simplest(i, plain, laws, samples)
+            begins = (start, *(better.value(k * better.period) for k in _PATCHES))
+            for forms, begin in product((_FORMS[:_SIMPLE], _FORMS[_SIMPLE:]), begins):
+                simplest = _simplest(i, better.since(begin), forms, laws, samples)
                 if simplest is not None:
                     better, found = simplest, True
                     break
@@ -127,7 +130,9 @@ def calls(tally: Tally) -> tuple[int, ...]:
     return tuple(value for amount in forward for value in (amount.calls, amount.moved))
 
 
-def _simplest(i: int, law: Law, laws: Laws, samples: Samples) -> Law | None:
+def _simplest(
+    i: int, law: Law, forms: Sequence[tuple[int, bool]], laws: Laws, samples: Samples
+) -> Law | None:
     """The law with squares of floors, and with residues that are marked, only where they are needed.
 
     Where a floor steps up, and just before, nothing may have to be padded; then other operators run.
@@ -135,6 +140,7 @@ def _simplest(i: int, law: Law, laws: Laws, samples: Samples) -> Law | None:
     Args:
         i: Which size.
         law: Its floors and where they begin.
+        forms: Degrees of floors, and whether to have products of two.
         laws: The laws of the others.
         samples: Counts at points.
 
@@ -142,8 +148,9 @@ def _simplest(i: int, law: Law, laws: Laws, samples: Samples) -> Law | None:
         The first that explains the counts along this size; None where none does.
     """
     values = [x for x in map(law.value, range(12 * law.period + 12)) if x in law.span]
-    bare = [(form, False) for form in _FORMS[:3] if len(law.atoms) == 1]  # reads better than marks
-    for (degree, mixed), marked in (*bare, *((form, True) for form in _FORMS)):
+    # one floor without marks reads better than with
+    bare = [(form, False) for form in forms if len(law.atoms) == 1 and form in _FORMS[:3]]
+    for (degree, mixed), marked in (*bare, *((form, True) for form in forms)):
         if mixed and degree > 2 and len(law.atoms) < 2:
             continue
         form = replace(law, degree=degree, mixed=mixed)
