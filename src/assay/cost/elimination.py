@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from math import prod
 from typing import Any
@@ -69,11 +69,6 @@ class Solved(Interpolant[K]):
     def _row(self, point: Point) -> list[int]:
         sizes = {axis.size: x for axis, x in zip(self.axes, point, strict=True)}
         return [prod(atom.value(sizes) ** power for atom, power in m) for m in self._monomials]
-
-    def _weighted(
-        self, point: Point
-    ) -> Iterator[tuple[int | Fraction, Mapping[K, int | Fraction]]]:
-        return zip(self._row(point), self.coefficients.values(), strict=True)
 
     def _product(self, index: Index, fixed: Mapping[int, int]) -> Mapping[Monomial, Fraction]:
         numbers = {self.axes[i].size: value for i, value in fixed.items()}

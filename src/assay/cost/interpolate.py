@@ -81,10 +81,12 @@ class Interpolant(Generic[K]):
     def _weighted(
         self, point: Point
     ) -> Iterator[tuple[int | Fraction, Mapping[K, int | Fraction]]]:
-        for index, values in self.coefficients.items():
-            weight = self._weight(index, point)
-            if weight:
-                yield weight, values
+        pairs = zip(self._row(point), self.coefficients.values(), strict=True)
+        return (pair for pair in pairs if pair[0])
+
+    def _row(self, point: Point) -> Sequence[int | Fraction]:
+        """By what each coefficient counts at a point."""
+        return [self._weight(index, point) for index in self.coefficients]
 
     def _weight(self, index: Index, point: Point) -> int | Fraction:
         weight: int | Fraction = 1
@@ -155,7 +157,7 @@ class Interpolant(Generic[K]):
         Returns:
             Their values, `[points, keys]`: integers of 64 bits, or Python's numbers where these are too few.
         """
-        rows = [[self._weight(index, point) for index in self.coefficients] for point in points]
+        rows = [self._row(point) for point in points]
         return _product_of(_matrix(rows, len(self.coefficients)), self._columns(keys))
 
     def _columns(self, keys: Sequence[K]) -> NDArray[np.object_]:

@@ -215,9 +215,8 @@ class Probe:
 
     def _namespaces(self) -> Iterator[dict[str, Any]]:
         """Globals of the builder and of the user's own modules."""
-        owners = (
-            {type(module).__module__ for module in self.model.modules()} if self.model else set()
-        )
+        modules = () if self.model is None else self.model.modules()
+        owners = {type(module).__module__ for module in modules}
         owners |= {
             getattr(self.build.function, "__module__", ""),
             getattr(self.loss, "__module__", ""),
@@ -249,7 +248,7 @@ class Probe:
         if not self.notes:
             yield {}
             return
-        rewritten = self._rewriting.noting() if self.model else nullcontext()
+        rewritten = self._rewriting.noting() if self.model is not None else nullcontext()
         with comparisons(self._namespaces()) as compared, rewritten:
             yield compared
 
