@@ -375,3 +375,29 @@ def test_a_window_over_a_list_is_in_the_formula_or_ends_it(window):
             assert found(b=1, n=n) == flops(build, b=1, n=n)[0]
     if not found.holds(b=1, n=2 * window):
         assert str(found).endswith(f" for n ≤ {window}")
+
+
+class Bag(nn.Module):
+    """Of no length: as a condition it is false, and it is a model all the same."""
+
+    def __init__(self, items):
+        super().__init__()
+        self.layer, self.items = nn.Linear(4, 4), items
+
+    def __len__(self):
+        return len(self.items)
+
+    def forward(self, x):
+        times = 0
+        for _ in x:
+            times += 1
+        return self.layer(self.layer(x)) if 0.3005 < times / 1e3 < 0.3165 else self.layer(x)
+
+
+@pytest.mark.parametrize("items", [(), None], ids=["empty", "no length"])
+def test_a_model_that_is_false_is_looked_at_as_any_other(items):
+    def build(b: int = 4):
+        return Bag(items), torch.randn(b, 4)
+
+    expected = "32*b for b ≤ 300; 64*b for 301 ≤ b ≤ 316; 32*b for b ≥ 317"
+    assert str(derive_cost(build).flops.forward) == expected

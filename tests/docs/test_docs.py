@@ -95,6 +95,19 @@ def test_commands_in_the_documents_parse(page):
                 subcommand.parse_args(context, list(rest))
 
 
+def examples():
+    """Blocks of Python that import what they need; the others go on where one of these ends."""
+    for page in PAGES[2:]:
+        for i, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.S)):
+            if "import torch" in block or "from assay" in block:
+                yield pytest.param(block, id=f"{page.name}:{i}")
+
+
+@pytest.mark.parametrize("block", examples())
+def test_examples_run(block):
+    exec(compile(block, "example", "exec"), {"__name__": "example"})
+
+
 def test_nothing_speaks_of_other_machines():
     for page in PAGES:
         assert "/work/" not in page.read_text()
