@@ -103,8 +103,9 @@ def examples():
                 yield pytest.param(block, id=f"{page.name}:{i}")
 
 
-@pytest.mark.parametrize("block", examples())
-def test_examples_run(block):
+@pytest.mark.parametrize("block", [*examples()])
+def test_examples_run(block, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # some write a file
     exec(compile(block, "example", "exec"), {"__name__": "example"})
 
 
