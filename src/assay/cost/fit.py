@@ -139,7 +139,7 @@ class Fit:
         if counted is not None and not any(piece.covers(base) for piece in pieces):
             point = tuple((name, Range(value, value)) for name, value in base.items())
             pieces.insert(0, Piece(point, Polynomial.constant(counted)))
-        return Formula(self.names, tuple(pieces), "", self._largest)
+        return Formula(self.names, _merged(pieces), "", self._largest)
 
     def _where(self, box: Box, quantity: str) -> tuple[tuple[str, Range], ...]:
         def span(name: str, found: Range) -> Range:
@@ -162,9 +162,8 @@ class Fit:
 def _merged(pieces: list[Piece]) -> tuple[Piece, ...]:
     """Pieces of one polynomial that meet along one size, as one: others turned there, not this quantity."""
     merged: list[Piece] = []
-    for (
-        piece
-    ) in pieces:  # the first that covers counts, so what an earlier one covers is never asked
+    # the first that covers counts, so what an earlier one covers is never asked
+    for piece in pieces:
         if not any(earlier.includes(piece) for earlier in merged):
             merged.append(piece)
     for i, piece in enumerate(merged):

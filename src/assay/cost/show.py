@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -117,12 +118,18 @@ def _written(name: str, formula: Formula, cost: Cost) -> str:
         counted = _counted(name, cost)
         at = f"at {say(cost.base)}" if cost.base else "once"
         return f"no formula; counted {at}: {counted:,}" if counted else "no formula"
-    rivals = max((len(piece.rivals) for piece in formula.pieces), default=0)
-    if rivals < _LAWS or not formula.holds(**cost.base):
+    if not _shortened(formula, cost):
         return _law(formula, cost)
+    rivals = max(len(piece.rivals) for piece in formula.pieces)
     piece = next(p for p in formula.pieces if p.covers(cost.base))
     ruling = max(piece.every, key=lambda p: p.fraction(cost.base))
     return f"the largest of {rivals + 1} laws, at the base sizes {ruling}"
+
+
+def _shortened(formula: Formula, cost: Cost) -> bool:
+    """Whether a formula has too many laws to be written out."""
+    rivals = max((len(piece.rivals) for piece in formula.pieces), default=0)
+    return rivals >= _LAWS and formula.holds(**cost.base)
 
 
 def _law(formula: Formula, cost: Cost) -> str:
@@ -130,9 +137,14 @@ def _law(formula: Formula, cost: Cost) -> str:
     if formula.reason:
         return "no formula"
     pieces, main = formula.pieces, cost.flops.forward.pieces
-    if len(pieces) == 1 and len(main) == 1 and pieces[0].cut == main[0].cut:
+    if len(pieces) == 1 and len(main) == 1 and _ends(pieces[0]) == _ends(main[0]):
         return str(pieces[0])
     return str(formula)
+
+
+def _ends(piece: Piece) -> dict[str, tuple[int | None, int]]:
+    """Where a piece ends, and by what steps its sizes go; not where it begins."""
+    return {name: (span.high, span.step) for name, span in piece.where}
 
 
 def _by_class(cost: Cost) -> Table:
@@ -228,6 +240,17 @@ def _single(piece: Piece, name: str, value: int) -> bool:
     return span is not None and span.high == value and value - span.low < 2
 
 
+def _beyond(pieces: tuple[Piece, ...]) -> dict[str, int]:
+    """The first value of each size at which all pieces have ended, where they hold at several."""
+    found: dict[str, int] = {}
+    for name in dict(pieces[0].where):
+        spans = [dict(piece.where)[name] for piece in pieces]
+        last = max(spans, key=lambda span: math.inf if span.high is None else span.high)
+        if last.high is not None and last.high > min(span.low for span in spans):
+            found[name] = last.high + last.step
+    return found
+
+
 def _everywhere(pieces: tuple[Piece, ...]) -> bool:
     """Whether pieces that follow each other along one size leave nothing out."""
     limited = {name for piece in pieces for name, span in piece.where if span.text(name)}
@@ -267,11 +290,15 @@ def _notes(cost: Cost) -> tuple[str, ...]:
         conditions = {"": None}
     if any(conditions):
         holds = "; or ".join(c for c in conditions if c)
-        notes.append(f"Valid for {holds}; elsewhere the formula refuses to answer.")
+        beyond = _beyond(cost.flops.forward.pieces)
+        larger = f" For more, ask with `--size {say(beyond)}`, if it runs there." if beyond else ""
+        notes.append(f"Valid for {holds}; elsewhere the formula refuses to answer.{larger}")
     own: dict[str, list[str]] = {}
     for name, formula in cost.formulas().items():
-        if len(formula.pieces) == 1 and (held := formula.pieces[0].condition) not in conditions:
-            own.setdefault(held, []).append(name)
+        if len(formula.pieces) == 1 or _shortened(formula, cost):
+            ranges = dict.fromkeys(piece.condition for piece in formula.pieces)
+            if not ranges.keys() <= conditions.keys() and not _everywhere(formula.pieces):
+                own.setdefault("; or ".join(c for c in ranges if c), []).append(name)
     for held, names in own.items():
         these = listed([name.replace(", ", " ") for name in names])
         notes.append(f"{these.capitalize()}: valid for {held or 'all sizes'}.")
