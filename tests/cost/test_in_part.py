@@ -171,4 +171,6 @@ def test_pieces_that_leave_nothing_out_have_no_condition():
     cost = derive_cost(build)
     assert len(cost.flops.forward.pieces) == 2
     assert not any("alid for" in note for note in show(cost).notes)
-    assert any(note.startswith("Valid for n ≤ 40;") for note in show(derive_cost(ends)).notes)
+    ended = next(note for note in show(derive_cost(ends)).notes if note.startswith("Valid for"))
+    assert ended.startswith("Valid for n ≤ 40;")
+    assert "`--size n=41`" in ended

@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from assay import derive_cost
+from assay.cost.show import show
 from assay.state import unfused
 
 
@@ -294,3 +295,15 @@ def test_where_the_law_begins_above_the_sizes_in_use_the_peak_there_is_a_piece_o
         assert cost.peak_bytes(**sizes) == pytest.approx(alive(build, **sizes), rel=0.01)
     assert not cost.peak_bytes.holds(b=3, n=3, d=3)
     assert " for b = 2, n = 3, d = 3" in str(cost.peak_bytes)
+
+
+def test_where_a_peak_of_many_laws_holds_is_said_in_the_notes():
+    def build(b: int = 2, n: int = 4, d: int = 8):
+        return nn.GRU(d, 3 * d, batch_first=True), torch.randn(b, n, d)
+
+    cost = derive_cost(build)
+    view = show(cost)
+    written = dict(view.blocks[0].rows)["peak bytes"]
+    assert written.startswith("the largest of")
+    assert not cost.peak_bytes.holds(b=2, n=2, d=8)
+    assert any(note.startswith("Peak bytes: valid for n ≥ ") for note in view.notes)
