@@ -401,3 +401,40 @@ def test_a_model_that_is_false_is_looked_at_as_any_other(items):
 
     expected = "32*b for b ≤ 300; 64*b for 301 ≤ b ≤ 316; 32*b for b ≥ 317"
     assert str(derive_cost(build).flops.forward) == expected
+
+
+class Reader(nn.Module):
+    """A loop over its input, a method that no pass runs, and one that runs for long inputs alone."""
+
+    def __init__(self, long):
+        super().__init__()
+        self.cell, self.long = nn.GRUCell(4, 4), long
+
+    def forward(self, x):
+        h = x[:, 0]
+        if x.shape[1] > self.long:
+            return self.last_of(x, h)
+        for step in x.unbind(1):
+            h = self.cell(step, h)
+        return h
+
+    def last_of(self, x, h, window=90):
+        for step in list(x.unbind(1))[-window:]:
+            h = self.cell(step, h)
+        return h
+
+    def generate(self, x, longest=150):
+        return [self(x) for _ in range(longest)]
+
+
+def test_integers_of_what_does_not_run_end_no_formula():
+    def build(b: int = 2, n: int = 8, long: int = 10**9):
+        return Reader(long), torch.randn(b, n, 4)
+
+    cost = derive_cost(lambda b=2, n=8: build(b, n))
+    assert str(cost.flops.forward) == "192*b*n"
+    cost = derive_cost(lambda b=2, n=8: build(b, n, 60))
+    for n in (60, 61, 89, 90, 91, 149, 151, 400):
+        if cost.flops.forward.holds(b=2, n=n):
+            assert cost.flops.forward(b=2, n=n) == 192 * 2 * (n if n <= 60 else min(n, 90))
+    assert cost.flops.forward.holds(b=2, n=61)

@@ -21,13 +21,19 @@ class Code(NamedTuple):
     records: list[Any]
 
 
-def user_code(roots: Iterable[Any], model: nn.Module, sizes: Container[str] = ()) -> Code:
+def user_code(
+    roots: Iterable[Any],
+    model: nn.Module,
+    sizes: Container[str] = (),
+    idle: Container[FunctionType] = (),
+) -> Code:
     """Follow functions to those that they may call.
 
     Args:
         roots: The builder, the loss: functions that may lead to more.
         model: The model; every method of the classes of its modules counts.
         sizes: Parameters of the roots whose defaults tell nothing: they are the sizes in use.
+        idle: Functions that are left out, with what they alone lead to.
 
     Returns:
         The functions; of an installed library only those in the files that define the model, of torch and of
@@ -57,7 +63,7 @@ def user_code(roots: Iterable[Any], model: nn.Module, sizes: Container[str] = ()
             continue
         thing = inspect.unwrap(thing) if callable(thing) else thing
         thing = getattr(thing, "__func__", thing)
-        if id(thing) in seen:
+        if id(thing) in seen or (isinstance(thing, FunctionType) and thing in idle):
             continue
         seen.add(id(thing))
         if isinstance(thing, type):

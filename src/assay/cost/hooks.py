@@ -10,8 +10,9 @@ import math
 import operator
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from types import BuiltinFunctionType, FrameType, MethodType
 from typing import Any
 
@@ -32,9 +33,30 @@ from assay.cost.tracked import (
     whole,
 )
 
+_ran: set[str] = set()
 _SIZED = (list, tuple, range, dict, deque, str, Tensor, nn.ModuleList, nn.ParameterList)
 _TABLES = (Mapping, AbstractSet, list, tuple, range)
 _KNOWN_BY_TYPE = (BuiltinFunctionType, MethodType, type)  # of functions that hooks may stand in for
+
+
+@contextmanager
+def entering(names: set[str]) -> Iterator[None]:
+    """Collect the names of the functions that are run."""
+    global _ran
+    before, _ran = _ran, names
+    try:
+        yield
+    finally:
+        _ran = before
+
+
+def entered(name: str) -> None:
+    """Take down that a function is run.
+
+    Args:
+        name: A name of its own.
+    """
+    _ran.add(name)
 
 
 def asked(value: Any) -> Any:

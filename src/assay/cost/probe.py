@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,7 @@ class Probe:
         self.together = False
         self._index = _INDEX  # what tells layers that are taken together apart
         self.notes = False  # what sizes are compared with
+        self._constants: dict[frozenset[FunctionType], set[int]] = {}  # by what did not run
         self._memory = Memory()
         self._skeletons: Skeletons | None = None
         self._paths: frozenset[str] | None = None
@@ -226,21 +228,23 @@ class Probe:
             if module is not None and not is_installed(getattr(module, "__file__", None) or ""):
                 yield vars(module)
 
-    @cached_property
+    @property
     def constants(self) -> set[int]:
-        """Integers that the code of the builder, the model and the loss compares with."""
+        """Integers that the code of the builder, the model and the loss compares with, as far as it ran."""
         assert self.model is not None
-        return constants(self._code, self.model)
+        idle = self._rewriting.idle if self.notes else frozenset()
+        if idle not in self._constants:
+            self._constants[idle] = constants(self._code(idle), self.model)
+        return self._constants[idle]
 
-    @cached_property
-    def _code(self) -> Code:
+    def _code(self, idle: frozenset[FunctionType] = frozenset()) -> Code:
         assert self.model is not None
         roots = self.build.function, self.loss, *self.build.arguments.values()
-        return user_code(roots, self.model, self.build.sizes)
+        return user_code(roots, self.model, self.build.sizes, idle)
 
     @cached_property
     def _rewriting(self) -> Rewriting:
-        return Rewriting(self._code.functions)
+        return Rewriting(self._code().functions)
 
     @contextmanager
     def _comparisons(self) -> Iterator[dict[Comparison, float]]:

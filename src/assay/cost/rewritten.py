@@ -39,6 +39,9 @@ _CALLED = {"range", "int", "float", "len", "min", "max", "zip", "gcd", "fmod", "
 _METHODS = {"get", "pop", "setdefault", "append", "appendleft", "numel", "gcd", "fmod", "isclose"}
 _METHODS |= {"ceil", "floor", "rint", "sqrt", "log", "log2", "log10"}
 _TRIED = {"view", "reshape", "unflatten"}
+_ENTERED = (
+    "assay.cost.hooks.entered "  # begins the name under which a function tells that it is run
+)
 _HOOKS: dict[str, Callable[..., Any]] = {}  # by the text that stands for one while code is compiled
 
 
@@ -51,6 +54,7 @@ class Rewriting:
 
     def __init__(self, functions: Iterable[FunctionType]) -> None:
         self._codes: list[tuple[FunctionType, CodeType, CodeType]] = []
+        self._ran: set[str] = set()
         sources: dict[str, dict[CodeType, CodeType]] = {}
         for function in functions:
             code = function.__code__
@@ -66,10 +70,23 @@ class Rewriting:
         try:
             for function, _, new in self._codes:
                 function.__code__ = new
-            yield
+            with hooks.entering(self._ran):
+                yield
         finally:
             for function, code, _ in self._codes:
                 function.__code__ = code
+
+    @property
+    def idle(self) -> frozenset[FunctionType]:
+        """The functions that no run has entered yet, of those that would tell."""
+        names = ((function, _name(new)) for function, _, new in self._codes)
+        return frozenset(function for function, name in names if name and name not in self._ran)
+
+
+def _name(code: CodeType) -> str:
+    """The name under which a function tells that it is run; "" for a lambda, which does not."""
+    texts = (value for value in code.co_consts if isinstance(value, str))
+    return next((text for text in texts if text.startswith(_ENTERED)), "")
 
 
 def _source(file: str) -> str:
@@ -84,7 +101,7 @@ def _compiled(file: str, source: str) -> dict[CodeType, CodeType]:
         before = compile(tree, file, "exec", dont_inherit=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that texts, which stand for functions, are called
-            noting = ast.fix_missing_locations(_Noting().visit(tree))
+            noting = ast.fix_missing_locations(_Noting(file).visit(tree))
             after = _with_hooks(compile(noting, file, "exec", dont_inherit=True))
     except (SyntaxError, ValueError, RecursionError):  # no module, as a cell of a notebook may be
         return {}
@@ -117,7 +134,8 @@ def _with_hooks(code: CodeType) -> CodeType:
 class _Noting(ast.NodeTransformer):
     """Puts calls of hooks in place of what they note."""
 
-    def __init__(self) -> None:
+    def __init__(self, file: str) -> None:
+        self._file = file
         self._trying = 0
         # depth of comprehensions and classes, where names may not be given, or mean something
         self._unnamed = 0
@@ -135,6 +153,13 @@ class _Noting(ast.NodeTransformer):
             return super().visit(node)
         finally:
             self._unnamed = before
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        self.generic_visit(node)
+        name = ast.Constant(f"{_ENTERED}{self._file}:{node.lineno}:{node.col_offset}")
+        told = ast.Expr(_call(node, hooks.entered, name))
+        node.body.insert(1 if ast.get_docstring(node, clean=False) is not None else 0, told)
+        return node
 
     def visit_Compare(self, node: ast.Compare) -> ast.expr:
         middle = node.comparators[:-1]
@@ -250,7 +275,7 @@ def _repeatable(node: ast.expr) -> bool:
 
 
 def _call(
-    place: ast.expr,
+    place: ast.AST,
     hook: Callable[..., Any],
     *args: ast.expr,
     keywords: list[ast.keyword] | None = None,
@@ -260,5 +285,5 @@ def _call(
     return _at(place, ast.Call(ast.Constant(text), list(args), keywords or []))
 
 
-def _at(place: ast.expr, node: ast.expr) -> ast.expr:
+def _at(place: ast.AST, node: ast.expr) -> ast.expr:
     return ast.copy_location(node, place)
