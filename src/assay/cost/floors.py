@@ -20,7 +20,7 @@ _SKIPPED = (0, 1, 4, 16, 64, 330)  # the smallest sizes may take a path of their
 # degrees of floors, and whether to have products of two: windows, strides of an image, rows of a sequence
 # times what it is padded to, attention among patches, attention from them to patches of another stride
 _FORMS = ((1, False), (2, False), (2, True), (4, False), (4, True))
-_SIMPLE = 2  # so many are tried from further up too before the others, which take many runs
+_SIMPLE = 3  # so many are tried from further up too, before the others, which take many runs
 _PATCHES = (1, 6)  # so many may be a special case
 _TICKS = 8  # of the longest period: more than the highest degree has nodes
 _STEPS = 4000  # operators that a probe may run to find the floors of a loop
