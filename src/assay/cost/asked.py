@@ -232,7 +232,8 @@ def compared(one: Cost, other: Cost, at: Mapping[str, int]) -> Compared:
         "parameters": one.parameters - other.parameters,
     }
     mine, theirs = (one.flops.total, one.name), (other.flops.total, other.name)
-    sizes = {**other.base, **at}
+    known = {*mine[0].sizes, *theirs[0].sizes}
+    sizes = {name: value for name, value in {**other.base, **at}.items() if name in known}
     found = []
     for size in (size for size in one.base if size in other.base):
         for more, less in ((mine, theirs), (theirs, mine)):
