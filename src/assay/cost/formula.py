@@ -412,7 +412,7 @@ def total(formulas: Iterable[Formula]) -> Formula:
         formulas: The summands; their sizes may differ.
 
     Returns:
-        Their sum: refused where one summand was, and holding where all of them hold.
+        Their sum: refused where one summand was or no sizes are common to all, and holding where all hold.
     """
     summands = list(formulas)
     if not summands:
@@ -429,7 +429,13 @@ def total(formulas: Iterable[Formula]) -> Formula:
             for i in range(len(summands[0].pieces))
         )
         return Formula(sizes, pieces, "", checked)
-    return Formula(sizes, reduce(_meet, (f.pieces for f in summands)), "", checked)
+    pieces = summands[0].pieces
+    for other in summands[1:]:
+        met = _meet(pieces, other.pieces)
+        if not met:
+            return Formula(sizes, (), _apart(pieces, other.pieces), checked)
+        pieces = met
+    return Formula(sizes, pieces, "", checked)
 
 
 def _meet(a: tuple[Piece, ...], b: tuple[Piece, ...]) -> tuple[Piece, ...]:
@@ -444,6 +450,23 @@ def _meet(a: tuple[Piece, ...], b: tuple[Piece, ...]) -> tuple[Piece, ...]:
         if len(kept) == len(spans):
             pieces.append(p.plus(q, kept))
     return tuple(pieces)
+
+
+def _apart(a: tuple[Piece, ...], b: tuple[Piece, ...]) -> str:
+    """Why no piece of one meets any of another: the sizes along which none does, or all conditions."""
+
+    def spans(pieces: tuple[Piece, ...], name: str) -> dict[Range, None]:
+        return dict.fromkeys(dict(piece.where).get(name, Range()) for piece in pieces)
+
+    names = dict.fromkeys(name for piece in a for name, _ in piece.where)
+    for name in names:
+        left, right = spans(a, name), spans(b, name)
+        if not any(p.meet(q) for p in left for q in right):
+            one, other = ("; or ".join(s.text(name) for s in some) for some in (left, right))
+            break
+    else:
+        one, other = ("; or ".join(p.condition or "all sizes" for p in some) for some in (a, b))
+    return f"one part of it holds for {one} alone, another for {other}, and no size is in both"
 
 
 def _least(all_checked: list[tuple[tuple[str, int], ...]]) -> tuple[tuple[str, int], ...]:
