@@ -65,23 +65,25 @@ class Largest:
 
     Args:
         size: The size.
-        value: Its largest value.
+        value: Its largest value; None where none was found.
         budget: Bytes or flops.
         of: What the budget is of.
         at: The other sizes.
         end: Where a table of embeddings ends before the budget does.
         unlimited: Why the budget is not what ends there; "" where it is.
         counted: Whether passes were counted to find it, as no formula holds.
+        missing: Why none was found; "" where one was.
     """
 
     size: str
-    value: int
+    value: int | None
     budget: int
     of: str
     at: Mapping[str, int]
     end: End | None = None
     unlimited: str = ""
     counted: bool = False
+    missing: str = ""
 
     def blocks(self) -> tuple[Paragraph, ...]:
         """As a sentence.
@@ -91,9 +93,10 @@ class Largest:
         """
         at = f", at {say(self.at)}" if self.at else ""
         found = " (found by counting passes, as no formula holds)" if self.counted else ""
-        within = (
-            f"The largest {self.size} within {self.budget:,} {self.of}{at}: {self.value:,}{found}"
-        )
+        within = f"The largest {self.size} within {self.budget:,} {self.of}{at}: "
+        if self.value is None:
+            return (Paragraph(f"{within}not found. {self.missing}"),)
+        within += f"{self.value:,}{found}"
         if self.unlimited:
             return (Paragraph(f"{within}. {self.unlimited}"),)
         if self.end is None:
@@ -137,6 +140,11 @@ class Compared:
 
 
 Asked = Numbers | Largest | Compared
+
+_OF = {
+    "memory": "bytes (the peak of a training step, and the state of Adam)",
+    "flops": "flops of a training step",
+}
 
 
 def numbers(cost: Cost, at: Mapping[str, int], counter: Counter) -> Numbers:
@@ -193,16 +201,16 @@ def largest(
     """
     from assay.cost.budget import ranges, solve
 
+    of, shown = _OF[kind], _others(size, at, counter)
     others = {name: value for name, value in at.items() if name != size}
-    formula, of = cost.flops.total, "flops of a training step"
+    formula = cost.flops.total
     if kind == "memory":
         formula = cost.peak_bytes + cost.optimizer_bytes[ADAM]
-        of = "bytes (the peak of a training step, and the state of Adam)"
     free = _free(cost, others, counter)
     if free is None or size not in cost.base or not ranges(formula, size, free):
         amount = counter.memory if kind == "memory" else counter.flops
         value, unlimited = counter.largest(size, {**counter.base, **at}, budget, amount)
-        return Largest(size, value, budget, of, others, None, unlimited, counted=True)
+        return Largest(size, value, budget, of, shown, None, unlimited, counted=True)
     value, end = solve(formula, size, budget, free), cost.ends.get(size)
     unlimited = ""
     if not any(span.high is None or value < span.high for span in ranges(formula, size, free)):
@@ -210,7 +218,37 @@ def largest(
             f"There the formula ends, not the budget: for a larger {size} nothing was derived."
         )
     end = end if end and end.value < value else None
-    return Largest(size, value, budget, of, others, end, unlimited)
+    return Largest(size, value, budget, of, shown, end, unlimited)
+
+
+def not_found(
+    size: str,
+    kind: str,
+    budget: int,
+    at: Mapping[str, int],
+    counter: Counter,
+    error: CannotMeasure,
+) -> Largest:
+    """The answer where `largest` found none.
+
+    Args:
+        size: As for `largest`.
+        kind: As for `largest`.
+        budget: As for `largest`.
+        at: As for `largest`.
+        counter: As for `largest`.
+        error: What it raised.
+
+    Returns:
+        An answer without a value that says why.
+    """
+    return Largest(size, None, budget, _OF[kind], _others(size, at, counter), missing=str(error))
+
+
+def _others(size: str, at: Mapping[str, int], counter: Counter) -> dict[str, int]:
+    """The values of all other sizes, those that are held at one among them."""
+    every = {**counter.base, **at, **counter.held}
+    return {name: value for name, value in every.items() if name != size}
 
 
 def compared(one: Cost, other: Cost, at: Mapping[str, int]) -> Compared:

@@ -45,6 +45,12 @@ class Counter:
         """The sizes in use."""
         return self._builder.sizes
 
+    @property
+    def held(self) -> Mapping[str, int]:
+        """The integers that the builder was given with `-a`: sizes that are held."""
+        given = self._builder.arguments.items()
+        return {name: value for name, value in given if type(value) is int}
+
     def tally(self, sizes: Mapping[str, int]) -> Tally:
         """One pass, forward and backward, without data.
 
