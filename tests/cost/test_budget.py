@@ -114,7 +114,7 @@ def test_from_the_crossover_on_it_is_more_at_every_value(one, other):
 def test_the_largest_that_fits_whichever_way_the_cost_turns(formula, budget):
     fitting = [n for n in range(1, FAR) if formula.holds(n=n) and formula(n=n) <= budget]
     if not fitting:
-        with pytest.raises(NothingFits, match=r"a budget that (some n|the least n, \d+,) fits"):
+        with pytest.raises(NothingFits, match=r"a budget that (some n|the least n.*, \d+,) fits"):
             formula.solve("n", below=budget)
     elif max(fitting) > FAR - 5:
         with pytest.raises(CannotMeasure, match=r"(Every n( from .* on)?|Some n) fits"):

@@ -143,7 +143,7 @@ def cost(
     with options.bar() as progress:
         result = replace(_derived(build, point, progress, fused=fused), by=by or "")
         other = None if second is None else cost_of(second, progress, fused=fused)
-    full = {**result.base, **point}
+    full = {**build.sizes, **point}
     counter = Counter(build, result.way, fused=fused)
     answers: list[Asked] = [numbers(result, full, counter)] if point else []
     failures = []

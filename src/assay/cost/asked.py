@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from assay.view.blocks import Column, Formulas, Paragraph, Table
 if TYPE_CHECKING:
     from assay.cost.cost import Cost
     from assay.cost.counted import Counter
+    from assay.cost.piece import Range
     from assay.cost.tables import End
 
 
@@ -73,6 +74,7 @@ class Largest:
         unlimited: Why the budget is not what ends there; "" where it is.
         counted: Whether passes were counted to find it, as no formula holds.
         missing: Why none was found; "" where one was.
+        among: The values that it is the largest of, where others may fit: "the multiples of 64".
     """
 
     size: str
@@ -84,6 +86,7 @@ class Largest:
     unlimited: str = ""
     counted: bool = False
     missing: str = ""
+    among: str = ""
 
     def blocks(self) -> tuple[Paragraph, ...]:
         """As a sentence.
@@ -93,7 +96,8 @@ class Largest:
         """
         at = f", at {say(self.at)}" if self.at else ""
         found = " (found by counting passes, as no formula holds)" if self.counted else ""
-        within = f"The largest {self.size} within {self.budget:,} {self.of}{at}: "
+        among = f" among {self.among}" if self.among else ""
+        within = f"The largest {self.size}{among} within {self.budget:,} {self.of}{at}: "
         if self.value is None:
             return (Paragraph(f"{within}not found. {self.missing}"),)
         within += f"{self.value:,}{found}"
@@ -197,9 +201,9 @@ def largest(
         The value.
 
     Raises:
-        UsageError: If nothing fits, or everything does.
+        CannotMeasure: If nothing fits, or everything does.
     """
-    from assay.cost.budget import ranges, solve
+    from assay.cost.budget import NothingFits, ranges, solve
 
     of, shown = _OF[kind], _others(size, at, counter)
     others = {name: value for name, value in at.items() if name != size}
@@ -207,18 +211,33 @@ def largest(
     if kind == "memory":
         formula = cost.peak_bytes + cost.optimizer_bytes[ADAM]
     free = _free(cost, others, counter)
-    if free is None or size not in cost.base or not ranges(formula, size, free):
-        amount = counter.memory if kind == "memory" else counter.flops
-        value, unlimited = counter.largest(size, {**counter.base, **at}, budget, amount)
+    amount = counter.memory if kind == "memory" else counter.flops
+    every = {**counter.base, **at}
+    spans = ranges(formula, size, free) if free is not None and size in cost.base else []
+    if free is None or not spans:
+        value, unlimited = counter.largest(size, every, budget, amount)
         return Largest(size, value, budget, of, shown, None, unlimited, counted=True)
-    value, end = solve(formula, size, budget, free), cost.ends.get(size)
-    unlimited = ""
-    if not any(span.high is None or value < span.high for span in ranges(formula, size, free)):
+    nothing: NothingFits | None = None
+    try:
+        value, after = solve(formula, size, budget, free)
+    except NothingFits as error:  # where the formula begins above 1, less may fit
+        nothing, value, after = error, 0, min(span.low for span in spans)
+    found, unlimited, among = value, "", ""
+    if after is None:
         unlimited = (
             f"There the formula ends, not the budget: for a larger {size} nothing was derived."
         )
-    end = end if end and end.value < value else None
-    return Largest(size, value, budget, of, shown, end, unlimited)
+    elif after > value + 1:  # between, values without a formula may fit
+        among = _grid(spans, value)
+        with suppress(AssayError):
+            found, unlimited = counter.between(size, every, budget, amount, value, after)
+            among = among if unlimited and found == value else ""
+        unlimited = "" if among else unlimited
+    if nothing is not None and not found:
+        raise nothing
+    end = cost.ends.get(size)
+    end = end if end and end.value < found else None
+    return Largest(size, found, budget, of, shown, end, unlimited, found > value, "", among)
 
 
 def not_found(
@@ -243,6 +262,14 @@ def not_found(
         An answer without a value that says why.
     """
     return Largest(size, None, budget, _OF[kind], _others(size, at, counter), missing=str(error))
+
+
+def _grid(spans: Iterable[Range], value: int) -> str:
+    """The values among which one is the largest, where those between were not counted or do not run."""
+    step = next((span.step for span in spans if value in span), 1)
+    if step == 1 or value % step:
+        return "the values with a formula"
+    return f"the multiples of {step}"
 
 
 def _others(size: str, at: Mapping[str, int], counter: Counter) -> dict[str, int]:

@@ -12,12 +12,13 @@ from assay.errors import CannotMeasure, UsageError, say, verbatim
 
 if TYPE_CHECKING:
     from assay.cost.formula import Formula
+    from assay.cost.sides import Last
 
 FARTHEST = 1 << 60  # a size beyond which nobody asks
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "p": 10**15}
 
 
-def solve(formula: Formula, size: str, below: int, at: Mapping[str, int]) -> int:
+def solve(formula: Formula, size: str, below: float, at: Mapping[str, int]) -> Last:
     """The largest value of one size at which a formula is at most `below`.
 
     Args:
@@ -27,7 +28,7 @@ def solve(formula: Formula, size: str, below: int, at: Mapping[str, int]) -> int
         at: Values of all other sizes.
 
     Returns:
-        The largest value that fits.
+        The largest value that fits, and the next at which the formula holds.
 
     Raises:
         UsageError: If `size` is not one of the formula's, or a value is missing or none.
@@ -39,7 +40,7 @@ def solve(formula: Formula, size: str, below: int, at: Mapping[str, int]) -> int
         >>> from assay.cost.polynomial import Polynomial
         >>> n, b = Polynomial.of("n"), Polynomial.of("b")
         >>> solve(Formula.of(b * n * n * 3 + n), "n", 1_000_000, {"b": 2})
-        408
+        Last(at=408, after=409)
     """
     from assay.cost.formula import Formula
     from assay.cost.polynomial import Polynomial
@@ -75,11 +76,11 @@ def solve(formula: Formula, size: str, below: int, at: Mapping[str, int]) -> int
             whoever = f"Some {size}"
         raise CannotMeasure(
             f"solve {size}",
-            verbatim(f"{formula} ≤ {below:,}"),
+            verbatim(f"a budget of {below:,}"),
             f"a formula that grows with {size}",
             f"{whoever} fits, however large: solve for another size.",
         )
-    return best.at
+    return best
 
 
 class NothingFits(CannotMeasure):
@@ -102,7 +103,9 @@ def _cheapest(formula: Formula, size: str, held: Sequence[Range], others: Mappin
     ends = [(span, span.high or FARTHEST) for span in held]
     most = max(end - (end - span.low) % span.step for span, end in ends)
     falls = formula(**{**others, size: least}) > formula(**{**others, size: most})
-    return f"some {size}" if falls else f"the least {size}, {least:,},"
+    if falls:
+        return f"some {size}"
+    return f"the least {size}{' with a formula' if least > 1 else ''}, {least:,},"
 
 
 def crossover(one: Formula, other: Formula | float, size: str, at: Mapping[str, int]) -> int | None:

@@ -123,7 +123,7 @@ class Formula:
         """
         from assay.cost.budget import solve
 
-        return solve(self, size, below, {**(others or {}), **at})
+        return solve(self, size, below, {**(others or {}), **at}).at
 
     def crossover(self, other: Formula | float, size: str, /, **at: int) -> int | None:
         """The least value of a size from which on this cost is more than another, wherever both hold.
