@@ -3,6 +3,7 @@
 import json
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
@@ -172,6 +173,13 @@ def test_what_is_misspelt_or_no_number_is_named(ask, message):
 def test_a_number_is_overtaken_as_a_formula_is():
     assert Formula.of(B * N * N).crossover(10**9, "n", b=1) == 31623
     assert Formula.of(N).crossover(4.5, "n") == 5
+
+
+def test_the_integers_of_numpy_do_not_overflow():
+    cube, b = Formula.of(B * B * B * N), np.int64(10**7)
+    assert cube.solve("n", below=10**22, b=b) == 10
+    assert Formula.of(N).crossover(np.int64(10**18 + 1), "n") == 10**18 + 2
+    assert cube.crossover(Formula.of(B * B * B * B), "n", b=b) == 10**7 + 1
 
 
 def test_where_no_size_is_common_it_says_so():

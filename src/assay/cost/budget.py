@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from math import floor, isfinite
-from numbers import Real
+from math import isfinite
+from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
 from assay.cost.piece import Range
@@ -50,7 +50,7 @@ def solve(formula: Formula, size: str, below: float, at: Mapping[str, int]) -> L
         known = ", ".join(formula.sizes) or "it has none"
         raise UsageError("solve", size, f"a size of this formula ({known})", "Check the spelling.")
     _check_budget(below)
-    others = {name: value for name, value in at.items() if name != size}
+    others = _plain(size, at)
     formula.require_sizes({**others, size: 1})
     held = ranges(formula, size, others)
     if not held:
@@ -60,7 +60,7 @@ def solve(formula: Formula, size: str, below: float, at: Mapping[str, int]) -> L
             f"sizes at which there is a formula for every {size}",
             "See the ranges beside the formula, and give other sizes with --at.",
         )
-    budget = Formula.of(Polynomial.constant(floor(below)))
+    budget = Formula.of(Polynomial.constant(int(below // 1)))
     best = last_side(formula, budget, size, others, over=False)
     if best is None:
         raise NothingFits(
@@ -136,7 +136,7 @@ def crossover(one: Formula, other: Formula | float, size: str, at: Mapping[str, 
     from assay.cost.sides import last_side
 
     if isinstance(other, Real) and not isinstance(other, bool) and isfinite(other):
-        other = Formula.of(Polynomial.constant(floor(other)))  # costs are integers
+        other = Formula.of(Polynomial.constant(int(other // 1)))  # costs are integers
     if not isinstance(other, Formula):
         raise UsageError(
             "other", other, "a formula or a number", "As in formula.crossover(10**9, size)."
@@ -149,7 +149,7 @@ def crossover(one: Formula, other: Formula | float, size: str, at: Mapping[str, 
         raise UsageError(
             argument, name, f"a size of one of the formulas ({known})", "Check the spelling."
         )
-    others = {name: value for name, value in at.items() if name != size}
+    others = _plain(size, at)
     for formula in (one, other):
         formula.require_sizes(_needed(formula, {**others, size: 1}))
     last = last_side(one, other, size, others, over=False)
@@ -200,6 +200,12 @@ def ranges(formula: Formula, size: str, others: Mapping[str, int]) -> list[Range
     """
     pieces = [piece for piece in formula.pieces if piece.covers(others)]
     return [dict(piece.where).get(size, Range()) for piece in pieces]
+
+
+def _plain(size: str, at: Mapping[str, int]) -> dict[str, int]:
+    """All sizes but one, as Python's integers: numpy's would overflow."""
+    values = {name: value for name, value in at.items() if name != size}
+    return {n: int(value) if isinstance(value, Integral) else value for n, value in values.items()}
 
 
 def _needed(formula: Formula, sizes: Mapping[str, int]) -> dict[str, int]:
