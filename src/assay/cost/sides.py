@@ -9,6 +9,7 @@ once between two turns of it, and these are where its differences change theirs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from itertools import pairwise
 from math import ceil, comb, lcm
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from typing import NamedTuple
 from assay.cost.budget import FARTHEST, last_that
 from assay.cost.formula import Formula
 from assay.cost.piece import Piece, Range
-from assay.cost.polynomial import Atom, Monomial, Polynomial
+from assay.cost.polynomial import Atom, Monomial, Polynomial, add
 from assay.errors import CannotMeasure, verbatim
 
 _PATIENCE = 1 << 14  # values of a period that are still gone through
@@ -66,7 +67,8 @@ def last_side(
         >>> last_side(Formula.of(n * n), Formula.of(n * 768), "n", {}, over=False)
         Last(at=768, after=769)
     """
-    laws = [_laws(formula, size, others) for formula in (one, other)]
+    # what is rounded up is more than an integer where the fraction is: `one` need not be rounded
+    laws = [_laws(one, size, others, rounded=False), _laws(other, size, others, rounded=True)]
     every = [law for some in laws for law in some]
     period = lcm(*(law.period for law in every))
     if period > _PATIENCE:
@@ -98,16 +100,19 @@ def last_side(
     return None
 
 
-def _laws(formula: Formula, size: str, others: Mapping[str, int]) -> list[_Law]:
-    return [_law(piece, size, others) for piece in formula.pieces if piece.covers(others)]
+def _laws(formula: Formula, size: str, others: Mapping[str, int], *, rounded: bool) -> list[_Law]:
+    pieces = [piece for piece in formula.pieces if piece.covers(others)]
+    return [_law(piece, size, others, rounded=rounded) for piece in pieces]
 
 
-def _law(piece: Piece, size: str, others: Mapping[str, int]) -> _Law:
+def _law(piece: Piece, size: str, others: Mapping[str, int], *, rounded: bool) -> _Law:
     span = dict(piece.where).get(size, Range())
     every = tuple(_alone(polynomial, size, others) for polynomial in piece.every)
     monomials = [monomial for p in every for monomial in p.terms]
     periods = [atom.period for monomial in monomials for atom, _ in monomial]
-    if piece.rivals:  # what is rounded up is a polynomial where it always has the same remainder
+    if (
+        rounded and piece.rivals
+    ):  # what is rounded up is a polynomial where it always has the same remainder
         periods += [coefficient.denominator for p in every for coefficient in p.terms.values()]
     degree = max((sum(_power(a, size) * k for a, k in m) for m in monomials), default=0)
     return _Law(span, every, lcm(span.step, *periods), degree)
@@ -120,7 +125,7 @@ def _alone(polynomial: Polynomial, size: str, others: Mapping[str, int]) -> Poly
         mine = tuple((atom, power) for atom, power in monomial if size in atom.names)
         rest = tuple((atom, power) for atom, power in monomial if size not in atom.names)
         terms.setdefault(mine, []).append(Polynomial({rest: coefficient}))
-    values = {mine: sum(p.fraction(others) for p in rest) for mine, rest in terms.items()}
+    values = {mine: add(rest).fraction(others) for mine, rest in terms.items()}
     return Polynomial({mine: value for mine, value in values.items() if value})
 
 
@@ -143,9 +148,8 @@ def _last_step(
     points = [
         {**start, size: start[size] + k * period} for k in range(max(one.degree, other.degree) + 1)
     ]
-    mine, theirs = (
-        [[ceil(p.fraction(at)) for at in points] for p in law.every] for law in (one, other)
-    )
+    mine = [[p.fraction(at) for at in points] for p in one.every]
+    theirs = [[Fraction(ceil(p.fraction(at))) for at in points] for p in other.every]
     turns = {0, *(t for p in mine for q in theirs for t in _turns(_less(p, q), most))}
     ones, those = ([_differences(values) for values in some] for some in (mine, theirs))
     for turn, following in reversed([*pairwise((*sorted(turns), most + 1))]):
@@ -154,11 +158,11 @@ def _last_step(
     return None
 
 
-def _less(p: Sequence[int], q: Sequence[int]) -> list[int]:
+def _less(p: Sequence[Fraction], q: Sequence[Fraction]) -> list[Fraction]:
     return _differences([a - b for a, b in zip(p, q, strict=True)])
 
 
-def _differences(values: list[int]) -> list[int]:
+def _differences(values: list[Fraction]) -> list[Fraction]:
     """The first value, the first difference, the second, …: the coefficients of Newton's form."""
     found = []
     while values:
@@ -167,11 +171,11 @@ def _differences(values: list[int]) -> list[int]:
     return found
 
 
-def _at(differences: Sequence[int], k: int) -> int:
-    return sum(d * comb(k, power) for power, d in enumerate(differences))
+def _at(differences: Sequence[Fraction], k: int) -> Fraction:
+    return sum((d * comb(k, power) for power, d in enumerate(differences)), Fraction(0))
 
 
-def _turns(differences: Sequence[int], most: int) -> list[int]:
+def _turns(differences: Sequence[Fraction], most: int) -> list[int]:
     """Where a polynomial becomes positive or ceases to be, from 1 to `most`."""
     if len(differences) < 2:
         return []
@@ -183,6 +187,6 @@ def _turns(differences: Sequence[int], most: int) -> list[int]:
     return found
 
 
-def _first_unlike(differences: Sequence[int], low: int, high: int) -> int:
+def _first_unlike(differences: Sequence[Fraction], low: int, high: int) -> int:
     before = _at(differences, low) > 0
     return 1 + last_that(lambda k: (_at(differences, k) > 0) == before, low, high)
