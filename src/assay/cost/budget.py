@@ -153,8 +153,8 @@ def crossover(one: Formula, other: Formula | float, size: str, at: Mapping[str, 
     for formula in (one, other):
         formula.require_sizes(_needed(formula, {**others, size: 1}))
     last = last_side(one, other, size, others, over=False)
-    if last is not None:
-        return last.after
+    if last is not None:  # where it is now more, now less without an end, it overtakes nowhere
+        return last.after if last.at <= FARTHEST // 2 else None
     if last_side(one, other, size, others, over=True) is None:
         raise CannotMeasure(
             f"crossover {size}",
