@@ -104,6 +104,11 @@ class Result:
 
     findings: tuple[Finding, ...] = field(default=())
 
+    @property
+    def unanswered(self) -> bool:
+        """Whether something that was asked beside the measurement has no answer."""
+        return False
+
     def view(self) -> View:
         """What a reader should see, as renderer-independent blocks."""
         raise NotImplementedError

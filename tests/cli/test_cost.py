@@ -69,6 +69,53 @@ def test_two_questions_at_once_are_wrong_usage(words, expected, capsys):
     assert expected in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--compare", "nowhere.py:net"], "expected a file, but 'nowhere.py' does not exist"),
+        (["--compare", ""], "target = ''"),
+        (["--compare", f"{TINY}:well", "--compare", f"{TINY}:well"], "--compare = .* given once"),
+        (["--solve", "b", "--solve", "d", "--fit-flops", "1e9"], "--solve = b, d: .* given once"),
+        (["--solve", "d", "--fit-flops", "1", "--fit-flops", "2"], "--fit-flops = 1, 2: "),
+        (["--solve", "", "--fit-flops", "1e9"], "--solve = ''"),
+    ],
+)
+def test_questions_are_checked_before_anything_is_derived(words, expected, capsys, monkeypatch):
+    def too_early(*_args, **_keywords):
+        raise AssertionError("derived before the words were checked")
+
+    monkeypatch.setattr("assay.cost.cost.cost_of", too_early)
+    assert run("cost", f"{TINY}:plain", *words) == 2
+    assert re.search(expected, capsys.readouterr().err)
+
+
+def test_a_budget_that_nothing_fits_leaves_the_other_answers(capsys, tmp_path):
+    words = ["cost", f"{TINY}:plain", "--solve", "d", "--fit-memory", "10", "--fit-flops", "1e9"]
+    assert run(*words) == 3
+    said = capsys.readouterr()
+    assert "a budget that the least d, 1, fits" in said.err
+    text = " ".join(said.out.split())
+    assert re.search(
+        r"The largest d within 10 bytes .*: not found\. solve d = a budget of 10", text
+    )
+    assert re.search(r"The largest d within 1,000,000,000 flops of a training step.*: \d", text)
+    assert run(*words, "--format", "json") == 3
+    data = json.loads(capsys.readouterr().out)
+    assert data["exit_code"] == 3
+    none, some = data["sections"][0]["result"]["asked"]
+    assert none["value"] is None
+    assert "the least d, 1, fits" in none["missing"]
+    assert (some["value"] > 1000, some["missing"]) == (True, "")
+    page = tmp_path / "page.html"
+    assert run(*words, "--output", page) == 3
+    assert "not found" in page.read_text()
+    capsys.readouterr()
+    assert run(*words, "--format", "sarif") == 3
+    (done,) = json.loads(capsys.readouterr().out)["runs"]
+    assert done["invocations"][0]["exitCode"] == 3
+    assert done["invocations"][0]["executionSuccessful"] is False
+
+
 def test_seconds_in_every_format(capsys, tmp_path):
     target = f"{TINY}:plain"
     page = tmp_path / "seconds.html"

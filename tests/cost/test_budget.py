@@ -1,14 +1,16 @@
 """Budgets and crossovers against going through all sizes one by one."""
 
 import json
+from fractions import Fraction
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.cli.cost import cost as command
-from assay.cost.budget import amount
+from assay.cost.budget import NothingFits, amount
 from assay.cost.formula import Formula, Piece, Range
 from assay.cost.polynomial import Polynomial
 from assay.errors import CannotMeasure, UsageError
@@ -59,9 +61,134 @@ def test_across_pieces_and_grids_too(factors, cuts, span, constant):
     other = Formula(("n",), (Piece((("n", span),), Polynomial.constant(constant)),))
     common = [n for n in range(1, 2000) if one.holds(n=n) and other.holds(n=n)]
     over = [one(n=n) > other(n=n) for n in common]
-    turns = [n for k, n in enumerate(common) if k and over[k] and not over[k - 1]]
-    expected = turns[0] if turns and not over[0] else None
+    last = max((k for k, more in enumerate(over) if not more), default=None)
+    expected = None if last in (None, len(common) - 1) else common[last + 1]
     assert one.crossover(other, "n") == expected
+
+
+LAWS = st.builds(
+    lambda c, part, offset, period: (
+        Polynomial(
+            (N * N * c[0] + N * part * c[1] + Polynomial.of("n", offset, period) * c[2]).terms
+        )
+        + Polynomial.constant(c[3])
+    ),
+    st.tuples(*[st.integers(-9, 9)] * 4),
+    st.sampled_from([1, Fraction(1, 3)]),
+    st.integers(0, 4),
+    st.sampled_from([2, 3]),
+)
+SPANS = st.builds(
+    lambda low, more, step: Range(low, None if more is None else low + more, step),
+    st.integers(1, 30),
+    st.none() | st.integers(0, 40),
+    st.integers(1, 4),
+)
+# pieces that overlap, end, and leave gaps; those with a third of n are rounded up, as peaks are
+FORMULAS = st.lists(
+    st.tuples(SPANS, st.lists(LAWS, min_size=2, max_size=3)), min_size=1, max_size=4
+).map(
+    lambda parts: Formula(
+        ("n",), tuple(Piece((("n", span),), laws[0], tuple(laws[1:])) for span, laws in parts)
+    )
+)
+FAR = 600  # beyond it the laws above keep their order
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(FORMULAS, FORMULAS | st.integers(-100, 40))
+def test_from_the_crossover_on_it_is_more_at_every_value(one, other):
+    theirs = other if isinstance(other, Formula) else Formula.of(Polynomial.constant(other), ["n"])
+    common = [n for n in range(1, FAR) if one.holds(n=n) and theirs.holds(n=n)]
+    if not common:
+        with pytest.raises(CannotMeasure, match="both formulas hold"):
+            one.crossover(other, "n")
+        return
+    over = [one(n=n) > theirs(n=n) for n in common]
+    last = max((k for k, more in enumerate(over) if not more), default=None)
+    never = (
+        last is None or last == len(common) - 1 or common[last] > FAR - 40
+    )  # now over, now under
+    expected = None if never else common[last + 1]
+    assert one.crossover(other, "n") == expected
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(FORMULAS, st.integers(-100, 40))
+def test_the_largest_that_fits_whichever_way_the_cost_turns(formula, budget):
+    fitting = [n for n in range(1, FAR) if formula.holds(n=n) and formula(n=n) <= budget]
+    if not fitting:
+        with pytest.raises(NothingFits, match=r"a budget that (some n|the least n.*, \d+,) fits"):
+            formula.solve("n", below=budget)
+    elif max(fitting) > FAR - 5:
+        with pytest.raises(CannotMeasure, match=r"(Every n( from .* on)?|Some n) fits"):
+            formula.solve("n", below=budget)
+    else:
+        assert formula.solve("n", below=budget) == max(fitting)
+
+
+def test_what_is_now_more_now_less_overtakes_nowhere():
+    odd = Formula(("n",), (Piece((("n", Range(1, None, 2)),), N), Piece((("n", Range()),), N * -1)))
+    assert odd.crossover(5, "n") is None
+    assert (odd * -1).crossover(5, "n") is None
+
+
+def test_where_the_cost_falls_it_says_from_where_on_every_size_fits():
+    falls = Formula(
+        ("n",),
+        (
+            Piece((("n", Range(1, 99)),), N * -1 + Polynomial.constant(100)),
+            Piece((("n", Range(100)),), Polynomial.constant(1)),
+        ),
+    )
+    with pytest.raises(CannotMeasure, match="Every n from 50 on fits"):
+        falls.solve("n", below=50)
+    with pytest.raises(CannotMeasure, match="a budget that some n fits"):
+        falls.solve("n", below=0)
+
+
+def test_floors_that_hardly_repeat_are_not_compared():
+    odd = Formula.of(Polynomial.of("n", 0, 997) + Polynomial.of("n", 0, 991))
+    with pytest.raises(CannotMeasure, match="floors that repeat every 988,027 values"):
+        odd.crossover(5, "n")
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda f: f.crossover("80GB", "n", b=1), "other = '80GB': expected a formula or a number"),
+        (lambda f: f.crossover(None, "n", b=1), "other = None: expected a formula or a number"),
+        (
+            lambda f: f.crossover(9, "n", b=1, zz=3),
+            r"size = 'zz': expected a size of one .*\(b, n\)",
+        ),
+        (lambda f: f.crossover(9, "n", b=-4), "size b = -4: expected an integer of at least 1"),
+        (lambda f: f.solve("n", below=None, b=1), "below = None: expected a number of bytes"),
+        (lambda f: f.solve("n", below="80GB", b=1), "below = '80GB'.*80 \\* 10"),
+        (lambda f: f.solve("n", below=float("nan"), b=1), "below = nan"),
+        (lambda f: f.solve("n", below=9, b=-4), "size b = -4: expected an integer of at least 1"),
+        (lambda f: f.solve("n", below=9), "size b = not given"),
+        (lambda f: f.solve("n", below=9, b=1, zz=1), "size = 'zz'"),
+        (lambda f: f.order_in("zz"), r"size = 'zz': expected a size of this formula \(b, n\)"),
+        (lambda f: f.degree("zz"), "size = 'zz'"),
+        (lambda f: f.holds(zz=2), "size = 'zz'"),
+    ],
+)
+def test_what_is_misspelt_or_no_number_is_named(ask, message):
+    with pytest.raises(UsageError, match=message):
+        ask(Formula.of(B * N))
+
+
+def test_a_number_is_overtaken_as_a_formula_is():
+    assert Formula.of(B * N * N).crossover(10**9, "n", b=1) == 31623
+    assert Formula.of(N).crossover(4.5, "n") == 5
+
+
+def test_the_integers_of_numpy_do_not_overflow():
+    cube, b = Formula.of(B * B * B * N), np.int64(10**7)
+    assert cube.solve("n", below=10**22, b=b) == 10
+    assert Formula.of(N).crossover(np.int64(10**17 + 1), "n") == 10**17 + 2
+    assert cube.crossover(Formula.of(B * B * B * B), "n", b=b) == 10**7 + 1
 
 
 def test_where_no_size_is_common_it_says_so():

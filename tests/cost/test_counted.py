@@ -1,6 +1,7 @@
 """Where no formula holds, one pass is counted: numbers at sizes, and the largest that fits."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from assay.cli import main
 from assay.cost.asked import largest, numbers
 from assay.cost.cost import cost_of, derive_cost
 from assay.cost.counted import Counter
+from assay.cost.piece import Range
 from assay.errors import CannotMeasure
 
 
@@ -102,6 +104,118 @@ def test_by_counting_as_by_formula():
         assert not said.counted
         amount = other.memory if kind == "memory" else other.flops
         assert other.largest("n", base, budget, amount) == (said.value, "")
+
+
+@pytest.fixture(scope="module")
+def cost():
+    return derive_cost(plain)
+
+
+def only_at(cost, span):
+    """The same formulas, for some values of n alone."""
+
+    def cut(piece):
+        return replace(piece, where=tuple((n, span if n == "n" else s) for n, s in piece.where))
+
+    pieces = tuple(map(cut, cost.peak_bytes.pieces))
+    return replace(cost, peak_bytes=replace(cost.peak_bytes, pieces=pieces))
+
+
+BASE = {"b": 2, "n": 8, "d": 4}
+
+
+@pytest.mark.parametrize("over", [1, 900, 1500, 2500, 5000])
+def test_above_a_value_of_a_grid_passes_are_counted_up_to_the_next(cost, over):
+    memory = counter(plain).memory
+    budget = memory({**BASE, "n": 24}) + over
+    found = largest(only_at(cost, Range(8, None, 8)), "n", "memory", budget, BASE, counter(plain))
+    assert found.value == largest(cost, "n", "memory", budget, BASE, counter(plain)).value
+    assert memory({**BASE, "n": found.value}) <= budget < memory({**BASE, "n": found.value + 1})
+    assert found.counted == (found.value % 8 > 0)
+    assert not found.among
+
+
+def test_where_nothing_can_be_counted_between_it_is_the_largest_on_the_grid(cost):
+    class Eights(nn.Linear):
+        def forward(self, x):
+            if x.shape[1] % 8:
+                raise ValueError("eights only")
+            return super().forward(x)
+
+    def build(b: int = 2, n: int = 8, d: int = 4):
+        return nn.Sequential(Eights(d, 3 * d), nn.Linear(3 * d, d)), torch.randn(b, n, d)
+
+    budget = counter(plain).memory({**BASE, "n": 24}) + 900
+    grid = only_at(cost, Range(8, None, 8))
+    for passes in (counter(build), counter(plain, "real")):
+        found = largest(grid, "n", "memory", budget, BASE, passes)
+        assert (found.value, found.counted) == (24, False)
+        assert "The largest n among the multiples of 8 within" in str(found.blocks())
+    gap = only_at(cost, Range(24, 24))
+    after = only_at(cost, Range(40)).peak_bytes.pieces
+    gap = replace(gap, peak_bytes=replace(gap.peak_bytes, pieces=(*gap.peak_bytes.pieces, *after)))
+    found = largest(gap, "n", "memory", budget, BASE, counter(plain, "real"))
+    assert (found.value, found.among) == (24, "the values with a formula")
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_below_the_least_value_of_a_formula_passes_are_counted(cost, n):
+    from_6_on = only_at(cost, Range(6))
+    budget = counter(plain).memory({**BASE, "n": n})
+    found = largest(from_6_on, "n", "memory", budget, BASE, counter(plain))
+    assert (found.value, found.counted) == (n, True)
+    with pytest.raises(CannotMeasure, match="the least n with a formula, 6, fits"):
+        largest(from_6_on, "n", "memory", 10, BASE, counter(plain))
+
+
+def test_a_pass_that_would_take_long_is_not_counted_between(cost, monkeypatch):
+    class Loops(nn.Linear):
+        def forward(self, x):
+            return torch.stack([super(Loops, self).forward(row) for row in x.unbind(1)], 1)
+
+    def build(b: int = 2, n: int = 8, d: int = 4):
+        return Loops(d, d), torch.randn(b, n, d)
+
+    passes = counter(build)
+    steps = passes.tally({**BASE, "n": 40}).steps
+    for most, counted in ((steps - 1, False), (steps + 1, True)):
+        monkeypatch.setattr("assay.cost.counted._MOST", most)
+        if counted:
+            passes.between("n", BASE, 10**6, passes.memory, 32, 40)
+        else:
+            with pytest.raises(CannotMeasure, match="takes long"):
+                passes.between("n", BASE, 10**6, passes.memory, 32, 40)
+
+
+def test_sizes_that_are_held_are_named():
+    cost = cost_of(Builder(bits))
+    found = largest(cost, "b", "memory", 10**6, cost.base, counter(bits))
+    assert found.at == {"d": 4, "h": 12}
+    held = Counter(Builder(plain, arguments={"d": 4}), "meta")
+    cost = derive_cost(Builder(plain, arguments={"d": 4}))
+    found = largest(cost, "n", "memory", 10**6, cost.base, held)
+    assert "at b=2, d=4: " in str(found.blocks()).replace("\n", " ")
+
+
+def test_a_size_with_which_the_cost_falls_has_no_largest():
+    class Skips(nn.Linear):
+        def __init__(self, k):
+            super().__init__(4, 4)
+            self.k = k
+
+        def forward(self, x):
+            return super().forward(x[:, :: self.k])
+
+    def falling(k: int = 2):
+        return Skips(k), torch.randn(2, 64, 4)
+
+    passes = counter(falling)
+    for k in (8, 2):  # what k = 8 needs, then what all that are tried fit
+        budget = passes.memory({"k": k})
+        with pytest.raises(CannotMeasure, match="a cost that grows with k") as raised:
+            passes.largest("k", {"k": 2}, budget, passes.memory)
+        said = "It falls from 2 on, and 8 fits" if k == 8 else "fits at every doubling from 2 to"
+        assert said in str(raised.value)
 
 
 def test_it_says_where_the_model_ends_before_the_budget():

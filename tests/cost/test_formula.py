@@ -300,3 +300,28 @@ def test_whole_numbers_alone_have_a_forward_pass():
     cost = derive_cost(lambda b=2: (Choice(), torch.randn(b, 8)))
     assert str(cost.flops.forward) == "80*b"
     assert cost.flops.backward.is_zero
+
+
+def test_formulas_that_hold_nowhere_together_are_refused_with_the_reason():
+    four, eights = pieces((Range(4, 4), n)), pieces((Range(8, None, 8), n * 2))
+    apart = four - eights
+    assert apart.status == "refused"
+    assert apart.reason == (
+        "one part of it holds for n = 4 alone, another for n a multiple of 8, and no size is in both"
+    )
+    assert f"refused: {apart.reason}" == str(apart)
+    with pytest.raises(
+        CannotMeasure, match="It was refused because one part of it holds for n = 4"
+    ):
+        apart(n=4)
+    assert total([pieces((Range(), n)), four, eights]).reason == apart.reason
+
+
+def test_of_pieces_that_meet_along_each_size_but_not_along_both_all_conditions_are_said():
+    def at(*corners):
+        wheres = [(("b", Range(i, i)), ("n", Range(j, j))) for i, j in corners]
+        return Formula(("b", "n"), tuple(Piece(where, b * n) for where in wheres))
+
+    reason = (at((1, 1), (2, 2)) + at((1, 2), (2, 1))).reason
+    assert "b = 1, n = 1; or b = 2, n = 2" in reason
+    assert "b = 1, n = 2; or b = 2, n = 1" in reason

@@ -95,3 +95,28 @@ def test_where_there_is_no_formula_nothing_crosses():
     refused = Formula.refused(["n"], "it halves")
     assert not refused.by_power("n")
     assert not derive_cost((nn.Linear(2, 2), torch.randn(1, 2))).to_dict()["crossings"]
+
+
+class Turning(nn.Module):
+    """Attention's products, and layers of which the second runs on long inputs alone."""
+
+    def __init__(self, d):
+        super().__init__()
+        self.up, self.out = nn.Linear(d, 2 * d), nn.Linear(2 * d, 8 * d)
+
+    def forward(self, x):
+        x = self.up(x @ x.mT @ x)
+        return self.out(x) if x.shape[1] > 64 else x
+
+
+def test_a_crossing_that_a_later_piece_takes_back_is_none():
+    def build(n: int = 16, d: int = 8):
+        return Turning(d), torch.randn(2, n, d, requires_grad=True)
+
+    cost = derive_cost(build)
+    (found,) = crossings(cost, "n")
+    linear, quadratic = (cost.flops.total.by_power("n")[power] for power in (1, 2))
+    over = [n for n in range(2, 400) if quadratic(n=n, d=8) > linear(n=n, d=8)]
+    assert 64 in over
+    assert 65 not in over
+    assert found.at == 1 + max(n for n in range(2, 400) if n not in over) > 65

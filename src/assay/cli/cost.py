@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from assay.cli import options
-from assay.errors import AssayError, UsageError
+from assay.errors import AssayError, CannotMeasure, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,21 +32,35 @@ _MEMORY = 0.5  # of what is free: an allocator's slack, and whoever else runs he
     metavar="NAME=INTEGER,…",
     help="Also print the numbers at these sizes, as in --at n=131072,b=1.",
 )
-@click.option("--solve", metavar="NAME", help="The largest value of this size that fits a budget.")
+@click.option(
+    "--solve",
+    metavar="NAME",
+    multiple=True,
+    callback=options.once,
+    help="The largest value of this size that fits a budget.",
+)
 @click.option(
     "--fit-memory",
     "memory",
+    multiple=True,
+    callback=options.once,
     metavar="BYTES",
     help="The budget of --solve for a training step's peak with Adam's state, as in 80GB or 24GiB.",
 )
 @click.option(
     "--fit-flops",
     "flops",
+    multiple=True,
+    callback=options.once,
     metavar="FLOPS",
     help="The budget of --solve for a training step, as in 1e15.",
 )
 @click.option(
-    "--compare", metavar="TARGET", help="Another target: the difference, and who overtakes where."
+    "--compare",
+    metavar="TARGET",
+    multiple=True,
+    callback=options.once,
+    help="Another target: the difference, and who overtakes where.",
 )
 @click.option(
     "--by",
@@ -111,7 +125,8 @@ def cost(
             "As in --solve n --fit-memory 80GB.",
         )
     build = options.builder(target, sizes, arguments)
-    for option, names in (("--at", point), ("--solve", [solve] if solve else [])):
+    second = None if compare is None else options.builder(compare, (), ())
+    for option, names in (("--at", point), ("--solve", [] if solve is None else [solve])):
         unknown = sorted(set(names) - set(build.sizes))
         if unknown:
             known = ", ".join(build.sizes) or "it has none"
@@ -120,31 +135,31 @@ def cost(
 
     given = (("memory", memory), ("flops", flops))
     budgets = {kind: amount(text, f"--fit-{kind}") for kind, text in given if text is not None}
-    from assay.cost.asked import compared, largest, numbers
+    from assay.cost.asked import compared, largest, not_found, numbers
     from assay.cost.cost import cost_of
     from assay.cost.counted import Counter
     from assay.reporting.report import of_result
 
     with options.bar() as progress:
         result = replace(_derived(build, point, progress, fused=fused), by=by or "")
-        other = (
-            cost_of(options.builder(compare, (), ()), progress, fused=fused) if compare else None
-        )
-    full = {**result.base, **point}
+        other = None if second is None else cost_of(second, progress, fused=fused)
+    full = {**build.sizes, **point}
     counter = Counter(build, result.way, fused=fused)
     answers: list[Asked] = [numbers(result, full, counter)] if point else []
-    failure: AssayError | None = None
-    try:
-        answers += [
-            largest(result, solve or "", *budget, full, counter) for budget in budgets.items()
-        ]
-    except AssayError as error:  # the formulas come first all the same
-        failure = error
+    failures = []
+    for kind, within in budgets.items():
+        try:
+            answers.append(largest(result, solve or "", kind, within, full, counter))
+        except (
+            CannotMeasure
+        ) as error:  # the formulas, and the other answers, are shown all the same
+            answers.append(not_found(solve or "", kind, within, full, counter, error))
+            failures.append(error)
     answers += [compared(result, other, full)] if other is not None else []
     result = replace(result, asked=tuple(answers or result.asked))
     code = options.leave(of_result("cost", target, result), path, form)
-    if failure is not None:
-        raise failure
+    if failures:
+        raise failures[0]
     return code
 
 

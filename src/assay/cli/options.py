@@ -74,6 +74,26 @@ def _checked_seed(_context: click.Context, _option: click.Parameter, value: int)
     return value
 
 
+def once(_context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
+    """The one value of an option; click would take the last of several, and say nothing.
+
+    Args:
+        option: The option, declared with `multiple`.
+        values: What was given.
+
+    Returns:
+        The value; None without one.
+
+    Raises:
+        UsageError: If there are several.
+    """
+    if len(values) > 1:
+        raise UsageError(
+            option.opts[0], verbatim(", ".join(values)), "it to be given once", "Ask one by one."
+        )
+    return values[0] if values else None
+
+
 seed = click.option(
     "--seed",
     type=int,

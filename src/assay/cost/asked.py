@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from assay.view.blocks import Column, Formulas, Paragraph, Table
 if TYPE_CHECKING:
     from assay.cost.cost import Cost
     from assay.cost.counted import Counter
+    from assay.cost.piece import Range
     from assay.cost.tables import End
 
 
@@ -65,23 +66,27 @@ class Largest:
 
     Args:
         size: The size.
-        value: Its largest value.
+        value: Its largest value; None where none was found.
         budget: Bytes or flops.
         of: What the budget is of.
         at: The other sizes.
         end: Where a table of embeddings ends before the budget does.
         unlimited: Why the budget is not what ends there; "" where it is.
         counted: Whether passes were counted to find it, as no formula holds.
+        missing: Why none was found; "" where one was.
+        among: The values that it is the largest of, where others may fit: "the multiples of 64".
     """
 
     size: str
-    value: int
+    value: int | None
     budget: int
     of: str
     at: Mapping[str, int]
     end: End | None = None
     unlimited: str = ""
     counted: bool = False
+    missing: str = ""
+    among: str = ""
 
     def blocks(self) -> tuple[Paragraph, ...]:
         """As a sentence.
@@ -91,9 +96,11 @@ class Largest:
         """
         at = f", at {say(self.at)}" if self.at else ""
         found = " (found by counting passes, as no formula holds)" if self.counted else ""
-        within = (
-            f"The largest {self.size} within {self.budget:,} {self.of}{at}: {self.value:,}{found}"
-        )
+        among = f" among {self.among}" if self.among else ""
+        within = f"The largest {self.size}{among} within {self.budget:,} {self.of}{at}: "
+        if self.value is None:
+            return (Paragraph(f"{within}not found. {self.missing}"),)
+        within += f"{self.value:,}{found}"
         if self.unlimited:
             return (Paragraph(f"{within}. {self.unlimited}"),)
         if self.end is None:
@@ -137,6 +144,11 @@ class Compared:
 
 
 Asked = Numbers | Largest | Compared
+
+_OF = {
+    "memory": "bytes (the peak of a training step, and the state of Adam)",
+    "flops": "flops of a training step",
+}
 
 
 def numbers(cost: Cost, at: Mapping[str, int], counter: Counter) -> Numbers:
@@ -189,28 +201,81 @@ def largest(
         The value.
 
     Raises:
-        UsageError: If nothing fits, or everything does.
+        CannotMeasure: If nothing fits, or everything does.
     """
-    from assay.cost.budget import ranges, solve
+    from assay.cost.budget import NothingFits, ranges, solve
 
+    of, shown = _OF[kind], _others(size, at, counter)
     others = {name: value for name, value in at.items() if name != size}
-    formula, of = cost.flops.total, "flops of a training step"
+    formula = cost.flops.total
     if kind == "memory":
         formula = cost.peak_bytes + cost.optimizer_bytes[ADAM]
-        of = "bytes (the peak of a training step, and the state of Adam)"
     free = _free(cost, others, counter)
-    if free is None or size not in cost.base or not ranges(formula, size, free):
-        amount = counter.memory if kind == "memory" else counter.flops
-        value, unlimited = counter.largest(size, {**counter.base, **at}, budget, amount)
-        return Largest(size, value, budget, of, others, None, unlimited, counted=True)
-    value, end = solve(formula, size, budget, free), cost.ends.get(size)
-    unlimited = ""
-    if not any(span.high is None or value < span.high for span in ranges(formula, size, free)):
+    amount = counter.memory if kind == "memory" else counter.flops
+    every = {**counter.base, **at}
+    spans = ranges(formula, size, free) if free is not None and size in cost.base else []
+    if free is None or not spans:
+        value, unlimited = counter.largest(size, every, budget, amount)
+        return Largest(size, value, budget, of, shown, None, unlimited, counted=True)
+    nothing: NothingFits | None = None
+    try:
+        value, after = solve(formula, size, budget, free)
+    except NothingFits as error:  # where the formula begins above 1, less may fit
+        nothing, value, after = error, 0, min(span.low for span in spans)
+    found, unlimited, among = value, "", ""
+    if after is None:
         unlimited = (
             f"There the formula ends, not the budget: for a larger {size} nothing was derived."
         )
-    end = end if end and end.value < value else None
-    return Largest(size, value, budget, of, others, end, unlimited)
+    elif after > value + 1:  # between, values without a formula may fit
+        among = _grid(spans, value)
+        with suppress(AssayError):
+            found, unlimited = counter.between(size, every, budget, amount, value, after)
+            among = among if unlimited and found == value else ""
+        unlimited = "" if among else unlimited
+    if nothing is not None and not found:
+        raise nothing
+    end = cost.ends.get(size)
+    end = end if end and end.value < found else None
+    return Largest(size, found, budget, of, shown, end, unlimited, found > value, "", among)
+
+
+def not_found(
+    size: str,
+    kind: str,
+    budget: int,
+    at: Mapping[str, int],
+    counter: Counter,
+    error: CannotMeasure,
+) -> Largest:
+    """The answer where `largest` found none.
+
+    Args:
+        size: As for `largest`.
+        kind: As for `largest`.
+        budget: As for `largest`.
+        at: As for `largest`.
+        counter: As for `largest`.
+        error: What it raised.
+
+    Returns:
+        An answer without a value that says why.
+    """
+    return Largest(size, None, budget, _OF[kind], _others(size, at, counter), missing=str(error))
+
+
+def _grid(spans: Iterable[Range], value: int) -> str:
+    """The values among which one is the largest, where those between were not counted or do not run."""
+    step = next((span.step for span in spans if value in span), 1)
+    if step == 1 or value % step:
+        return "the values with a formula"
+    return f"the multiples of {step}"
+
+
+def _others(size: str, at: Mapping[str, int], counter: Counter) -> dict[str, int]:
+    """The values of all other sizes, those that are held at one among them."""
+    every = {**counter.base, **at, **counter.held}
+    return {name: value for name, value in every.items() if name != size}
 
 
 def compared(one: Cost, other: Cost, at: Mapping[str, int]) -> Compared:
@@ -232,7 +297,8 @@ def compared(one: Cost, other: Cost, at: Mapping[str, int]) -> Compared:
         "parameters": one.parameters - other.parameters,
     }
     mine, theirs = (one.flops.total, one.name), (other.flops.total, other.name)
-    sizes = {**other.base, **at}
+    known = {*mine[0].sizes, *theirs[0].sizes}
+    sizes = {name: value for name, value in {**other.base, **at}.items() if name in known}
     found = []
     for size in (size for size in one.base if size in other.base):
         for more, less in ((mine, theirs), (theirs, mine)):

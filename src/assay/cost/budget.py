@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
+from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
 from assay.cost.piece import Range
@@ -10,16 +12,14 @@ from assay.errors import CannotMeasure, UsageError, say, verbatim
 
 if TYPE_CHECKING:
     from assay.cost.formula import Formula
+    from assay.cost.sides import Last
 
-_FARTHEST = 1 << 60  # a size beyond which nobody asks
+FARTHEST = 1 << 60  # a size beyond which nobody asks
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "p": 10**15}
 
 
-def solve(formula: Formula, size: str, below: int, at: Mapping[str, int]) -> int:
+def solve(formula: Formula, size: str, below: float, at: Mapping[str, int]) -> Last:
     """The largest value of one size at which a formula is at most `below`.
-
-    The search doubles, then bisects; costs grow with every size. Pieces are searched one after the other,
-    and the answer is checked against its neighbour.
 
     Args:
         formula: The formula.
@@ -28,48 +28,31 @@ def solve(formula: Formula, size: str, below: int, at: Mapping[str, int]) -> int
         at: Values of all other sizes.
 
     Returns:
-        The largest value that fits.
+        The largest value that fits, and the next at which the formula holds.
 
     Raises:
-        UsageError: If `size` is not one of the formula's.
-        CannotMeasure: If not even the least value fits, or every value does.
+        UsageError: If `size` is not one of the formula's, or a value is missing or none.
+        NothingFits: If no value fits.
+        CannotMeasure: If every one does from some on, or there is no formula.
 
     Example:
         >>> from assay.cost.formula import Formula
         >>> from assay.cost.polynomial import Polynomial
         >>> n, b = Polynomial.of("n"), Polynomial.of("b")
         >>> solve(Formula.of(b * n * n * 3 + n), "n", 1_000_000, {"b": 2})
-        408
+        Last(at=408, after=409)
     """
+    from assay.cost.formula import Formula
+    from assay.cost.polynomial import Polynomial
+    from assay.cost.sides import last_side
+
     if size not in formula.sizes:
         known = ", ".join(formula.sizes) or "it has none"
         raise UsageError("solve", size, f"a size of this formula ({known})", "Check the spelling.")
-
-    def fits(value: int) -> bool:
-        return formula(**{**at, size: value}) <= below
-
-    if not formula.pieces:
-        formula(**at)  # which says why
-    others = {name: value for name, value in at.items() if name != size}
+    _check_budget(below)
+    others = _plain(size, at)
+    formula.require_sizes({**others, size: 1})
     held = ranges(formula, size, others)
-    best = None
-    for span in sorted(held, key=lambda s: s.low):
-        if not fits(span.low):
-            continue
-        good, bad = span.low, span.low + span.step
-        while bad in span and bad < _FARTHEST and fits(bad):
-            good, bad = bad, span.low + 2 * (bad - span.low)
-        if bad >= _FARTHEST:
-            raise CannotMeasure(
-                f"solve {size}",
-                verbatim(f"{formula} ≤ {below:,}"),
-                f"a formula that grows with {size}",
-                f"Every {size} fits: solve for another size.",
-            )
-        if bad not in span and span.high is not None:
-            bad = span.high + span.step
-        good = last_that(fits, good, bad, span.step)
-        best = good if best is None else max(best, good)
     if not held:
         raise CannotMeasure(
             f"solve {size}",
@@ -77,31 +60,68 @@ def solve(formula: Formula, size: str, below: int, at: Mapping[str, int]) -> int
             f"sizes at which there is a formula for every {size}",
             "See the ranges beside the formula, and give other sizes with --at.",
         )
+    budget = Formula.of(Polynomial.constant(int(below // 1)))
+    best = last_side(formula, budget, size, others, over=False)
     if best is None:
-        least = min(span.low for span in held)
+        raise NothingFits(
+            f"solve {size}",
+            verbatim(f"a budget of {below:,}"),
+            f"a budget that {_cheapest(formula, size, held, others)} fits",
+            "Raise the budget, or lower the other sizes.",
+        )
+    if best.at > FARTHEST // 2:
+        dear = last_side(formula, budget, size, others, over=True)
+        whoever = f"Every {size}" + (f" from {dear.after:,} on" if dear and dear.after else "")
+        if dear and dear.at > FARTHEST // 2:
+            whoever = f"Some {size}"
         raise CannotMeasure(
             f"solve {size}",
             verbatim(f"a budget of {below:,}"),
-            f"a budget that the least {size}, {least}, fits",
-            "Raise the budget, or lower the other sizes.",
+            f"a formula that grows with {size}",
+            f"{whoever} fits, however large: solve for another size.",
         )
     return best
 
 
-def crossover(one: Formula, other: Formula, size: str, at: Mapping[str, int]) -> int | None:
-    """The least value of a size from which on `one` is more than `other`.
+class NothingFits(CannotMeasure):
+    """A budget that a formula exceeds wherever it holds."""
+
+
+def _check_budget(below: object) -> None:
+    if not isinstance(below, Real) or isinstance(below, bool) or not isfinite(below):
+        raise UsageError(
+            "below",
+            below,
+            "a number of bytes or operations",
+            'As in below=80 * 10**9; the command reads "80GB".',
+        )
+
+
+def _cheapest(formula: Formula, size: str, held: Sequence[Range], others: Mapping[str, int]) -> str:
+    """The value that a budget must fit at least, in words: the least, unless costs fall from there."""
+    least = min(span.low for span in held)
+    ends = [(span, span.high or FARTHEST) for span in held]
+    most = max(end - (end - span.low) % span.step for span, end in ends)
+    falls = formula(**{**others, size: least}) > formula(**{**others, size: most})
+    if falls:
+        return f"some {size}"
+    return f"the least {size}{' with a formula' if least > 1 else ''}, {least:,},"
+
+
+def crossover(one: Formula, other: Formula | float, size: str, at: Mapping[str, int]) -> int | None:
+    """The least value of a size from which on `one` is more than `other`, wherever both hold.
 
     Args:
         one: A cost that grows faster, as that of attention.
-        other: A cost that it overtakes, as that of the linear layers.
+        other: A cost that it overtakes, as that of the linear layers; or a number.
         size: The size that grows.
         at: Values of all other sizes.
 
     Returns:
-        The value, or None where `one` never overtakes, or is larger from the start.
+        The value, or None where `one` never overtakes for good, or is larger from the start.
 
     Raises:
-        UsageError: If `size` is a size of neither.
+        UsageError: If `size` is a size of neither, a value is missing or unknown, or `other` is no cost.
         CannotMeasure: If one was refused, or there is no size at which both hold.
 
     Example:
@@ -111,36 +131,38 @@ def crossover(one: Formula, other: Formula, size: str, at: Mapping[str, int]) ->
         >>> crossover(Formula.of(n * n), Formula.of(n * 768), "n", {})
         769
     """
-    if size not in (*one.sizes, *other.sizes):
-        raise UsageError("crossover", size, "a size of one of the formulas", "Check the spelling.")
+    from assay.cost.formula import Formula
+    from assay.cost.polynomial import Polynomial
+    from assay.cost.sides import last_side
 
+    if isinstance(other, Real) and not isinstance(other, bool) and isfinite(other):
+        other = Formula.of(Polynomial.constant(int(other // 1)))  # costs are integers
+    if not isinstance(other, Formula):
+        raise UsageError(
+            "other", other, "a formula or a number", "As in formula.crossover(10**9, size)."
+        )
+    names = tuple(dict.fromkeys((*one.sizes, *other.sizes)))
+    unknown = [name for name in at if name not in names]
+    if size not in names or unknown:
+        argument, name = ("size", unknown[0]) if size in names else ("crossover", size)
+        known = ", ".join(names) or "they have none"
+        raise UsageError(
+            argument, name, f"a size of one of the formulas ({known})", "Check the spelling."
+        )
+    others = _plain(size, at)
     for formula in (one, other):
-        if not formula.pieces:
-            formula(**_needed(formula, at))  # which says why
-    others = {name: value for name, value in at.items() if name != size}
-
-    def over(value: int) -> bool:
-        sizes = {**others, size: value}
-        return one(**_needed(one, sizes)) > other(**_needed(other, sizes))
-
-    common = [
-        both
-        for mine in ranges(one, size, others)
-        for theirs in ranges(other, size, others)
-        if (both := mine.meet(theirs)) is not None
-    ]
-    if not common:
+        formula.require_sizes(_needed(formula, {**others, size: 1}))
+    last = last_side(one, other, size, others, over=False)
+    if last is not None:  # where it is now more, now less without an end, it overtakes nowhere
+        return last.after if last.at <= FARTHEST // 2 else None
+    if last_side(one, other, size, others, over=True) is None:
         raise CannotMeasure(
             f"crossover {size}",
             verbatim(say(others) or "no other sizes"),
             "sizes at which both formulas hold",
             "See the ranges beside the formulas, and give other sizes.",
         )
-    common.sort(key=lambda span: span.low)
-    if over(common[0].low):
-        return None
-    found = (_first(over, span) for span in common)
-    return next((value for value in found if value is not None), None)
+    return None
 
 
 def last_that(fits: Callable[[int], bool], good: int, bad: int, step: int = 1) -> int:
@@ -180,23 +202,10 @@ def ranges(formula: Formula, size: str, others: Mapping[str, int]) -> list[Range
     return [dict(piece.where).get(size, Range()) for piece in pieces]
 
 
-def _first(over: Callable[[int], bool], span: Range) -> int | None:
-    """The least value of a range at which something is over that grows into it; None without any."""
-    good = span.low
-    if over(good):
-        return good
-    bad = good + span.step
-    while bad in span and bad < _FARTHEST and not over(bad):
-        good, bad = bad, span.low + 2 * (bad - span.low)
-    if (
-        bad not in span and span.high is not None
-    ):  # the end may be over, though twice as much is no size
-        bad = span.high - (span.high - span.low) % span.step
-        if bad <= good or not over(bad):
-            return None
-    if bad >= _FARTHEST:
-        return None
-    return last_that(lambda value: not over(value), good, bad, span.step) + span.step
+def _plain(size: str, at: Mapping[str, int]) -> dict[str, int]:
+    """All sizes but one, as Python's integers: numpy's would overflow."""
+    values = {name: value for name, value in at.items() if name != size}
+    return {n: int(value) if isinstance(value, Integral) else value for n, value in values.items()}
 
 
 def _needed(formula: Formula, sizes: Mapping[str, int]) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from assay.builder import Builder
 from assay.cost.budget import last_that
@@ -25,6 +26,9 @@ from assay.cost.tally import (
 from assay.errors import CannotMeasure, UserCodeError, said, verbatim
 
 _MOST = 1_000_000  # operators of a pass that is still made
+_LONG = "a pass of that many operators takes long"
+_FARTHEST = 1 << 40  # a size that no memory holds: what fits there does not grow
+_FALLING = 4  # doublings at which a cost that falls is noticed
 
 
 class Counter:
@@ -44,6 +48,12 @@ class Counter:
     def base(self) -> Mapping[str, int]:
         """The sizes in use."""
         return self._builder.sizes
+
+    @property
+    def held(self) -> Mapping[str, int]:
+        """The integers that the builder was given with `-a`: sizes that are held."""
+        given = self._builder.arguments.items()
+        return {name: value for name, value in given if type(value) is int}
 
     def tally(self, sizes: Mapping[str, int]) -> Tally:
         """One pass, forward and backward, without data.
@@ -155,33 +165,118 @@ class Counter:
             The value, and why the search ended there: "" where the next value does not fit.
 
         Raises:
-            CannotMeasure: If not even 1 fits, or the model runs at no value that does.
+            CannotMeasure: If not even 1 fits, the model runs at no value that does, or the amount falls.
         """
-        ends = ""
-
-        def fits(value: int) -> bool:
-            nonlocal ends
-            at = {**sizes, size: value}
-            try:
-                return amount(at) <= below
-            except UserCodeError as error:
-                ends = f"At {size} = {value:,} the model does not run: {said(error.__cause__ or error)}."
-                return False
-
-        good, bad = 0, sizes[size]
-        while fits(bad):
+        least, good, bad = sizes[size], 0, sizes[size]
+        search = _Search(size, sizes, below, amount)
+        while search.fits(bad):
             good, bad = bad, 2 * bad
             if self.tally({**sizes, size: good}).steps * 2 > _MOST:
-                return (
-                    good,
-                    f"A larger {size} was not tried: a pass of that many operators takes long.",
+                return good, f"A larger {size} was not tried: {_LONG}."
+            if bad > _FARTHEST:
+                raise CannotMeasure(
+                    f"solve {size}",
+                    verbatim(f"a budget of {below:,}"),
+                    f"a cost that grows with {size}",
+                    f"It fits at every doubling from {least:,} to {good:,}: solve for another size.",
                 )
-        good = last_that(fits, good, bad)
+        good = last_that(search.fits, good, bad)
         if not good:
+            raise self._nothing(search, least)
+        return good, search.why_not(good + 1)
+
+    def between(
+        self,
+        size: str,
+        sizes: Mapping[str, int],
+        below: int,
+        amount: Callable[[Mapping[str, int]], int],
+        good: int,
+        bad: int,
+    ) -> tuple[int, str]:
+        """The largest value of one size between two at which an amount fits, by halving.
+
+        Args:
+            size: The size.
+            sizes: A value for every size; for `size` one at which the model runs.
+            below: The budget.
+            amount: What is to fit, at sizes; it grows with every size.
+            good: A value that fits, or 0.
+            bad: A larger one that does not.
+
+        Returns:
+            The value, `good` where none above it fits; and why the search ended there, as `largest` says it.
+
+        Raises:
+            AssayError: As `tally`, but for what the model raises.
+            CannotMeasure: If a pass there would take long.
+        """
+        if self._steps(size, sizes, bad) > _MOST:
             raise CannotMeasure(
                 f"solve {size}",
-                verbatim(f"a budget of {below:,}"),
-                f"a budget that some {size} fits",
-                "Raise the budget, or lower the other sizes.",
+                verbatim(f"values up to {bad:,}"),
+                "a model that runs fewer operators there",
+                f"Ask for a smaller budget: {_LONG}.",
             )
-        return good, ends if f"{size} = {good + 1:,} " in ends else ""
+        search = _Search(size, sizes, below, amount)
+        found = last_that(search.fits, good, bad)
+        return found, search.why_not(found + 1)
+
+    def _steps(self, size: str, sizes: Mapping[str, int], value: int) -> int:
+        """About how many operators a pass runs at one value: as many more for each step of the size."""
+        start = sizes[size]
+        some = self.tally(sizes).steps
+        try:
+            more = self.tally({**sizes, size: 2 * start}).steps
+        except UserCodeError:  # a window, or a table, may end before
+            more = 2 * some
+        return some + (more - some) * max(0, value - start) // start
+
+    def _nothing(self, search: _Search, least: int) -> CannotMeasure:
+        """Why nothing up to a value fits: the budget is small, or the amount falls as the size grows."""
+        size = search.size
+        expected = f"a budget that some {size} fits"
+        remedy = "Raise the budget, or lower the other sizes."
+        larger = (least << k for k in range(1, _FALLING + 1))
+        with suppress(CannotMeasure, StopIteration):  # what runs with data alone is not run larger
+            first = next(value for value in larger if search.fits(value))
+            expected = f"a cost that grows with {size}"
+            remedy = f"It falls from {least:,} on, and {first:,} fits: solve for another size."
+        return CannotMeasure(
+            f"solve {size}", verbatim(f"a budget of {search.below:,}"), expected, remedy
+        )
+
+
+class _Search:
+    """Whether values of a size fit a budget; where the model does not run, they do not.
+
+    Args:
+        size: The size.
+        sizes: Values of all sizes.
+        below: The budget.
+        amount: What is to fit.
+    """
+
+    def __init__(
+        self,
+        size: str,
+        sizes: Mapping[str, int],
+        below: int,
+        amount: Callable[[Mapping[str, int]], int],
+    ) -> None:
+        self.size, self.below = size, below
+        self._sizes, self._amount = sizes, amount
+        self._raised: dict[int, str] = {}
+
+    def fits(self, value: int) -> bool:
+        """Whether a value fits."""
+        try:
+            return self._amount({**self._sizes, self.size: value}) <= self.below
+        except UserCodeError as error:
+            self._raised[value] = said(error.__cause__ or error)
+            return False
+
+    def why_not(self, value: int) -> str:
+        """Why a value does not fit, where it is not for the budget; "" where it is."""
+        why = self._raised.get(value)
+        return f"At {self.size} = {value:,} the model does not run: {why}." if why else ""

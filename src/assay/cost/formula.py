@@ -88,7 +88,7 @@ class Formula:
             UsageError: If a size is unknown, missing, or not an integer of at least 1.
             CannotMeasure: If the formula was refused, or does not hold at these sizes.
         """
-        self._check(sizes)
+        self.require_sizes(sizes)
         sizes = {name: int(value) for name, value in sizes.items()}  # numpy's would overflow
         for piece in self.pieces:
             if piece.covers(sizes):
@@ -123,18 +123,18 @@ class Formula:
         """
         from assay.cost.budget import solve
 
-        return solve(self, size, below, {**(others or {}), **at})
+        return solve(self, size, below, {**(others or {}), **at}).at
 
-    def crossover(self, other: Formula, size: str, /, **at: int) -> int | None:
-        """The least value of a size from which on this cost is more than another.
+    def crossover(self, other: Formula | float, size: str, /, **at: int) -> int | None:
+        """The least value of a size from which on this cost is more than another, wherever both hold.
 
         Args:
-            other: A cost that it overtakes.
+            other: A cost that it overtakes, or a number.
             size: The size that grows.
             **at: Values of all other sizes.
 
         Returns:
-            The value, or None where it never overtakes, or is larger from the start.
+            The value, or None where it never overtakes for good, or is larger from the start.
         """
         from assay.cost.budget import crossover
 
@@ -153,7 +153,7 @@ class Formula:
             CannotMeasure: If the formula was refused.
         """
         if not self.pieces:
-            self._check({})
+            self.require_sizes({})
         self._check_names(sizes)
         growing = sizes or self.sizes
         top = self.tail.leading(growing)
@@ -208,10 +208,23 @@ class Formula:
 
         Returns:
             False where it was refused, or was derived for other sizes.
+
+        Raises:
+            UsageError: If a size is unknown.
         """
+        self._check_names(sizes)
         return any(piece.covers(sizes) for piece in self.pieces)
 
-    def _check(self, sizes: Mapping[str, int]) -> None:
+    def require_sizes(self, sizes: Mapping[str, int], /) -> None:
+        """Refuse sizes at which the formula cannot be asked, as a call does.
+
+        Args:
+            sizes: A value for every size that it depends on.
+
+        Raises:
+            UsageError: If a size is unknown, missing, or not an integer of at least 1.
+            CannotMeasure: If the formula was refused.
+        """
         if not self.pieces:
             raise CannotMeasure(
                 "formula",
@@ -265,7 +278,11 @@ class Formula:
 
         Returns:
             The order; of a piecewise formula that of the piece for large sizes; "" where refused.
+
+        Raises:
+            UsageError: If a size is unknown.
         """
+        self._check_names(sizes)
         if not self.pieces:
             return ""
         terms = [
@@ -288,8 +305,9 @@ class Formula:
 
         return min(reversed(self.pieces), key=ends)
 
-    def degree(self, size: str) -> int:
+    def degree(self, size: str, /) -> int:
         """The highest power of `size` for large sizes."""
+        self._check_names([size])
         return max((p.get(size, 0) for p in self.tail.leading([size])), default=0)
 
     @property
@@ -343,7 +361,7 @@ class Formula:
         import sympy
 
         if not self.pieces:
-            self._check({})
+            self.require_sizes({})
         if len(self.pieces) == 1:
             return self.pieces[0].sympy()
         cases = [(piece.sympy(), piece.sympy_condition()) for piece in self.pieces]
@@ -394,7 +412,7 @@ def total(formulas: Iterable[Formula]) -> Formula:
         formulas: The summands; their sizes may differ.
 
     Returns:
-        Their sum: refused where one summand was, and holding where all of them hold.
+        Their sum: refused where one summand was or no sizes are common to all, and holding where all hold.
     """
     summands = list(formulas)
     if not summands:
@@ -411,7 +429,13 @@ def total(formulas: Iterable[Formula]) -> Formula:
             for i in range(len(summands[0].pieces))
         )
         return Formula(sizes, pieces, "", checked)
-    return Formula(sizes, reduce(_meet, (f.pieces for f in summands)), "", checked)
+    pieces = summands[0].pieces
+    for other in summands[1:]:
+        met = _meet(pieces, other.pieces)
+        if not met:
+            return Formula(sizes, (), _apart(pieces, other.pieces), checked)
+        pieces = met
+    return Formula(sizes, pieces, "", checked)
 
 
 def _meet(a: tuple[Piece, ...], b: tuple[Piece, ...]) -> tuple[Piece, ...]:
@@ -426,6 +450,23 @@ def _meet(a: tuple[Piece, ...], b: tuple[Piece, ...]) -> tuple[Piece, ...]:
         if len(kept) == len(spans):
             pieces.append(p.plus(q, kept))
     return tuple(pieces)
+
+
+def _apart(a: tuple[Piece, ...], b: tuple[Piece, ...]) -> str:
+    """Why no piece of one meets any of another: the sizes along which none does, or all conditions."""
+
+    def spans(pieces: tuple[Piece, ...], name: str) -> dict[Range, None]:
+        return dict.fromkeys(dict(piece.where).get(name, Range()) for piece in pieces)
+
+    names = dict.fromkeys(name for piece in a for name, _ in piece.where)
+    for name in names:
+        left, right = spans(a, name), spans(b, name)
+        if not any(p.meet(q) for p in left for q in right):
+            one, other = ("; or ".join(s.text(name) for s in some) for some in (left, right))
+            break
+    else:
+        one, other = ("; or ".join(p.condition or "all sizes" for p in some) for some in (a, b))
+    return f"one part of it holds for {one} alone, another for {other}, and no size is in both"
 
 
 def _least(all_checked: list[tuple[tuple[str, int], ...]]) -> tuple[tuple[str, int], ...]:

@@ -61,7 +61,7 @@ class Crossing:
 
     Args:
         size: The size that grows, the others at their base.
-        at: The least value from which on `over` is the largest.
+        at: The least value from which on `over` is more than `under`; there it is the largest.
         over: What overtakes.
         under: What is overtaken.
     """

@@ -63,8 +63,8 @@ class Report(Result):
 
     @property
     def exit_code(self) -> int:
-        """3 if a section failed, else 1 if there is an error or a warning, else 0."""
-        if any(section.status == "failed" for section in self.sections):
+        """3 if a section failed or left a question open, else 1 if there is an error or a warning, else 0."""
+        if any(s.status == "failed" or (s.result and s.result.unanswered) for s in self.sections):
             return 3
         return int(any(finding.fails for finding in self.findings))
 

@@ -122,7 +122,7 @@ def _fingerprint(finding: Finding) -> str:
 def _invocation(report: Report) -> dict[str, Any]:
     failed = [section for section in report.sections if section.status == "failed"]
     return {
-        "executionSuccessful": not failed,
+        "executionSuccessful": report.exit_code != 3,
         "exitCode": report.exit_code,
         "toolExecutionNotifications": [
             {
