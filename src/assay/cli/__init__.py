@@ -6,6 +6,7 @@ Nothing here imports torch at module level, so that help and usage errors answer
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 import traceback
@@ -148,6 +149,17 @@ def _give_up_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _prepare_output() -> None:
+    """Let text be written wherever standard output leads."""
+    if sys.stdout is None:  # `>&-`: whoever closes it wants no text, and the exit code says enough
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")
+    if isinstance(
+        sys.stdout, io.TextIOWrapper
+    ):  # an encoding may lack ∝, and a code page for ever will
+        sys.stdout.reconfigure(errors="replace")
+
+
 def run() -> None:
     """The console script."""
+    _prepare_output()
     sys.exit(main())
