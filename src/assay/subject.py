@@ -227,7 +227,9 @@ class Subject:
             )
         try:
             return self.model(*self.inputs, **(self.kwargs or {}))
-        except CannotMeasure:  # what assay itself cannot do is no fault of the code
+        except (
+            AssayError
+        ):  # what assay itself cannot do, or was told wrongly, is no fault of the code
             raise
         except RAISED as error:
             at = module_of(error, self.model)
@@ -250,7 +252,9 @@ class Subject:
             return first_floating(output).sum()
         try:
             value = self.loss(output)
-        except CannotMeasure:  # what assay itself cannot do is no fault of the code
+        except (
+            AssayError
+        ):  # what assay itself cannot do, or was told wrongly, is no fault of the code
             raise
         except RAISED as error:
             raise UserCodeError(
@@ -304,7 +308,9 @@ class Subject:
         """
         try:
             value.backward()
-        except CannotMeasure:  # what assay itself cannot do is no fault of the code
+        except (
+            AssayError
+        ):  # what assay itself cannot do, or was told wrongly, is no fault of the code
             raise
         except RAISED as error:
             raise UserCodeError("backward", self.name, error) from error

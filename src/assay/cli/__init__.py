@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import click
@@ -152,10 +153,8 @@ def _give_up_output() -> None:
 def _prepare_output() -> None:
     """Let text be written wherever standard output leads."""
     if sys.stdout is None:  # `>&-`: whoever closes it wants no text, and the exit code says enough
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")
-    if isinstance(
-        sys.stdout, io.TextIOWrapper
-    ):  # an encoding may lack ∝, and a code page for ever will
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (as long as we run)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # an encoding that lacks ∝ is no reason to stop
         sys.stdout.reconfigure(errors="replace")
 
 
