@@ -84,6 +84,14 @@ def test_seconds_in_every_format(capsys, tmp_path):
     assert result["cost"]["flops"]["forward"]["status"] == "exact"
 
 
+@pytest.mark.parametrize("more", [(), ("--time", "--budget", "0.3")])
+def test_the_data_say_the_sizes_in_use_and_how_long_it_took(more, capsys):
+    assert run("cost", f"{TINY}:plain", "--size", "b=3", *more, "--format", "json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["sizes"] == {"b": 3, "d": 8}
+    assert found["environment"]["seconds"] == found["sections"][0]["seconds"] > 0
+
+
 def test_without_a_size_there_is_nothing_to_vary(capsys):
     words = ["-a", "d=4", "-a", "b=2", "--time", "--budget", "0.3"]
     assert run("cost", f"{TINY}:plain", *words) == 3
