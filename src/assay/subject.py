@@ -216,6 +216,7 @@ class Subject:
 
         Raises:
             UserCodeError: If the model raises; the cause is the user's own exception.
+            AssayError: What assay itself raises on the way; it is passed on.
             CannotMeasure: If it needs inputs and has none.
         """
         if not self.inputs and not self.kwargs and _needs_inputs(self.model):
@@ -246,6 +247,7 @@ class Subject:
 
         Raises:
             UserCodeError: If the loss raises.
+            AssayError: What assay itself raises on the way; it is passed on.
             CannotMeasure: If there is no floating-point output, or the loss is not a scalar tensor.
         """
         if self.loss is None:
@@ -304,6 +306,7 @@ class Subject:
 
         Raises:
             UserCodeError: If the backward pass raises (a custom autograd function, a hook).
+            AssayError: What assay itself raises on the way; it is passed on.
             CannotMeasure: If it runs something that assay cannot follow.
         """
         try:
