@@ -135,8 +135,9 @@ def cost(
         )
     full = {**result.base, **point}
     counter = Counter(build, result.way, fused=fused)
-    answers: list[Asked] = [numbers(result, full, counter)] if point else []
-    failure: AssayError | None = None
+    there = numbers(result, full, counter) if point else None
+    answers: list[Asked] = [there] if there else []
+    failure = there.missing if there else None
     try:
         answers += [
             largest(result, solve or "", *budget, full, counter) for budget in budgets.items()

@@ -174,10 +174,13 @@ def register_operator(name: str, operations: Callable[..., int], kind: str = ELE
 
 
 def _whole(name: str, value: Any) -> int:
-    """What a user's own function counts, if it can be a count.
+    """What a user's own function counts.
+
+    Returns:
+        The integer.
 
     Raises:
-        UsageError: If it cannot.
+        UsageError: If it is no count.
     """
     try:
         found = index(value)  # numpy's integers are such too

@@ -138,6 +138,7 @@ def measure_seconds(
     Raises:
         UsageError: If the budget is not a positive number, or a size is unknown.
         CannotMeasure: If there is no size to vary, or fewer than three points can be had along any.
+        AssayError: What the model raises at the base sizes.
     """
     if not 0 < budget < float("inf"):
         raise UsageError("budget", budget, "a finite number of seconds above 0", "Give 60, say.")
@@ -161,7 +162,7 @@ def measure_seconds(
         reasons = "; ".join(course.stopped.values()) or "no cost depends on a size"
         raise CannotMeasure(
             "seconds",
-            verbatim(reasons),
+            verbatim(f"too few points ({reasons})"),
             f"three points along one of {', '.join(builder.sizes)} within {budget:g} seconds",
             "Raise --budget, or lower the base with --size.",
         )
@@ -252,6 +253,8 @@ class _Course:
         try:
             self.known[where] = take_time(self._build, sizes, until, self._clock)
         except AssayError as error:
+            if sizes == self._build.sizes:  # no line has a point then
+                raise
             return f"it does not run there: {said(error.__cause__ or error)}"
         spent, seconds = self._clock() - self._start, self.known[where].both
         note = f"{size}={value}: {1e3 * seconds:.3g} ms"
