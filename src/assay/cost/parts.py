@@ -188,15 +188,19 @@ class _Split:
         """A formula that begins at 2 where it is wrong at 1: there another operator may take over.
 
         Sizes of 1 are in no box; the whole may have the same law there, and the part none.
+
+        Returns:
+            The formula; refused where nothing is left of it.
         """
         for (values, cut), counted in self._sums.items():
             sizes = dict(zip(self._fit.names, values, strict=True))
-            if 1 in values and not cut and found.holds(**sizes):
-                if found(**sizes) != counted.get(key, 0):
-                    where = tuple((n, Range(2 if x == 1 else 1)) for n, x in sizes.items())
-                    found += Formula(found.sizes, (Piece(where, Polynomial()),), "", found.checked)
-                    if not found.pieces:
-                        return self._refused(values)
+            if 1 not in values or cut or not found.holds(**sizes):
+                continue
+            if found(**sizes) != counted.get(key, 0):
+                where = tuple((name, Range(2 if x == 1 else 1)) for name, x in sizes.items())
+                found += Formula(found.sizes, (Piece(where, Polynomial()),), "", found.checked)
+                if not found.pieces:
+                    return self._refused(values)
         return found
 
     def _contradictions(self, box: Box) -> Iterator[tuple[tuple[int, ...], Key]]:
