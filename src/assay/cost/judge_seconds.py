@@ -43,7 +43,7 @@ def _bytes(found: Seconds, law: TimeLaw) -> Finding:
         Number(done, "", "formula", f"exponent of {law.size} in the {unit}"),
         Number(law.measured.exponent, "", "measured", f"exponent of {law.size} in the seconds"),
         "note",
-        repair_of(operators, law.size),
+        repair_of(operators, law.size, getattr(found.cost.bytes, law.phase).degree(law.size)),
         location(movers[0].line) if movers else None,
         movers[0].module if movers else "",
         theory="C2",
