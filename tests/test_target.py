@@ -85,6 +85,13 @@ def test_a_missing_file_suggests_a_close_one(file):
         split_target("/no/such/folder/x.py:y")
 
 
+def test_a_folder_is_called_one(file):
+    with pytest.raises(
+        UsageError, match=r"but '.*' is a folder\. Name one in it, as in .*\.py:NAME"
+    ):
+        load(f"{file.parent}:build")
+
+
 def test_a_missing_name_suggests_a_close_one(file):
     with pytest.raises(UsageError, match=r"no 'smal'. Did you mean 'small'\? It has Net, small"):
         load(f"{file}:smal")

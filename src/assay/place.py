@@ -43,6 +43,10 @@ def split_target(target: str) -> tuple[str, str]:
 def _check_place(place: str, target: str, what: str = "target") -> None:
     if _is_file(place):
         path = Path(place)
+        if path.is_dir():
+            inside = next(iter(sorted(path.glob("*.py"))), path / "net.py")
+            hint = f"Name one in it, as in {inside}:NAME."
+            raise UsageError(what, target, f"a file, but {place!r} is a folder", hint)
         if not path.is_file():
             beside = (
                 sorted(p.name for p in path.parent.glob("*.py")) if path.parent.is_dir() else []

@@ -216,6 +216,7 @@ class Subject:
 
         Raises:
             UserCodeError: If the model raises; the cause is the user's own exception.
+            AssayError: What assay itself raises on the way; it is passed on.
             CannotMeasure: If it needs inputs and has none.
         """
         if not self.inputs and not self.kwargs and _needs_inputs(self.model):
@@ -227,7 +228,7 @@ class Subject:
             )
         try:
             return self.model(*self.inputs, **(self.kwargs or {}))
-        except CannotMeasure:  # what assay itself cannot do is no fault of the code
+        except AssayError:  # what assay cannot do, or was told wrongly, is no fault of the code
             raise
         except RAISED as error:
             at = module_of(error, self.model)
@@ -244,13 +245,14 @@ class Subject:
 
         Raises:
             UserCodeError: If the loss raises.
+            AssayError: What assay itself raises on the way; it is passed on.
             CannotMeasure: If there is no floating-point output, or the loss is not a scalar tensor.
         """
         if self.loss is None:
             return first_floating(output).sum()
         try:
             value = self.loss(output)
-        except CannotMeasure:  # what assay itself cannot do is no fault of the code
+        except AssayError:  # what assay cannot do, or was told wrongly, is no fault of the code
             raise
         except RAISED as error:
             raise UserCodeError(
@@ -300,11 +302,12 @@ class Subject:
 
         Raises:
             UserCodeError: If the backward pass raises (a custom autograd function, a hook).
+            AssayError: What assay itself raises on the way; it is passed on.
             CannotMeasure: If it runs something that assay cannot follow.
         """
         try:
             value.backward()
-        except CannotMeasure:  # what assay itself cannot do is no fault of the code
+        except AssayError:  # what assay cannot do, or was told wrongly, is no fault of the code
             raise
         except RAISED as error:
             raise UserCodeError("backward", self.name, error) from error

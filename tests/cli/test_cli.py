@@ -367,6 +367,48 @@ def test_a_full_standard_output_is_one_sentence():
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+NET = """
+import torch
+from torch import nn
+
+
+def lin(b: int = 4, d: int = 8, out: int = 3):
+    return nn.Sequential(nn.Linear(d, d), nn.Linear(d, out)), torch.randn(b, d)
+"""
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "ascii"])
+def test_an_encoding_that_lacks_characters_loses_these_alone(encoding, form, tmp_path):
+    (tmp_path / "net.py").write_text(NET)
+    done = subprocess.run(
+        [sys.executable, "-m", "assay", "cost", "net.py:lin", "--format", form],
+        capture_output=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    if form == "json":  # which is UTF-8 by its definition
+        assert json.loads(done.stdout.decode("utf-8"))["sections"]
+    else:
+        assert b"matrix products" in done.stdout
+
+
+@pytest.mark.skipif(os.name != "posix", reason="`>&-` is of a POSIX shell")
+@pytest.mark.parametrize("more", ["", " --format json", " --output found.json"])
+def test_a_closed_standard_output_is_no_error(more, tmp_path):
+    (tmp_path / "net.py").write_text(NET)
+    done = subprocess.run(
+        f"{sys.executable} -m assay cost net.py:lin{more} >&-",
+        shell=True,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "found.json").exists() == ("output" in more)
+
+
 def test_what_the_users_code_prints_stays_out_of_data(tmp_path, capsys):
     (tmp_path / "net.py").write_text(
         "import torch\nfrom torch import nn\ndef build(b: int = 2):\n    print('building')\n"

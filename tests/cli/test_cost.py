@@ -131,6 +131,14 @@ def test_seconds_in_every_format(capsys, tmp_path):
     assert result["cost"]["flops"]["forward"]["status"] == "exact"
 
 
+@pytest.mark.parametrize("more", [(), ("--time", "--budget", "0.3")])
+def test_the_data_say_the_sizes_in_use_and_how_long_it_took(more, capsys):
+    assert run("cost", f"{TINY}:plain", "--size", "b=3", *more, "--format", "json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["sizes"] == {"b": 3, "d": 8}
+    assert found["environment"]["seconds"] == found["sections"][0]["seconds"] > 0
+
+
 def test_without_a_size_there_is_nothing_to_vary(capsys):
     words = ["-a", "d=4", "-a", "b=2", "--time", "--budget", "0.3"]
     assert run("cost", f"{TINY}:plain", *words) == 3
@@ -164,3 +172,41 @@ def test_a_size_that_is_asked_for_at_1_has_a_law_of_its_own_there(tmp_path, caps
 
     assert flops("--at", "b=1,n=10")["flops, forward"] == 2 * 4 * 4 * 10
     assert flops("--at", "b=2,n=10")["flops, forward"] == 2 * 4 * 8 * 20
+
+
+HEADS = """
+import torch
+from torch import nn
+
+def build(n: int = 4, d: int = 8):
+    return nn.MultiheadAttention(d, 4, batch_first=True), tuple(torch.randn(2, n, d) for _ in "qkv")
+
+class Whole(nn.Linear):
+    def forward(self, x):
+        return super().forward(x)
+
+def whole(b: int = 2):
+    return Whole(4, 4), torch.randint(5, (b, 4))
+"""
+
+
+def test_sizes_at_which_the_model_raises_could_not_be_measured(tmp_path, capsys):
+    (tmp_path / "net.py").write_text(HEADS)
+    assert run("cost", f"{tmp_path}/net.py:build", "--at", "d=26") == 3
+    out, err = capsys.readouterr()
+    assert "flops, forward " in out  # the formulas come first all the same
+    assert "no formula here" not in out
+    said = " ".join(out.split())
+    assert "At n=4, d=26 there is no formula, and nothing could be counted: the model does" in said
+    assert "traceback" not in out
+    assert err.count("Traceback") == 1
+    assert "return nn.MultiheadAttention(d, 4" in err
+    assert "The traceback above is from your code" in err
+
+
+def test_a_model_that_runs_without_data_alone_shows_its_traceback(tmp_path, capsys):
+    (tmp_path / "net.py").write_text(HEADS)
+    assert run("cost", f"{tmp_path}/net.py:whole", "--time", "--budget", "1") == 3
+    err = capsys.readouterr().err
+    assert "return super().forward(x)" in err
+    assert "assay: forward = Whole: expected it to run, but your code raised RuntimeError" in err

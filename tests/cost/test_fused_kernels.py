@@ -133,3 +133,20 @@ def test_a_longer_sequence_fits(tmp_path):
         said = " ".join(done.output.split()).split("at b=2, d=64: ")[1].split()[0]
         longest.append(int(said.replace(",", "")))
     assert longest[1] > 10 * longest[0]
+
+
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        (lambda: nn.Linear(4, 4), "neither attention nor dropout that --fused could"),
+        (lambda: nn.Dropout(0.2), "· Dropout is a single kernel"),
+        (lambda: nn.TransformerEncoderLayer(4, 2, 8, 0.0), "· Attention is a single kernel"),
+    ],
+)
+def test_the_notes_are_of_the_kernels_that_the_model_would_call(layer, said):
+    def build(n: int = 3):
+        return nn.Sequential(nn.Linear(4, 4), layer()), torch.randn(n, 1, 4)
+
+    text = " ".join(str(assay.derive_fused_cost(build)).split())
+    assert said in text
+    assert text.count("kernel") == 1

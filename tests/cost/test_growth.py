@@ -64,6 +64,7 @@ def test_at_a_crossing_the_largest_line_is_another_than_before(cost):
 def test_the_picture_reaches_beyond_the_crossing_and_marks_it(cost):
     lines, *sentences = growth(cost)
     assert isinstance(lines, Lines)
+    assert (lines.series[-1].name, lines.y_label) == ("bytes moved", "operations or bytes")
     ((at, name),) = lines.marks
     (found,) = crossings(cost, "n")
     assert at == found.at

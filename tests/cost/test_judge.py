@@ -52,6 +52,20 @@ def test_the_dearest_line_is_the_one_whose_bytes_are_most_at_a_large_size():
     assert parts == {(movers[0].line, "select_backward"): 4 * b * d * n * (n + 1)}
 
 
+def test_without_a_loop_the_repair_speaks_of_none():
+    class Mean(nn.Linear):
+        def forward(self, x):
+            return super().forward(torch.relu(x).mean(0))
+
+    def build(n: int = 4, d: int = 8):
+        return Mean(d, d), torch.randn(n, d)
+
+    found = [f for f in derive_cost(build).findings if f.rule == "cost.bytes-outgrow-operations"]
+    assert found
+    for finding in found:
+        assert finding.repair.startswith("No product grows with n, only what is passed over")
+
+
 def test_a_dear_backward_pass_is_told_where_the_most_is_added():
     finding = found(CustomBackward)["cost.backward-ratio"]
     assert finding.measured.value > 3

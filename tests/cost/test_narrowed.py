@@ -123,3 +123,12 @@ def test_a_search_has_an_end(monkeypatch):
     assert cost.status == "refused"
     assert "runs along b" in cost.flops.forward.reason
     assert cost.blamed == "b"
+
+
+def test_a_model_that_runs_at_one_value_alone_says_that_one():
+    def build(d: int = 4):
+        return nn.Linear(d, d), torch.randn(1, 4)
+
+    text = " ".join(str(derive_cost(build)).split())
+    assert "There were no other sizes to check the formulas at." in text
+    assert "Only for d = 4: at evenly spaced values around it the model does not run" in text

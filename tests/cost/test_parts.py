@@ -104,13 +104,15 @@ def test_a_part_that_another_takes_over_from_is_refused_and_the_whole_is_not():
     assert "no formula" in str(_by(cost, "operator"))
 
 
-def test_a_part_that_is_another_at_one_is_refused_too():
+def test_a_part_that_is_another_at_one_has_its_law_from_two_on():
     def either(model, x):
         return model.lin(-x if x.shape[0] == 1 else x.abs())
 
     cost = derive_cost(program(either))
+    assert cost.operations.forward.holds(b=1, n=3)
     share = cost.breakdown("operator")["abs"].operations.forward
-    assert not share.holds(b=1, n=3) or share(b=1, n=3) == 0
+    assert not share.holds(b=1, n=3)
+    assert share(b=2, n=3) == 2 * 3 * 4
 
 
 def test_without_a_formula_there_are_still_amounts_at_the_base():

@@ -19,9 +19,12 @@ from assay.cost.blend import blend
 from assay.cost.cost import derive_cost
 from assay.cost.formula import Formula
 from assay.cost.phases import Phases
-from assay.cost.seconds import measure_seconds
-from assay.cost.slope import fit_slope
-from assay.cost.stopwatch import take_time
+from assay.cost.piece import Piece, Range
+from assay.cost.polynomial import Polynomial
+from assay.cost.seconds import TimeLaw, _laws, _moving, measure_seconds
+from assay.cost.show_seconds import verdict
+from assay.cost.slope import Slope, fit_slope
+from assay.cost.stopwatch import Timing, take_time
 from assay.errors import CannotMeasure, UsageError, UserCodeError
 
 
@@ -118,6 +121,45 @@ def test_seconds_that_grow_like_the_bytes_are_told_so_with_the_line():
     assert finding.rule == "cost.bytes-decide"
     assert finding.where.code == "y = y + (y[:, None, :] * y[None, :, :]).sum(1)"
     assert "Memory" in str(finding) or "memory" in finding.message
+
+
+def elementwise(b: int = 1):
+    return nn.LayerNorm(8), torch.randn(b, 8)
+
+
+def test_without_products_there_is_nothing_for_bytes_to_outgrow():
+    """Calls have no formula at 1, where some of the points are: what they cost is not the bytes'."""
+    cost = derive_cost(elementwise)
+    points = [Timing({"b": round(2 ** (k / 2))}, 1e-5, 1e-5, 3, "cpu") for k in (0, *range(2, 14))]
+    for one in _laws(cost, "b", points):
+        assert (one.work, one.moving) == ("operations", None)
+        assert not one.by_bytes
+        assert "calls" in one.follows
+        assert "products" not in one.orders
+
+
+def test_points_at_which_calls_have_no_number_take_no_part_in_a_blend():
+    """Seconds that are those of the calls alone, where these are known from 2 on."""
+    n = Polynomial.of("n")
+    calls = Formula(("n",), (Piece((("n", Range(2)),), Polynomial.constant(3)),))
+    formulas = {"bytes": Formula.of(n * n), "products": Formula.of(n), "calls": calls}
+    timed = [(Timing({"n": k}, 0.1, None, 3, "cpu"), 0.1) for k in range(1, 9)]
+    part = _moving(formulas, "products", timed)
+    assert (part.share, part.high) == (pytest.approx(0), pytest.approx(0))
+    assert _moving(formulas, "products", timed[:5]) is None
+    assert _moving({"bytes": formulas["bytes"]}, "products", timed) is None
+
+
+def test_an_exponent_between_two_others_is_called_so_where_it_is_sure():
+    def of(exponent, room):
+        slope = Slope(exponent, exponent - room, exponent + room)
+        return TimeLaw("b", "forward", (8, 64), slope, {"bytes": 1.0, "calls": 0.0}, {}, ())
+
+    assert verdict(of(0.49, 0.04)) == "between what was derived"
+    assert verdict(of(0.49, 0.6)) == "the times scatter too much to tell"
+    assert verdict(of(1.3, 0.4)) == "the times scatter too much to tell"
+    assert verdict(of(1.3, 0.2)) == "faster than all that was derived"
+    assert verdict(of(-0.3, 0.2)).startswith("slower than all that was derived")
 
 
 def test_seconds_that_outgrow_everything_are_a_finding_of_their_own():

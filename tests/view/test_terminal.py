@@ -1,6 +1,7 @@
 import io
 import math
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -193,3 +194,12 @@ def test_a_table_is_no_wider_than_its_room_and_paths_break_between_names(paths, 
     assert {part for word in body for part in word.strip(".").split(".")} >= {*PATH.split(".")[:1]}
     whole = {*PATH.split("."), "", "path", "n", *digits}
     assert all(part in whole or set(part) <= set("─") for word in body for part in word.split("."))
+
+
+def test_lines_that_differ_at_the_end_of_long_names_are_told_apart():
+    names = [f"matrix products ∝ hidden_size_of_the_whole_network{power}" for power in ("", "²")]
+    text = to_text(
+        View("T", "", "", (Lines(tuple(Series(n, [1, 2], [1, 2]) for n in names), "x", "y"),))
+    )
+    assert re.search(r"^matrix products ∝ .*…\S*network  ", text, re.M)
+    assert re.search(r"^matrix products ∝ .*…\S*network²  ", text, re.M)

@@ -6,11 +6,13 @@ Nothing here imports torch at module level, so that help and usage errors answer
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import click
@@ -148,6 +150,15 @@ def _give_up_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _prepare_output() -> None:
+    """Let text be written wherever standard output leads."""
+    if sys.stdout is None:  # `>&-`: whoever closes it wants no text, and the exit code says enough
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (as long as we run)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # an encoding that lacks ∝ is no reason to stop
+        sys.stdout.reconfigure(errors="replace")
+
+
 def run() -> None:
     """The console script."""
+    _prepare_output()
     sys.exit(main())

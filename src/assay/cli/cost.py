@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from assay.builder import Builder
     from assay.cost.asked import Asked
     from assay.cost.cost import Cost
+    from assay.cost.seconds import Seconds
     from assay.progress import Progress
     from assay.reporting.report import Report
 
@@ -102,6 +104,7 @@ def cost(
     form: str | None,
 ) -> int:
     """What do forward and backward cost, as exact formulas in TARGET's own sizes?"""
+    start = time.perf_counter()
     options.check(path, form)
     others = {
         "--at": ",".join(at) if at else None,
@@ -115,7 +118,8 @@ def cost(
     _check_time(timed, budget, others)
     if timed:
         build = options.builder(target, sizes, arguments)
-        return options.leave(_timed(target, build, budget or _BUDGET), path, form)
+        found = _timed(build, budget or _BUDGET)
+        return options.leave(_reported(target, found, start), path, form)
     point = options.integers("--at", tuple(word for words in at for word in words.split(",")))
     if (solve is None) != (memory is None and flops is None):
         raise UsageError(
@@ -138,26 +142,25 @@ def cost(
     from assay.cost.asked import compared, largest, not_found, numbers
     from assay.cost.cost import cost_of
     from assay.cost.counted import Counter
-    from assay.reporting.report import of_result
 
     with options.bar() as progress:
         result = replace(_derived(build, point, progress, fused=fused), by=by or "")
         other = None if second is None else cost_of(second, progress, fused=fused)
     full = {**build.sizes, **point}
     counter = Counter(build, result.way, fused=fused)
-    answers: list[Asked] = [numbers(result, full, counter)] if point else []
-    failures = []
+    there = numbers(result, full, counter) if point else None
+    answers: list[Asked] = [there] if there else []
+    failures: list[AssayError] = [there.missing] if there and there.missing else []
     for kind, within in budgets.items():
         try:
             answers.append(largest(result, solve or "", kind, within, full, counter))
-        except (
-            CannotMeasure
-        ) as error:  # the formulas, and the other answers, are shown all the same
+        except CannotMeasure as error:
+            # the formulas, and the other answers, are shown all the same
             answers.append(not_found(solve or "", kind, within, full, counter, error))
             failures.append(error)
     answers += [compared(result, other, full)] if other is not None else []
     result = replace(result, asked=tuple(answers or result.asked))
-    code = options.leave(of_result("cost", target, result), path, form)
+    code = options.leave(_reported(target, result, start), path, form)
     if failures:
         raise failures[0]
     return code
@@ -199,16 +202,22 @@ def _check_time(timed: bool, budget: float | None, others: Mapping[str, str | No
             )
 
 
-def _timed(target: str, build: Builder, budget: float) -> Report:
+def _reported(target: str, result: Cost | Seconds, start: float) -> Report:
+    """A report that says at which sizes, and how long the whole command took until now."""
+    from assay.reporting.report import of_result
+
+    took = time.perf_counter() - start
+    return of_result("cost", target, result, sizes=result.base, seconds=took)
+
+
+def _timed(build: Builder, budget: float) -> Seconds:
     from assay.cost.seconds import measure_seconds
     from assay.memory import available_memory
     from assay.reporting.memory import require_memory
-    from assay.reporting.report import of_result
 
     require_memory(build)
     free = available_memory()
     with options.bar() as progress:
-        found = measure_seconds(
+        return measure_seconds(
             build, budget=budget, memory=free and int(free * _MEMORY), progress=progress
         )
-    return of_result("cost", target, found)

@@ -293,7 +293,9 @@ def leave(report: Report, path: str | None, form: str | None) -> int:
         if path is not None:
             click.echo(f"Written to {path}")
     else:
-        click.echo(report.render(str(form)))
+        data = report.render(str(form))
+        # a program reads it, as UTF-8 always; a stream that stands in for standard output may take text alone
+        click.echo(data.encode("utf-8", "replace") if hasattr(sys.stdout, "buffer") else data)
     return report.exit_code
 
 

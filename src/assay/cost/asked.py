@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from assay.cost.formula import Formula
 from assay.cost.tally import ADAM
-from assay.errors import AssayError, CannotMeasure, say
+from assay.errors import AssayError, CannotMeasure, UserCodeError, say
+from assay.errors import said as raised
 from assay.view.blocks import Column, Formulas, Paragraph, Table
 
 if TYPE_CHECKING:
@@ -27,13 +28,13 @@ class Numbers:
         at: The sizes.
         values: By the name of the formula; None where there is neither a formula nor a count.
         counted: Those of them that were counted in one pass there, as no formula holds.
-        missing: Why nothing could be counted; "" where it could, or need not.
+        missing: Why nothing could be counted; None where it could, or need not.
     """
 
     at: Mapping[str, int]
     values: Mapping[str, int | None]
     counted: tuple[str, ...] = ()
-    missing: str = ""
+    missing: AssayError | None = None
 
     def blocks(self) -> tuple[Table | Paragraph, ...]:
         """As a table.
@@ -41,6 +42,10 @@ class Numbers:
         Returns:
             The table, and what is to be said of numbers without a formula.
         """
+        if self.missing and not any(value is not None for value in self.values.values()):
+            why = _without_traceback(self.missing)
+            text = f"At {say(self.at)} there is no formula, and nothing could be counted: {why}"
+            return (Paragraph(text),)
         columns = Column("quantity"), Column("number", align="right")
         rows = tuple(
             (name, "no formula here" if value is None else f"{value:,}{self._mark(name)}")
@@ -51,7 +56,8 @@ class Numbers:
         if self.counted:
             said.append(Paragraph("*: counted in one pass there, as no formula holds."))
         if self.missing:
-            said.append(Paragraph(f"Nothing could be counted there: {self.missing}"))
+            why = _without_traceback(self.missing)
+            said.append(Paragraph(f"Nothing could be counted there: {why}"))
         return (table, *said)
 
     def _mark(self, name: str) -> str:
@@ -173,8 +179,15 @@ def numbers(cost: Cost, at: Mapping[str, int], counter: Counter) -> Numbers:
     try:
         counts = counter.numbers({**counter.base, **at})
     except AssayError as error:
-        return Numbers(at, values, (), str(error))
+        return Numbers(at, values, (), error)
     return Numbers(at, {**values, **{name: counts[name] for name in without}}, without)
+
+
+def _without_traceback(error: AssayError) -> str:
+    """What went wrong, in the midst of an answer: a traceback goes to whoever catches the error."""
+    if isinstance(error, UserCodeError):
+        return f"the model does not run there: {raised(error.error).rstrip('.')}."
+    return str(error)
 
 
 def _free(cost: Cost, at: Mapping[str, int], counter: Counter) -> dict[str, int] | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from operator import index
 from typing import Any
 
 import torch
@@ -144,7 +145,9 @@ def register_operator(name: str, operations: Callable[..., int], kind: str = ELE
 
     Args:
         name: Its qualified name, as in "mylib::my_op".
-        operations: `operations(*args, out=output, **kwargs) -> int`, on tensors without data.
+        operations: `operations(*args, out=output, **kwargs) -> int`, on tensors without data. Where it
+            returns anything but an integer of at least 0 (a float that is whole may be one), the cost that
+            calls it raises a UsageError.
         kind: Its class, one of `CLASSES`.
 
     Raises:
@@ -163,7 +166,35 @@ def register_operator(name: str, operations: Callable[..., int], kind: str = ELE
         )
     if kind not in CLASSES:
         raise UsageError("kind", kind, f"one of {', '.join(CLASSES)}", "Check the spelling.")
-    _CUSTOM[name] = (kind, operations)
+
+    def counted(*args: Any, **kwargs: Any) -> int:
+        return _whole(name, operations(*args, **kwargs))
+
+    _CUSTOM[name] = (kind, counted)
+
+
+def _whole(name: str, value: Any) -> int:
+    """What a user's own function counts.
+
+    Returns:
+        The integer.
+
+    Raises:
+        UsageError: If it is no count.
+    """
+    try:
+        found = index(value)  # numpy's integers are such too
+    except TypeError:
+        found = int(value) if isinstance(value, float) and value.is_integer() else -1
+    if found < 0:
+        raise UsageError(
+            f"operations of {name}",
+            value,
+            "an integer of at least 0",
+            "Let the function given to register_operator return how many one call counts, "
+            "as in 2 * out.numel().",
+        )
+    return found
 
 
 class Rule:

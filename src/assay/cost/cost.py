@@ -8,7 +8,7 @@ from functools import reduce
 from typing import Any
 
 from assay.builder import Builder, as_builder
-from assay.cost.asked import Asked, Largest, numbers
+from assay.cost.asked import Asked, Largest, Numbers, numbers
 from assay.cost.convention import CLASSES, CONVOLUTION, PRODUCT
 from assay.cost.counted import Counter
 from assay.cost.derive import derive
@@ -187,8 +187,10 @@ class Cost(Result):
 
     @property
     def unanswered(self) -> bool:
-        """Whether a largest size that was asked for was not found."""
-        return any(isinstance(answer, Largest) and answer.missing for answer in self.asked)
+        """Whether something that was asked for was not found."""
+        return any(
+            isinstance(answer, Largest | Numbers) and answer.missing for answer in self.asked
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, fit for JSON.

@@ -174,7 +174,7 @@ def _picture(cost: Cost, found: tuple[Crossing, ...]) -> list[Lines]:
         Lines(
             tuple(series),
             size,
-            "operations",
+            "operations or bytes" if any(moved) else "operations",
             f"One training step against {size}, other sizes at their base",
             log_x=True,
             log_y=True,

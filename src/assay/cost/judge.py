@@ -40,6 +40,10 @@ _REPAIRS = {
     "_embedding_bag_dense_backward": _TABLE,
 }
 _ELSE = "Look at what is made anew in each step of a loop over {size}, or for all pairs of it."
+_PASSES = (
+    "No product grows with {size}, only what is passed over: operators that are fused, as by "
+    "`torch.compile`, pass over their data once."
+)
 _DEAR = 3.0  # backward over forward: 2 is a chain of products, 3 one with everything recomputed
 
 
@@ -160,25 +164,27 @@ def _outgrown(cost: Cost, phase: str, size: str) -> Finding:
         Number(done.order_in(size), unit, "formula"),
         Number(moved.order_in(size), "bytes", "formula"),
         "note",
-        repair_of(operators, size),
+        repair_of(operators, size, moved.degree(size)),
         location(movers[0].line) if movers else None,
         movers[0].module if movers else "",
         theory="C2",
     )
 
 
-def repair_of(operators: tuple[str, ...], size: str) -> str:
+def repair_of(operators: tuple[str, ...], size: str, degree: int) -> str:
     """What to do about operators whose bytes outgrow everything else.
 
     Args:
         operators: Their names.
         size: The size in which they do.
+        degree: With which power of it the bytes grow: with the first, no loop makes
+            anything anew for all of it.
 
     Returns:
         A sentence or two.
     """
     known = (_REPAIRS[name] for name in operators if name in _REPAIRS)
-    return next(known, _ELSE).format(size=size)
+    return next(known, _ELSE if degree > 1 else _PASSES).format(size=size)
 
 
 class Mover(NamedTuple):

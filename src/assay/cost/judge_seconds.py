@@ -33,16 +33,17 @@ def judge_seconds(found: Seconds) -> tuple[Finding, ...]:
 def _bytes(found: Seconds, law: TimeLaw) -> Finding:
     movers = dearest_lines(found.cost, law.phase, law.size)
     operators = tuple(dict.fromkeys(mover.operator for mover in movers))
-    products, moved = law.predicted.get("products", 0.0), law.predicted["bytes"]
+    done, moved = law.predicted[law.work], law.predicted["bytes"]
+    unit = "flops" if law.work == "products" else law.work
     return Finding(
         "cost.bytes-decide",
         f"At {law.size} = {law.values[-1]:,}, {law.moving} of the seconds of the {law.phase} pass go with "
-        f"the bytes. They grow as {law.size}^({law.measured}), products as {law.size}^{products:.2f}, bytes "
+        f"the bytes. They grow as {law.size}^({law.measured}), {law.work} as {law.size}^{done:.2f}, bytes "
         f"as {law.size}^{moved:.2f}: memory is what is waited for.",
-        Number(products, "", "formula", f"exponent of {law.size} in the flops"),
+        Number(done, "", "formula", f"exponent of {law.size} in the {unit}"),
         Number(law.measured.exponent, "", "measured", f"exponent of {law.size} in the seconds"),
         "note",
-        repair_of(operators, law.size),
+        repair_of(operators, law.size, getattr(found.cost.bytes, law.phase).degree(law.size)),
         location(movers[0].line) if movers else None,
         movers[0].module if movers else "",
         theory="C2",

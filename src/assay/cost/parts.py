@@ -15,6 +15,8 @@ from assay.cost.fit import Box, Fit
 from assay.cost.formula import Formula
 from assay.cost.interpolate import Interpolant, Point
 from assay.cost.phases import Phases
+from assay.cost.piece import Piece, Range
+from assay.cost.polynomial import Polynomial
 from assay.cost.probe import Probe
 from assay.cost.tables import Reach
 from assay.cost.tally import (
@@ -171,16 +173,35 @@ class _Split:
         fit, key = self._fit, Key(quantity, phase, name)
         found = fit.formula(quantity, lambda other: other == key)
         at = self._broken.get((quantity, name))
-        for (values, cut), counted in self._sums.items():  # sizes of 1 are in no box
-            sizes = dict(zip(fit.names, values, strict=True))
-            if at is None and 1 in values and not cut and found.holds(**sizes):
-                at = values if found(**sizes) != counted.get(key, 0) else None
-        if at is None or not found.pieces:
-            return found
-        where = ", ".join(f"{n}={value}" for n, value in zip(fit.names, at, strict=True))
+        if at is None:
+            return self._from_two(found, key)
+        return self._refused(at) if found.pieces else found
+
+    def _refused(self, at: tuple[int, ...]) -> Formula:
+        names = self._fit.names
+        where = ", ".join(f"{name}={value}" for name, value in zip(names, at, strict=True))
         return Formula.refused(
-            fit.names, f"its share of the whole has no law: it is another at {where}"
+            names, f"its share of the whole has no law: it is another at {where}"
         )
+
+    def _from_two(self, found: Formula, key: Key) -> Formula:
+        """A formula that begins at 2 where it is wrong at 1: there another operator may take over.
+
+        Sizes of 1 are in no box; the whole may have the same law there, and the part none.
+
+        Returns:
+            The formula; refused where nothing is left of it.
+        """
+        for (values, cut), counted in self._sums.items():
+            sizes = dict(zip(self._fit.names, values, strict=True))
+            if 1 not in values or cut or not found.holds(**sizes):
+                continue
+            if found(**sizes) != counted.get(key, 0):
+                where = tuple((name, Range(2 if x == 1 else 1)) for name, x in sizes.items())
+                found += Formula(found.sizes, (Piece(where, Polynomial()),), "", found.checked)
+                if not found.pieces:
+                    return self._refused(values)
+        return found
 
     def _contradictions(self, box: Box) -> Iterator[tuple[tuple[int, ...], Key]]:
         """Counts that an interpolant gets wrong, inside of its box."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -46,7 +47,7 @@ class TimeLaw:
         orders: The derived orders of the same, for a large size.
         follows: Those that the seconds grow like; all that are alike, none where none is near.
         moving: The part of the seconds at the largest size that goes with the bytes; None where bytes grow
-            like the products, so that nothing tells them apart.
+            like the work, so that nothing tells them apart.
     """
 
     size: str
@@ -59,8 +60,13 @@ class TimeLaw:
     moving: Part | None = None
 
     @property
+    def work(self) -> str:
+        """What the phase is for: "products", or all "operations" where there are none."""
+        return "products" if "products" in self.orders else "operations"
+
+    @property
     def by_bytes(self) -> bool:
-        """Whether bytes grow faster than products, and most of the seconds go with them."""
+        """Whether bytes grow faster than the work, and most of the seconds go with them."""
         return self.moving is not None and self.moving.low > _MOST
 
     @property
@@ -138,6 +144,7 @@ def measure_seconds(
     Raises:
         UsageError: If the budget is not a positive number, or a size is unknown.
         CannotMeasure: If there is no size to vary, or fewer than three points can be had along any.
+        AssayError: What the model raises at the base sizes.
     """
     if not 0 < budget < float("inf"):
         raise UsageError("budget", budget, "a finite number of seconds above 0", "Give 60, say.")
@@ -161,7 +168,7 @@ def measure_seconds(
         reasons = "; ".join(course.stopped.values()) or "no cost depends on a size"
         raise CannotMeasure(
             "seconds",
-            verbatim(reasons),
+            verbatim(f"too few points ({reasons})"),
             f"three points along one of {', '.join(builder.sizes)} within {budget:g} seconds",
             "Raise --budget, or lower the base with --size.",
         )
@@ -241,6 +248,9 @@ class _Course:
 
         Returns:
             Why there is no point, "" where there is one.
+
+        Raises:
+            AssayError: What the model raises at the base sizes, which are in every line.
         """
         sizes = {**self._build.sizes, size: value}
         where = tuple(sizes.values())
@@ -252,6 +262,8 @@ class _Course:
         try:
             self.known[where] = take_time(self._build, sizes, until, self._clock)
         except AssayError as error:
+            if sizes == self._build.sizes:  # no line has a point then
+                raise
             return f"it does not run there: {said(error.__cause__ or error)}"
         spent, seconds = self._clock() - self._start, self.known[where].both
         note = f"{size}={value}: {1e3 * seconds:.3g} ms"
@@ -298,11 +310,11 @@ def _laws(cost: Cost, size: str, points: Sequence[Timing]) -> list[TimeLaw]:
         measured = fit_slope(values, [seconds for _, seconds in fitted])
         amounts, orders = _derived(cost, phase, size)
         predicted = _exponents(amounts, size, [t.sizes for t, _ in fitted])
-        moving = None
-        if predicted.get("bytes", 0.0) - predicted.get("products", 0.0) > _APART:
-            moving = _moving(amounts, [t.sizes for t, _ in timed], [s for _, s in timed])
         follows = _followed(measured, predicted)
-        laws.append(TimeLaw(size, phase, values, measured, predicted, orders, follows, moving))
+        law = TimeLaw(size, phase, values, measured, predicted, orders, follows)
+        if predicted.get("bytes", 0.0) - predicted.get(law.work, math.inf) > _APART:
+            law = replace(law, moving=_moving(amounts, law.work, timed))
+        laws.append(law)
     return laws
 
 
@@ -315,7 +327,7 @@ def _derived(cost: Cost, phase: str, size: str) -> tuple[dict[str, Formula], dic
         for name in _QUANTITIES
     }
     found = {"products": getattr(cost.products, phase), **found} if whole else {}
-    found = {name: formula for name, formula in found.items() if formula.pieces}
+    found = {n: formula for n, formula in found.items() if formula.pieces and not formula.is_zero}
     return found, {name: formula.order_in(size) for name, formula in found.items()}
 
 
@@ -334,15 +346,22 @@ def _exponents(
 
 
 def _moving(
-    formulas: Mapping[str, Formula], points: Sequence[Mapping[str, int]], seconds: Sequence[float]
+    formulas: Mapping[str, Formula], work: str, timed: Sequence[tuple[Timing, float]]
 ) -> Part | None:
-    """The part of the seconds that goes with the bytes, beside products and calls."""
-    amounts = {
-        name: found
-        for name in ("products", "bytes", "calls")
-        if name in formulas and (found := _amounts(formulas[name], points))
-    }
-    return blend(seconds, amounts).get("bytes")
+    """The part of the seconds that goes with the bytes, beside the work and the calls.
+
+    Points at which one of the three has no number, as calls often at a size of 1, are left out: there the
+    seconds that go with it would fall to the bytes.
+
+    Returns:
+        The part; None where too few points are left.
+    """
+    names = ("bytes", work, "calls")
+    if not formulas.keys() >= {*names}:
+        return None
+    known = [(t.sizes, s) for t, s in timed if all(formulas[n].holds(**t.sizes) for n in names)]
+    amounts = {name: _amounts(formulas[name], [sizes for sizes, _ in known]) for name in names}
+    return blend([seconds for _, seconds in known], amounts).get("bytes") if known else None
 
 
 def _followed(measured: Slope, predicted: Mapping[str, float]) -> tuple[str, ...]:

@@ -39,10 +39,12 @@ _UNFUSED = (
     "Attention is counted unfused: two products forward and four backward. On a GPU one kernel does five "
     "backward, and keeps no scores: ask with --fused for the memory that it takes there."
 )
-_FUSED = (
-    "Attention and dropout are single kernels, as on a GPU: attention keeps its inputs, its output and a "
-    "number for each query, and does five products backward; dropout keeps a byte for each element."
+_FUSED_ATTENTION = (
+    "Attention is a single kernel, as on a GPU: it keeps its inputs, its output and a number for each "
+    "query, and does five products backward."
 )
+_FUSED_DROPOUT = "Dropout is a single kernel, as on a GPU: it keeps a byte for each element."
+_NOT_FUSED = "There is neither attention nor dropout that --fused could make a single kernel."
 _ROWS = 40  # of a breakdown that was asked for
 _LAWS = 3  # rivals of a peak that are still written out
 
@@ -275,11 +277,24 @@ def _counts(cost: Cost) -> tuple[Paragraph, ...]:
     )
 
 
+def _kernels(cost: Cost) -> list[str]:
+    """What is said of the kernels of a GPU: of those alone that the model would call."""
+    if not cost.fused:
+        return [_UNFUSED] if cost.attends else []
+    drops = any(
+        part.operator == "native_dropout" for part in (cost.parts.base if cost.parts else ())
+    )
+    said = [_FUSED_ATTENTION] * cost.attends + [_FUSED_DROPOUT] * drops
+    return said or [_NOT_FUSED]
+
+
 def _notes(cost: Cost) -> tuple[str, ...]:
     far = [say(sizes) for sizes in cost.checked]
     widest = max(far, key=len, default="")
     notes = [_WAYS[cost.way]]
-    if cost.base:
+    if cost.base and not cost.checked:
+        notes.append("There were no other sizes to check the formulas at.")
+    elif cost.base:
         notes.append(
             f"Every formula was checked, to the integer, at {len(cost.checked)} sizes that it was not fitted "
             f"on{f' (one of them: {widest})' if widest else ''}"
@@ -303,18 +318,19 @@ def _notes(cost: Cost) -> tuple[str, ...]:
         these = listed([name.replace(", ", " ") for name in names])
         notes.append(f"{these.capitalize()}: valid for {held or 'all sizes'}.")
     notes += [
-        f"Only for {name} up to {value:,}: evenly spaced around that the model does not run, other sizes at "
-        f"their base. Give it others with --size, at which it runs with more values of {name}."
+        f"Only for {name} {'=' if least == value else 'up to'} {value:,}: at evenly spaced values around it "
+        "the model does not run, other sizes at their base. Give it others with --size, at which it runs "
+        f"with more values of {name}."
         for name, value in cost.base.items()
         if cost.flops.forward.pieces
         and all(_single(p, name, value) for p in cost.flops.forward.pieces)
+        for least in [min(dict(p.where)[name].low for p in cost.flops.forward.pieces)]
     ]
     notes += [
         f"With data it runs up to {name} = {end.value:,}: {end.why}."
         for name, end in cost.ends.items()
     ]
-    if cost.fused or cost.attends:
-        notes.append(_FUSED if cost.fused else _UNFUSED)
+    notes += _kernels(cost)
     notes.append(
         "Bytes are what operators read and write, unfused. Saved bytes are what autograd keeps for the "
         "backward pass, parameters left out. The peak is of tensors alive, without an allocator's slack."

@@ -42,8 +42,8 @@ def _answer(found: Seconds) -> str:
     text = (
         f"The seconds of the {top.phase} pass grow as {top.size}^({top.measured}): {verdict(top)}"
     )
-    if "products" in top.orders:
-        text += f"; its products are {top.orders['products']} in {top.size}"
+    if top.work in top.orders:
+        text += f"; its {top.work} are {top.orders[top.work]} in {top.size}"
         text += f" and its bytes {top.orders['bytes']}." if "bytes" in top.orders else "."
         return text
     return f"{text}."
@@ -67,7 +67,7 @@ def verdict(law: TimeLaw) -> str:
             return "as all that was derived"
         return f"as the {' and the '.join(law.follows)}"
     least, most = min(law.predicted.values()), max(law.predicted.values())
-    if law.measured.low <= most and law.measured.high >= least:
+    if any(law.measured.low <= one <= law.measured.high for one in law.predicted.values()):
         return "the times scatter too much to tell"
     if law.measured.exponent > most:
         return "faster than all that was derived"

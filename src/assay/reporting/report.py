@@ -286,19 +286,28 @@ def report(
     return _assemble(builder.name, builder.sizes, done, _device(job), time.perf_counter() - start)
 
 
-def of_result(name: str, target: str, result: Result) -> Report:
+def of_result(
+    name: str,
+    target: str,
+    result: Result,
+    *,
+    sizes: Mapping[str, int] | None = None,
+    seconds: float = 0.0,
+) -> Report:
     """A report of one measurement that was made already, so that it prints and saves like any other.
 
     Args:
         name: The name of its section, "cost".
         target: What was measured.
         result: The measurement.
+        sizes: The sizes it was made at; none by default.
+        seconds: How long it took.
 
     Returns:
         A report with one section.
     """
-    section = Section(name, "measured", result.view(), result)
-    return _assemble(target, {}, [section], "cpu", 0.0)
+    section = Section(name, "measured", result.view(), result, seconds=seconds)
+    return _assemble(target, sizes or {}, [section], "cpu", seconds)
 
 
 def state_of(section: Section) -> tuple[Cell, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 from rich.console import RenderableType
 from rich.table import Table as Grid
 from rich.text import Text
@@ -17,6 +17,7 @@ from assay.view.prose import clean, counted
 _LEVELS = "▁▂▃▄▅▆▇█"
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _SPARK, _BAR = 48, 30
+_NAME = 40  # columns of a line's name at the most
 
 
 def write_lines(block: Lines) -> list[RenderableType]:
@@ -34,12 +35,12 @@ def _sparks(block: Lines, axis: Axis, width: int) -> RenderableType:
     names = [Text(clean(series.name)) for series in block.series]
     ends = [_ends(series) for series in block.series]
     room = max(width - max(map(cell_len, ends), default=0) - 4, 2)
-    name = min(max((text.cell_len for text in names), default=0), 28, max(room // 2, 1))
+    name = min(max((text.cell_len for text in names), default=0), _NAME, max(room // 2, 1))
     grid = _pictures(name)
     grid.add_column(no_wrap=True)
     grid.add_column(no_wrap=True, style="dim")
     for series, text, end in zip(block.series, names, ends, strict=True):
-        grid.add_row(text, _spark(series, axis, min(_SPARK, max(room - name, 1))), end)
+        grid.add_row(_cut(text, name), _spark(series, axis, min(_SPARK, max(room - name, 1))), end)
     return grid
 
 
@@ -48,6 +49,17 @@ def _pictures(name: int) -> Grid:
     grid = Grid.grid(padding=(0, 2))
     grid.add_column(overflow="ellipsis", no_wrap=True, max_width=name)
     return grid
+
+
+def _cut(name: Text, width: int) -> Text:
+    """A name that is too long without its middle: those of a picture often differ at the end alone."""
+    if name.cell_len <= width:
+        return name
+    text, last = name.plain, (width - 1) // 3
+    end = text[len(text) - last :]
+    while cell_len(end) > last:
+        end = end[1:]
+    return Text(f"{set_cell_size(text, width - 1 - last)}…{end}")
 
 
 def _spark(series: Series, axis: Axis, width: int) -> str:
@@ -94,7 +106,7 @@ def _rows(block: Bars, axis: Axis, width: int) -> RenderableType:
     grid.add_column(justify="right", no_wrap=True)
     for text, value in rows:
         share = axis.at(value) if value == value else 0.0
-        grid.add_row(text, _bar(share, min(_BAR, max(room - name, 1))), short(value))
+        grid.add_row(_cut(text, name), _bar(share, min(_BAR, max(room - name, 1))), short(value))
     return grid
 
 
