@@ -188,7 +188,7 @@ def test_what_cannot_be_registered_is_refused_at_once(name, operations, kind, na
         register_operator(name, operations, kind)
 
 
-@torch.library.custom_op("assay_tests::twice", mutates_args=())
+@torch.library.custom_op("assay_convention::twice", mutates_args=())
 def twice(x: torch.Tensor) -> torch.Tensor:
     return 2 * x
 
@@ -200,7 +200,7 @@ def _(x):
 
 class Twice(nn.Module):
     def forward(self, x):
-        return torch.ops.assay_tests.twice(x)
+        return torch.ops.assay_convention.twice(x)
 
 
 def doubled(b: int = 3):
@@ -209,16 +209,14 @@ def doubled(b: int = 3):
 
 @pytest.mark.parametrize("value", [None, -1, 0.5, "x", float("nan")])
 def test_what_is_no_count_is_refused_by_the_name_of_its_operator(value):
-    register_operator("assay_tests::twice", lambda *args, out, **kwargs: value)
-    named = (
-        rf"operations of assay_tests::twice = {value!r}: expected an integer of at least 0\. Let"
-    )
+    register_operator("assay_convention::twice", lambda *args, out, **kwargs: value)
+    named = rf"operations of assay_convention::twice = {value!r}: expected an integer of at least 0\. Let"
     with pytest.raises(UsageError, match=named):
         derive_cost(doubled)
 
 
 def test_a_float_that_is_whole_is_a_count():
-    register_operator("assay_tests::twice", lambda *args, out, **kwargs: 2.0 * out.numel())
+    register_operator("assay_convention::twice", lambda *args, out, **kwargs: 2.0 * out.numel())
     assert str(derive_cost(doubled).operations.forward) == "15*b"  # and their sum
 
 
