@@ -34,34 +34,26 @@ _MEMORY = 0.5  # of what is free: an allocator's slack, and whoever else runs he
     metavar="NAME=INTEGER,…",
     help="Also print the numbers at these sizes, as in --at n=131072,b=1.",
 )
-@click.option(
+@options.single(
     "--solve",
     metavar="NAME",
-    multiple=True,
-    callback=options.once,
     help="The largest value of this size that fits a budget.",
 )
-@click.option(
+@options.single(
     "--fit-memory",
     "memory",
-    multiple=True,
-    callback=options.once,
     metavar="BYTES",
     help="The budget of --solve for a training step's peak with Adam's state, as in 80GB or 24GiB.",
 )
-@click.option(
+@options.single(
     "--fit-flops",
     "flops",
-    multiple=True,
-    callback=options.once,
     metavar="FLOPS",
     help="The budget of --solve for a training step, as in 1e15.",
 )
-@click.option(
+@options.single(
     "--compare",
     metavar="TARGET",
-    multiple=True,
-    callback=options.once,
     help="Another target: the difference, and who overtakes where.",
 )
 @click.option(

@@ -74,19 +74,12 @@ def _checked_seed(_context: click.Context, _option: click.Parameter, value: int)
     return value
 
 
-def once(_context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
-    """The one value of an option; click would take the last of several, and say nothing.
+def single(*names: str, **attributes: Any) -> Callable[[_F], _F]:
+    """An option that is given once at the most; click would take the last of several, and say nothing."""
+    return click.option(*names, multiple=True, callback=_once, **attributes)
 
-    Args:
-        option: The option, declared with `multiple`.
-        values: What was given.
 
-    Returns:
-        The value; None without one.
-
-    Raises:
-        UsageError: If there are several.
-    """
+def _once(_context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
     if len(values) > 1:
         raise UsageError(
             option.opts[0], verbatim(", ".join(values)), "it to be given once", "Ask one by one."

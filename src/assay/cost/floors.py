@@ -149,7 +149,7 @@ def _simplest(
     """
     values = [x for x in map(law.value, range(12 * law.period + 12)) if x in law.span]
     # one floor without marks reads better than with
-    bare = [(form, False) for form in forms if len(law.atoms) == 1 and form in _FORMS[:3]]
+    bare = [(form, False) for form in forms if len(law.atoms) == 1 and form in _FORMS[:_SIMPLE]]
     for (degree, mixed), marked in (*bare, *((form, True) for form in forms)):
         if mixed and degree > 2 and len(law.atoms) < 2:
             continue

@@ -137,11 +137,11 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
         elif affordable(point) and samples.runs(point):
             together.append(point)
             yield point
-    marks = _pointed_at(found, laws, samples)
+    marks, spelled_out = _pointed_at(found, laws, samples), samples.probe.constants
     beyond = max((max(point[:count]) for point in together if count), default=0)
     for x in marks:
         # what turns just above and stays so has turned where all sizes are larger, too
-        if samples.probe.notes and x not in samples.probe.constants and x < beyond:
+        if samples.probe.notes and x not in spelled_out and x < beyond:
             continue
         at_once = laws.inside((*(x for _ in range(count)), *low[count:]))
         if affordable(at_once):

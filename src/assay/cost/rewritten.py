@@ -39,9 +39,8 @@ _CALLED = {"range", "int", "float", "len", "min", "max", "zip", "gcd", "fmod", "
 _METHODS = {"get", "pop", "setdefault", "append", "appendleft", "numel", "gcd", "fmod", "isclose"}
 _METHODS |= {"ceil", "floor", "rint", "sqrt", "log", "log2", "log10"}
 _TRIED = {"view", "reshape", "unflatten"}
-_ENTERED = (
-    "assay.cost.hooks.entered "  # begins the name under which a function tells that it is run
-)
+# begins the name under which a function tells that it is run
+_ENTERED = "assay.cost.hooks.entered "
 _HOOKS: dict[str, Callable[..., Any]] = {}  # by the text that stands for one while code is compiled
 
 
@@ -54,6 +53,7 @@ class Rewriting:
 
     def __init__(self, functions: Iterable[FunctionType]) -> None:
         self._codes: list[tuple[FunctionType, CodeType, CodeType]] = []
+        self._names: dict[FunctionType, str] = {}
         self._ran: set[str] = set()
         sources: dict[str, dict[CodeType, CodeType]] = {}
         for function in functions:
@@ -63,6 +63,7 @@ class Rewriting:
                 sources[file] = _compiled(file, _source(file)) if is_users(file) else {}
             if (new := sources[file].get(code)) is not None:
                 self._codes.append((function, code, new))
+                self._names[function] = _name(new)
 
     @contextmanager
     def noting(self) -> Iterator[None]:
@@ -79,8 +80,8 @@ class Rewriting:
     @property
     def idle(self) -> frozenset[FunctionType]:
         """The functions that no run has entered yet, of those that would tell."""
-        names = ((function, _name(new)) for function, _, new in self._codes)
-        return frozenset(function for function, name in names if name and name not in self._ran)
+        ran = {*self._ran, ""}
+        return frozenset(function for function, name in self._names.items() if name not in ran)
 
 
 def _name(code: CodeType) -> str:
