@@ -105,9 +105,9 @@ class Result:
     findings: tuple[Finding, ...] = field(default=())
 
     @property
-    def unanswered(self) -> bool:
-        """Whether something that was asked beside the measurement has no answer."""
-        return False
+    def unanswered(self) -> str:
+        """Why something that was asked beside the measurement has no answer; "" where all has one."""
+        return ""
 
     def view(self) -> View:
         """What a reader should see, as renderer-independent blocks."""

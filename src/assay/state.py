@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+import io
 import logging
 import random
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import numpy as np
@@ -206,8 +207,8 @@ def unlogged() -> Iterator[None]:
 
 
 @contextmanager
-def unwarned() -> Iterator[None]:
-    """Keep to itself what a model warns of where it is built and run again, at sizes that nobody asked for.
+def quiet() -> Iterator[None]:
+    """Keep to itself what a model prints and warns of where it runs again, at sizes that nobody asked for.
 
     Filters stay as they are: to change them makes Python forget what was shown, and show it again.
 
@@ -217,7 +218,8 @@ def unwarned() -> Iterator[None]:
     before = warnings.showwarning
     warnings.showwarning = _not_shown
     try:
-        yield
+        with redirect_stdout(io.StringIO()):
+            yield
     finally:
         warnings.showwarning = before
 

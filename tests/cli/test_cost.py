@@ -113,6 +113,9 @@ def test_a_budget_that_nothing_fits_leaves_the_other_answers(capsys, tmp_path):
     assert run(*words, "--format", "sarif") == 3
     (done,) = json.loads(capsys.readouterr().out)["runs"]
     assert done["invocations"][0]["exitCode"] == 3
+    (told,) = done["invocations"][0]["toolExecutionNotifications"]
+    assert told["descriptor"] == {"id": "cost.unanswered"}
+    assert "the least d, 1, fits" in told["message"]["text"]
     assert done["invocations"][0]["executionSuccessful"] is False
 
 

@@ -172,6 +172,7 @@ def test_floors_that_hardly_repeat_are_not_compared():
         (lambda f: f.order_in("zz"), r"size = 'zz': expected a size of this formula \(b, n\)"),
         (lambda f: f.degree("zz"), "size = 'zz'"),
         (lambda f: f.holds(zz=2), "size = 'zz'"),
+        (lambda f: f.holds(n="many"), "size n = 'many': expected an integer of at least 1"),
     ],
 )
 def test_what_is_misspelt_or_no_number_is_named(ask, message):

@@ -1,6 +1,7 @@
 """Every program ends in a formula that is right wherever it answers, or in a refusal with its reason."""
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -388,3 +389,17 @@ def test_autocast_that_casts_is_counted_with_a_device():
     assert cost.way == "fake"
     assert cost.saved_bytes(b=50) == sum(kept.values())
     assert output.dtype == torch.float32
+
+
+def test_threads_wait_for_each_other():
+    def norm(b: int = 2, d: int = 6):
+        return nn.Sequential(nn.Linear(d, d), nn.LayerNorm(d)), torch.randn(b, d)
+
+    def loop(b: int = 2, n: int = 6):
+        return nn.GRU(4, 4, batch_first=True), torch.randn(b, n, 4)
+
+    builders = [norm, loop] * 2
+    alone = [str(derive_cost(build).peak_bytes) for build in builders]
+    with ThreadPoolExecutor() as pool:
+        together = list(pool.map(lambda build: str(derive_cost(build).peak_bytes), builders))
+    assert together == alone

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import reduce
+from threading import RLock
 from typing import Any
 
 from assay.builder import Builder, as_builder
@@ -37,6 +38,9 @@ from assay.finding import Result, plain
 from assay.progress import Progress, silent
 from assay.view.blocks import View
 from assay.where import Location
+
+# a pass watches calls by patches of classes and modules, which all threads share
+_ALONE = RLock()
 
 
 @dataclass(frozen=True, repr=False)
@@ -186,11 +190,10 @@ class Cost(Result):
         return self.flops.forward.status
 
     @property
-    def unanswered(self) -> bool:
-        """Whether something that was asked for was not found."""
-        return any(
-            isinstance(answer, Largest | Numbers) and answer.missing for answer in self.asked
-        )
+    def unanswered(self) -> str:
+        """Why something that was asked for was not found; "" where all was."""
+        asked = (a for a in self.asked if isinstance(a, Largest | Numbers))
+        return next((str(answer.missing) for answer in asked if answer.missing), "")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, fit for JSON.
@@ -294,8 +297,9 @@ def strict_cost(
         The formulas.
     """
     probe = Recording(builder, fused=fused)
-    found = derive(probe, builder.sizes, progress, grids)
-    return _cost(builder, found, probe)
+    with _ALONE:
+        found = derive(probe, builder.sizes, progress, grids)
+        return _cost(builder, found, probe)
 
 
 def cost_of(builder: Builder, progress: Progress = silent, *, fused: bool = False) -> Cost:

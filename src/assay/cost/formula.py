@@ -210,9 +210,10 @@ class Formula:
             False where it was refused, or was derived for other sizes.
 
         Raises:
-            UsageError: If a size is unknown.
+            UsageError: If a size is unknown, or not an integer of at least 1.
         """
         self._check_names(sizes)
+        self._check_values(sizes, sizes)
         return any(piece.covers(sizes) for piece in self.pieces)
 
     def require_sizes(self, sizes: Mapping[str, int], /) -> None:
@@ -233,7 +234,10 @@ class Formula:
                 f"It was refused because {self.reason}.",
             )
         self._check_names(sizes)
-        for name in self.needed:
+        self._check_values(self.needed, sizes)
+
+    def _check_values(self, names: Iterable[str], sizes: Mapping[str, int]) -> None:
+        for name in names:
             value = sizes.get(name)
             if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < 1:
                 raise UsageError(

@@ -41,7 +41,7 @@ from assay.cost.skeleton import Skeletons
 from assay.cost.tally import Tally
 from assay.cost.tracked import Size
 from assay.errors import AssayError, CannotMeasure, UsageError, verbatim
-from assay.state import preserved, preserved_random_state, unfused, unlogged, unwarned
+from assay.state import preserved, preserved_random_state, quiet, unfused, unlogged
 from assay.subject import Subject, tensors
 from assay.where import Location, is_installed, raised_at
 
@@ -178,7 +178,7 @@ class Probe:
             unfused(),
             fused_kernels(*_FUSED.get(self.way, ())) if self.fused else nullcontext(),
             unlogged(),
-            unwarned() if self.runs > 1 else nullcontext(),  # the first is the user's
+            quiet() if self.runs > 1 else nullcontext(),  # the first is the user's
             self._prepared(sizes, depths or {}) as subject,
         ):
             self.loss = subject.loss

@@ -24,7 +24,7 @@ def to_sarif(report: Report) -> dict[str, Any]:
         report: What was measured.
 
     Returns:
-        Plain data. Sections that failed are notifications of the tool, not results.
+        Plain data. What failed, or has no answer, is a notification of the tool, not a result.
     """
     rules = sorted({finding.rule for finding in report.findings})
     return {
@@ -120,16 +120,21 @@ def _fingerprint(finding: Finding) -> str:
 
 
 def _invocation(report: Report) -> dict[str, Any]:
-    failed = [section for section in report.sections if section.status == "failed"]
+    silent = [(s, "failed", s.reason) for s in report.sections if s.status == "failed"]
+    silent += [
+        (s, "unanswered", s.result.unanswered)
+        for s in report.sections
+        if s.result and s.result.unanswered
+    ]
     return {
         "executionSuccessful": report.exit_code != 3,
         "exitCode": report.exit_code,
         "toolExecutionNotifications": [
             {
                 "level": "error",
-                "message": {"text": clean(f"{section.view.title}: {section.reason}")},
-                "descriptor": {"id": f"{section.name}.failed"},
+                "message": {"text": clean(f"{section.view.title}: {reason}")},
+                "descriptor": {"id": f"{section.name}.{what}"},
             }
-            for section in failed
+            for section, what, reason in silent
         ],
     }

@@ -22,7 +22,7 @@ from assay.reporting.optimizers import (
     rmsprop,
     sgd,
 )
-from assay.state import preserved_random_state, unlogged, unwarned
+from assay.state import preserved_random_state, quiet, unlogged
 from assay.subject import Subject
 from assay.view.blocks import View
 from assay.where import raised_at
@@ -169,7 +169,7 @@ def _highway(job: Job) -> Result:
 def _cost(job: Job) -> Result:
     from assay.cost.cost import cost_of
 
-    with unlogged(), unwarned():  # the model has been built, and has warned
+    with unlogged(), quiet():  # the model has been built, and has warned
         return cost_of(job.build, job.progress)
 
 
