@@ -15,7 +15,7 @@ demo: $(READY)
 test: $(READY)
 	$(PARALLEL) $(BIN)/python -m pytest --numprocesses auto
 
-check: lint types docs
+check: lint types  # and docs: they are among the tests
 	$(PARALLEL) $(BIN)/python -m pytest --numprocesses auto --cov --cov-report=term
 
 lint: $(READY)

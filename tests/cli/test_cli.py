@@ -317,6 +317,21 @@ def test_whatever_ends_a_command_is_neither_a_pass_nor_a_finding(
     assert expected in capsys.readouterr().err
 
 
+def test_a_file_that_parses_its_own_command_line_is_given_none(tmp_path, monkeypatch):
+    (tmp_path / "train.py").write_text(
+        "import argparse, torch\n"
+        "parser = argparse.ArgumentParser()\n"
+        "parser.add_argument('--width', type=int, default=6)\n"
+        "width = parser.parse_args().width\n"
+        "def net(b: int = 2):\n"
+        "    return torch.nn.Linear(width, 3), torch.randn(b, width)\n"
+    )
+    words = ["assay", "cost", f"{tmp_path}/train.py:net", "--at", "b=7"]
+    monkeypatch.setattr(sys, "argv", words)
+    assert main() == 0
+    assert sys.argv is words
+
+
 def test_one_error_is_told_once_and_torch_is_quiet(tmp_path, capfd):
     assert run("report", f"{TINY}:forward_raises", "--output", tmp_path / "report.html") == 3
     streams = capfd.readouterr()

@@ -51,3 +51,29 @@ def test_a_model_that_looks_at_values_is_not_run_where_memory_will_not_last(monk
     assert longest[0] < 80  # attention of 80 rows has 6,400 numbers in several tensors
     assert str(tight.flops.forward) == str(free.flops.forward)
     assert all(sizes["n"] < 80 for sizes in tight.checked)
+
+
+class Noisy(nn.Module):
+    """Has a weight made by a constructor that does not ask for the device."""
+
+    def __init__(self, d):
+        super().__init__()
+        self.weight = nn.Parameter(torch.FloatTensor(d, d))
+
+    def forward(self, x):
+        return x @ self.weight
+
+
+def test_what_is_built_with_data_before_it_is_counted_is_not_built_where_memory_will_not_last(
+    monkeypatch,
+):
+    widest = [0]
+
+    def build(b: int = 2, d: int = 6):
+        widest[0] = max(widest[0], d)
+        return Noisy(d), torch.randn(b, d)
+
+    monkeypatch.setattr(samples, "_bytes_for_data", lambda: 100_000.0)
+    cost = derive_cost(build)
+    assert (cost.way, widest[0] < 160) == ("meta", True)  # 160 * 160 floats are 100,000 bytes
+    assert str(cost.flops.forward) == "2*b*d**2"

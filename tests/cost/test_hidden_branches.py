@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from cost_twins import flops, wrong_answers
+from cost_twins import Program, flops, wrong_answers
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -438,3 +438,51 @@ def test_integers_of_what_does_not_run_end_no_formula():
         if cost.flops.forward.holds(b=2, n=n):
             assert cost.flops.forward(b=2, n=n) == 192 * 2 * (n if n <= 60 else min(n, 90))
     assert cost.flops.forward.holds(b=2, n=61)
+
+
+class Numbered(nn.Module):
+    """Layers that compare their number with half of the depth when they are built, and have a bias above."""
+
+    def __init__(self, d, depth, times):
+        super().__init__()
+        self.layers = nn.ModuleList()
+        for _ in range(times):
+            for i in range(depth):
+                self.layers.append(nn.Linear(d, d, bias=i >= depth / 2))
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_layers_that_compare_their_number_with_the_depth_are_not_followed_for_ever(times):
+    runs = [0]
+
+    def build(b: int = 2, d: int = 4, depth: int = 2):
+        runs[0] += 1
+        return Numbered(d, depth, times), torch.randn(b, d)
+
+    cost = derive_cost(build)
+    grid = [{"b": 3, "d": 5, "depth": depth} for depth in (1, 2, 7, 20, 33, 60, 101)]
+    assert not wrong_answers(cost, build, grid)
+    assert all(cost.flops.forward.holds(**sizes) for sizes in grid[1:])
+    for sizes in grid[1:]:
+        assert cost.parameters(**sizes) == sum(p.numel() for p in build(**sizes)[0].parameters())
+    assert runs[0] < 400
+
+
+@pytest.mark.parametrize("special", [9, 13, 22])
+def test_a_list_of_consecutive_numbers_is_followed_to_its_end(special):
+    def build(b: int = 2, n: int = 4):
+        def look(s, x):
+            for k in range(5, 25):
+                if x.shape[1] == k and k == special:
+                    x = torch.cat([x, x], 1)
+            return s.lin(x)
+
+        return Program(look), torch.randn(b, n, 4)
+
+    cost = derive_cost(build)
+    assert not wrong_answers(cost, build, [{"b": 2, "n": n} for n in range(2, 40)])

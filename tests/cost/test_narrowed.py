@@ -1,5 +1,7 @@
 """A size along which there is no formula is asked about in fewer places; and what is only run for real."""
 
+import re
+
 import pytest
 import torch
 from cost_twins import flops
@@ -123,6 +125,33 @@ def test_a_search_has_an_end(monkeypatch):
     assert cost.status == "refused"
     assert "runs along b" in cost.flops.forward.reason
     assert cost.blamed == "b"
+
+
+class Squared(nn.Module):
+    """As many steps as no law says."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.linear(x[:, : x.shape[1] ** 2 % 97 + 1])
+
+
+def test_a_search_that_has_run_enough_names_what_it_could_not_explain(monkeypatch):
+    from assay.cost import derive
+
+    def build(b: int = 2, n: int = 6):
+        return Squared(), torch.randn(b, n, 4)
+
+    monkeypatch.setattr(derive, "_OPERATORS", 900)
+    monkeypatch.setattr(derive, "_PASSES", 1)
+    cost = derive_cost(build)
+    assert cost.status == "refused"
+    assert re.search(
+        r"^\d+ runs .*: no polynomial, .* at b=\d+, n=\d+ \(first: addmm at \S*test_narrowed.py:\d+",
+        cost.flops.forward.reason,
+    )
 
 
 def test_a_model_that_runs_at_one_value_alone_says_that_one():

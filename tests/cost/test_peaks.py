@@ -307,3 +307,51 @@ def test_where_a_peak_of_many_laws_holds_is_said_in_the_notes():
     assert written.startswith("the largest of")
     assert not cost.peak_bytes.holds(b=2, n=2, d=8)
     assert any(note.startswith("Peak bytes: valid for n ≥ ") for note in view.notes)
+
+
+class Shifted(nn.Module):
+    """Layers that take off what they are largest at, which is detached, as linear attention does."""
+
+    def __init__(self, d, depth):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(d, d) for _ in range(depth))
+        # not without data: so it is run on fake tensors
+        self.register_buffer("frame", torch.linalg.qr(torch.randn(d, d).cpu())[0])
+
+    def forward(self, x):
+        for layer in self.layers:
+            y = layer(x)
+            x = x + y - y.amax(-1, keepdim=True).detach()
+        return x
+
+
+def shifted(b: int = 32, d: int = 4, depth: int = 5):
+    return Shifted(d, depth), torch.randn(b, d)
+
+
+class Beside(nn.Module):
+    """A linear layer, a second input that nobody reads, and a buffer."""
+
+    def __init__(self, n, rows):
+        super().__init__()
+        self.linear = nn.Linear(n, 4)
+        self.register_buffer("table", torch.zeros(rows, n))
+
+    def forward(self, x, y):
+        return self.linear(x)
+
+
+def unread(b: int = 4, n: int = 20):
+    return Beside(n, 1), (torch.randn(b, n), torch.randn(b, 40, n // 2 + 3))
+
+
+def unread_buffer(b: int = 4, n: int = 20):
+    return Beside(n, n // 3 + 1), (torch.randn(b, n), torch.randn(1))
+
+
+@pytest.mark.parametrize("build", [shifted, unread, unread_buffer])
+def test_peaks_of_what_is_detached_on_fake_tensors_and_of_what_nobody_reads(build):
+    cost, random = derive_cost(build), Random(0)
+    for factor in (1, 3, 11):
+        sizes = {name: factor * value + random.randrange(3) for name, value in cost.base.items()}
+        assert cost.peak_bytes(**sizes) == pytest.approx(alive(build, **sizes), rel=0.01)

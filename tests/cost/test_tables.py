@@ -1,5 +1,7 @@
 """Where a table of embeddings ends is told, and is where a run with data fails."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
@@ -70,6 +72,31 @@ def test_an_end_is_where_a_run_with_data_fails(positions):
 @pytest.mark.parametrize("positions", [clamped, folded, drawn])
 def test_a_lookup_that_stays_in_its_table_has_no_end(positions):
     assert not derive_cost(builder(positions)).ends
+
+
+class Distances(nn.Module):
+    """A linear layer over what is looked up for every distance of two positions, up to a largest one."""
+
+    def __init__(self, largest):
+        super().__init__()
+        self.table, self.linear, self.largest = nn.Embedding(801, 4), nn.Linear(4, 4), largest
+
+    def forward(self, x):
+        at = torch.arange(x.shape[1])
+        apart = (at[:, None] - at).clamp(-self.largest, self.largest)
+        return self.linear(x + self.table(apart + 400).mean(0))
+
+
+@pytest.mark.parametrize(("largest", "last"), [(400, None), (10_000, 401)])
+def test_distances_that_are_cut_off_at_the_last_row_have_no_end(largest, last):
+    def build(b: int = 2, n: int = 8):
+        return Distances(largest), torch.randn(b, n, 4)
+
+    ends = derive_cost(build).ends
+    assert {name: end.value for name, end in ends.items()} == ({"n": last} if last else {})
+    model, x = build(n=402)
+    with pytest.raises(IndexError) if last else nullcontext():
+        model(x)
 
 
 def test_a_table_that_grows_with_the_size_has_no_end():

@@ -88,8 +88,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    words, sys.argv = sys.argv, sys.argv[:1]  # a user's file may parse its own, and would get ours
     try:
-        code = command.main(args=arguments, prog_name="assay", standalone_mode=False)
+        code = command.main(
+            args=words[1:] if arguments is None else list(arguments),
+            prog_name="assay",
+            standalone_mode=False,
+        )
         sys.stdout.flush()  # while a full disk can still be told
         return int(code or 0)
     except click.exceptions.Exit as stop:
@@ -124,6 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # nothing of assay's exits, and the user's sys.exit(0) is no pass
         return _blame(UserCodeError("code", "what was run", error))
     finally:
+        sys.argv = words
         give_back()
 
 

@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils import checkpoint
 
 from assay.cost.again import Memory
 from assay.cost.causal import Causal
+from assay.cost.fake import viewed
 from assay.cost.known import Known
 from assay.cost.live import Live, Named, held_besides, tensors_of
 from assay.cost.places import Modules
@@ -21,6 +23,7 @@ from assay.cost.tally import (
     BYTES,
     FLOPS,
     FORWARD,
+    GIVEN,
     OPERATIONS,
     PARAMETERS,
     SAVED,
@@ -62,12 +65,15 @@ def count(
         parameter.grad = None  # accumulating into an old gradient is one more addition
     if names is None:
         names = {module: name for name, module in model.named_modules()}
-    given = [*parameters, *model.buffers(), *tensors([subject.inputs, subject.kwargs])]
+    besides = [*model.buffers(), *tensors([subject.inputs, subject.kwargs])]
+    given = [*parameters, *besides]
     own = Named(_weights(model, names))
     kept, live = Live(), Live([*tensors_of(given), *held_besides(model, subject.loss)])
-    del given  # a buffer that the model replaces is gone
     modules, known = Modules(names), known or Known()
     watch = Watch(modules, live, own, memory, known)
+    watch.shapes += [size for tensor in besides for size in tensor.shape]
+    watch.counts[Key(GIVEN, FORWARD)] += sum(t.numel() * t.element_size() for t in besides)
+    del given, besides  # a buffer that the model replaces is gone
     causal = Causal(watch, modules, fused=fused)
     with modules, watch, causal:
 
@@ -129,9 +135,11 @@ def _without_graph(tensor: Tensor) -> Tensor:
     Returns:
         One that looks into the same storage.
     """
-    if type(tensor) is not Tensor or tensor.grad_fn is None:
+    if type(tensor) not in (Tensor, FakeTensor) or tensor.grad_fn is None:
         return tensor
     with torch._C._DisableTorchDispatch():
+        if isinstance(tensor, FakeTensor):
+            return viewed(torch.ops.aten.detach.default, (tensor,), {}, tensor.fake_mode)
         return tensor.detach()
 
 

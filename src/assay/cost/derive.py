@@ -69,16 +69,11 @@ def derive(
         room = room if wanted.all else room // _LESS
         before = known.setdefault(stacks, {})
         samples = Samples(probe, base, stacks, wanted, first, progress, before, room)
+        search = Search(samples, grids or {})
         try:
-            return Search(samples, grids or {}).run()
+            return search.run()
         except TooMany as enough:
-            size, runs = samples.most_varied, len(samples.known)
-            i = samples.names.index(size)
-            if 2 * len({point[i] for point, _ in samples.known}) > runs:
-                found = f"{runs} runs along {size}, and no law was found that explains them all"
-            else:
-                found = f"{runs} runs were not enough for the laws of {len(samples.names)} sizes at once"
-            raise Refused(found, size) from enough
+            raise search.enough() from enough
 
     wanted, tried, told = EVERYTHING, 0, Refused("")
     while True:

@@ -84,6 +84,7 @@ class Probe:
         self.looks_at_values: tuple[str, Location | None] | None = None
         self.assumed: dict[str, Location | None] = {}
         self.draws = self.unseen = self.attends = False
+        self.allocates = False  # memory for data, although it runs without
         self.together = False
         self._index = _INDEX  # what tells layers that are taken together apart
         self.notes = False  # what sizes are compared with
@@ -263,7 +264,7 @@ class Probe:
                 with followed(sizes.get(LOAD), self._memory.rules, self._memory.drawn):
                     subject = self._built(sizes, depths)
                 if not all(t.is_meta for t in _held(subject)):  # made by numpy, or kept from before
-                    subject = _without_data(subject)
+                    self.allocates, subject = True, _without_data(subject)
                 yield subject
         elif self.way == "fake":
             with fake_tensors():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import permutations
 
 from assay.cost.culprit import culprit
 from assay.cost.groups import Group, groups_of
@@ -14,6 +15,8 @@ from assay.cost.samples import Fails, Samples, off
 from assay.cost.tally import Key
 from assay.cost.why import why
 from assay.view.prose import listed
+
+_DIVISORS = 2  # values of a size: more that divide another are no chance
 
 
 class Unexplained(Exception):
@@ -83,6 +86,7 @@ def no_law(
         groups = groups_of(off(found.at(point), counts))
     except Fails as failure:
         reason = f"the model does not run at {samples.say(failure.point)}: {failure.said}"
+        reason += dividing(failure.point, samples)
     # none alone is to blame: the one that most was tried along is as good as any
     of_all = samples.most_varied if samples.names else ""
     size = of_all if i is None else "".join(samples.names[i : i + 1])
@@ -104,6 +108,28 @@ def broken(point: Point, found: Interpolant[Key], laws: Laws, samples: Samples) 
     wrong = off(found.at(point), samples.counts(point))
     where = culprit(wrong, samples.tally(point), samples.tally(laws.low))
     return f"{f' (first: {where})' if where else ''}: {why(point, found, laws, samples)}"
+
+
+def dividing(point: Point, samples: Samples) -> str:
+    """The end of a reason where a model runs only if one size divides another, as heads do a width.
+
+    Args:
+        point: Where it does not run.
+        samples: Where it does.
+
+    Returns:
+        What would have a law; "" where it is not so.
+    """
+    ran = [known for known, _ in samples.known]
+    for i, j in permutations(range(len(samples.names)), 2):
+        divides = point[j] % point[i] and all(p[j] % p[i] == 0 for p in ran)
+        if divides and len({p[i] for p in ran}) > _DIVISORS:
+            one, other = samples.names[i], samples.names[j]
+            return (
+                f"; it ran where {one} divides {other} alone: a builder that makes {other} of a size of its "
+                f"own, as in `{other} = {one} * width`, has a law in both"
+            )
+    return ""
 
 
 def of_values(samples: Samples) -> str:

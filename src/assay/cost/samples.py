@@ -76,7 +76,8 @@ class Samples:
         self._seconds: dict[Point, float] = {}
         self._drawn: set[tuple[CodeType, int]] = set()  # places that compare what is drawn
         self._summed: dict[Point, dict[Key, int]] = {}
-        self._bytes = _bytes_for_data() if probe.way == "real" else None
+        with_data = probe.allocates or probe.way in ("moved", "real")
+        self._bytes = _bytes_for_data() if with_data else None
 
     def sizes(self, point: Point) -> dict[str, int]:
         """The sizes of a point, by name."""

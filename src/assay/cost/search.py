@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from itertools import combinations
 
@@ -18,7 +19,7 @@ from assay.cost.law import Law, Laws
 from assay.cost.ones import from_one, odd_ones
 from assay.cost.peaks import lawless, with_peaks
 from assay.cost.piece import Range
-from assay.cost.refusal import NoneLeft, Refused, Unexplained, no_law, of_values
+from assay.cost.refusal import NoneLeft, Refused, Unexplained, dividing, no_law, of_values
 from assay.cost.regained import regained
 from assay.cost.samples import Fails, Samples, TooMany, equal, put
 from assay.cost.tally import PEAK, SAVED, Key
@@ -39,6 +40,7 @@ class Search:
     def __init__(self, samples: Samples, grids: Mapping[str, int]) -> None:
         self._samples, self._grids = samples, grids
         self._checked: list[Sizes] = []
+        self._unexplained: tuple[Point, Laws] | None = None
         self._guess = False
 
     def run(self) -> Fit:
@@ -81,6 +83,26 @@ class Search:
             )
         found = tuple(boxes), tuple(self._checked)
         return Fit(samples.names, *found, refused, one, lawless={**at_one, **without})
+
+    def enough(self) -> Refused:
+        """The refusal of a search that has run as much as it may, with the last point that had no law.
+
+        Returns:
+            The refusal, to be raised.
+        """
+        samples = self._samples
+        size, runs = samples.most_varied, len(samples.known)
+        i = samples.names.index(size)
+        if 2 * len({point[i] for point, _ in samples.known}) > runs:
+            found = f"{runs} runs along {size}, and no law was found that explains them all"
+        else:
+            found = (
+                f"{runs} runs were not enough for the laws of {len(samples.names)} sizes at once"
+            )
+        if self._unexplained is not None:
+            with suppress(TooMany):
+                found += f": {no_law(*self._unexplained, samples)}"
+        return Refused(found, size)
 
     def _found(self, laws: Laws) -> tuple[Laws, list[Box]]:
         """The laws with which boxes were found, and the boxes."""
@@ -143,11 +165,14 @@ class Search:
                 where = samples.say(failure.point)
                 blamed = samples.names[i] if i < laws.sizes else ""
                 raise Refused(
-                    f"the model does not run at {where}: {failure.said}", blamed
+                    f"the model does not run at {where}: {failure.said}"
+                    + dividing(failure.point, samples),
+                    blamed,
                 ) from failure
             return self._boxes(laws.having(i, replace(laws.all[i], span=span)), left - 1)
         except Unexplained as unexplained:
             point = unexplained.point
+        self._unexplained = point, laws
         i = self._blame(point, laws, lambda p: explained(p, laws, samples))
         end = None
         if i < laws.sizes and samples.base[i] in laws.all[i].span:

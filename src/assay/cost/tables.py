@@ -12,7 +12,9 @@ from torch import Tensor
 from assay.cost.values import value_of
 
 Sizes = Mapping[str, int]
-_MOST = 1 << 16  # indices of which the largest is looked for
+_MOST = (
+    1 << 20
+)  # indices of which the largest is looked for: a thousand positions beside each other
 
 
 class Reach(NamedTuple):
@@ -77,7 +79,8 @@ def ends(seen: list[tuple[Sizes, Mapping[str, Reach]]]) -> dict[str, End]:
         seen: Sizes of passes, and how far each went into which tables.
 
     Returns:
-        By size, the first end; only where rows stay as they are and indices grow by as much as the size.
+        By size, the first end; only where rows stay as they are, indices grow by as much as the size, and a
+        pass went beyond the last row, as without data it can: distances may be cut off there.
     """
     found: dict[str, End] = {}
     for table in {table for _, reached in seen for table in reached}:
@@ -89,5 +92,6 @@ def ends(seen: list[tuple[Sizes, Mapping[str, Reach]]]) -> dict[str, End]:
             ahead = {there.highest - sizes[name] for sizes, there in at}
             if len(ahead) == 1 and len({sizes[name] for sizes, _ in at}) > 2:
                 end = End(rows - 1 - ahead.pop(), table, rows)
-                found[name] = min(end, found.get(name, end))
+                if any(sizes[name] > end.value for sizes, _ in at):
+                    found[name] = min(end, found.get(name, end))
     return found

@@ -13,6 +13,7 @@ FORWARD, BACKWARD = "forward", "backward"
 FLOPS, CAUSAL, OPERATIONS, BYTES = "flops", "masked flops", "operations", "bytes"
 SAVED, PEAK, PARAMETERS, WEIGHTS = "saved bytes", "peak bytes", "parameters", "parameter bytes"
 TRAINABLE = "trainable bytes"
+GIVEN = "given bytes"  # of inputs and buffers: what nothing is computed with is alive all the same
 ADAM = "Adam, AdamW"
 # copies of every trainable parameter that an optimizer keeps; step counters are left out
 STATES = {"SGD": 0, "SGD with momentum": 1, "RMSprop": 1, "Adagrad": 1, ADAM: 2}

@@ -19,6 +19,7 @@ _LARGEST = 1 << 24  # where a comparison turns beyond, nobody runs it
 _MOST = 120  # points in all
 _PERIOD = 64  # what a size is divided by is looked at from here on: less is a stride, or heads
 _CLOSE = 1e-6  # of a whole number
+_COUNTED = 8  # layers that count themselves, and are looked at one by one
 
 
 def turns(
@@ -113,21 +114,50 @@ def _made(laws: Laws, samples: Samples) -> dict[Comparison, Point]:
 
 
 def _again(runs: list[dict[Comparison, float]]) -> set[Comparison]:
-    """Comparisons that one layer makes as another did before: by as much, in every run that makes both."""
+    """Comparisons that one layer makes as another did before, in every run that makes both.
+
+    By as much; or by one less or more each time, where more are made the larger a size is: a layer's number
+    beside the depth, which turns at every depth.
+
+    Args:
+        runs: What was compared, the run at the least sizes first.
+
+    Returns:
+        Those that tell nothing new.
+    """
     times: dict[tuple[CodeType, int], set[int]] = {}
     for code, instruction, which in chain.from_iterable(runs):
         if isinstance(which, int):
             times.setdefault((code, instruction), set()).add(which)
     found: set[Comparison] = set()
     for place, all_times in times.items():
+        at = {
+            time: {k: r[(*place, time)] for k, r in enumerate(runs) if (*place, time) in r}
+            for time in sorted(all_times)
+        }
         seen: list[dict[int, float]] = []
-        for time in sorted(all_times):
-            now = {k: r[(*place, time)] for k, r in enumerate(runs) if (*place, time) in r}
-            if any(now.items() <= before.items() for before in seen):
+        before: dict[int, set[int]] = {}  # by run, in millionths
+        for time, now in at.items():
+            counted = time >= _COUNTED and 0 not in now and _counts_on(now, before)
+            if counted or any(now.items() <= earlier.items() for earlier in seen):
                 found.add((*place, time))
             else:
                 seen.append(now)
+            for k, difference in now.items():
+                before.setdefault(k, set()).add(_millionths(difference))
     return found
+
+
+def _counts_on(now: Mapping[int, float], before: Mapping[int, set[int]]) -> bool:
+    """Whether a comparison differs by one from an earlier one, or repeats it, in every run."""
+    return all(
+        not before.get(k, set()).isdisjoint(_millionths(d + step) for step in (-1, 0, 1))
+        for k, d in now.items()
+    )
+
+
+def _millionths(difference: float) -> int:
+    return round(difference * 1_000_000) if math.isfinite(difference) else 0
 
 
 def _followed(
@@ -146,8 +176,10 @@ def _followed(
         Whether.
     """
     here, there = noted[point][comparison], noted.get(twin, {}).get(comparison)
-    if there is None or there == here:
-        return there is not None
+    if there is None:
+        return _of_one_size(comparison, point, twin, noted, sizes)
+    if there == here:
+        return True
     moved = {i for i, (x, y) in enumerate(zip(point, twin, strict=True)) if x != y}
     near = {
         other: compared[comparison]
@@ -161,6 +193,34 @@ def _followed(
         for other, d in near.items()
         if all(x >= y for x, y in zip(other, twin, strict=True))
     )
+
+
+def _of_one_size(
+    comparison: Comparison,
+    point: Point,
+    twin: Point,
+    noted: Mapping[Point, Mapping[Comparison, float]],
+    sizes: int,
+) -> bool:
+    """Whether the sides of a comparison differ by what one size says alone, as a layer's number and a depth.
+
+    Then it has been followed where the sizes that are 1 here are not, and that one is as it is here.
+
+    Returns:
+        Whether.
+    """
+    made = {
+        other: compared[comparison] for other, compared in noted.items() if comparison in compared
+    }
+    for i in range(sizes):
+        by_size = {other[i]: difference for other, difference in made.items()}
+        if len(by_size) > 1 and all(by_size[other[i]] == d for other, d in made.items()):
+            moved = [j for j in range(sizes) if point[j] != twin[j]]
+            alike = (other for other in made if other[i] == point[i])
+            return i not in moved and any(
+                all(other[j] != point[j] for j in moved) for other in alike
+            )
+    return False
 
 
 def _turning(
