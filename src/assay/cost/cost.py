@@ -17,6 +17,7 @@ from assay.cost.fit import Fit
 from assay.cost.formula import Formula
 from assay.cost.parts import LABELS, Parts, Recording, Share
 from assay.cost.phases import Phases
+from assay.cost.piece import beyond
 from assay.cost.tables import End, ends
 from assay.cost.tally import (
     BACKWARD,
@@ -74,6 +75,8 @@ class Cost(Result):
         attends: Whether it calls attention, which a GPU runs as one kernel.
         ends: The last value of a size for which tables of embeddings have rows; not of the formulas, which
             go on.
+        stops: The value of a size right behind the formulas at which the model does not run, others as where
+            it does.
         peak_at_base: Where most bytes are alive at the base sizes, as it was counted.
         asked: Answers to what else was asked: numbers at sizes, the largest that fits, another model.
     """
@@ -103,6 +106,7 @@ class Cost(Result):
     fused: bool = False
     attends: bool = False
     ends: Mapping[str, End] = field(default_factory=dict)
+    stops: Mapping[str, int] = field(default_factory=dict)
     peak_at_base: Peak | None = None
     asked: tuple[Asked, ...] = ()
 
@@ -358,11 +362,14 @@ def _cost(builder: Builder, found: Fit, probe: Recording) -> Cost:
     places = sorted({key.module for key in keys if key.quantity == FLOPS})
     trainable = alone(TRAINABLE)
     summit = probe.summits.get((tuple(builder.sizes.values()), frozenset()))
+    flops, names = phases(FLOPS), list(builder.sizes)
+    ended = beyond(flops.forward.pieces) if flops.forward.pieces else {}
+    stops = {n: value for n, value in ended.items() if probe.stops(names.index(n), value)}
     return _judged(
         Cost(
             name=builder.name,
             base=dict(builder.sizes),
-            flops=phases(FLOPS),
+            flops=flops,
             masked=phases(CAUSAL),
             operations=phases(OPERATIONS),
             bytes=phases(BYTES),
@@ -382,6 +389,7 @@ def _cost(builder: Builder, found: Fit, probe: Recording) -> Cost:
             fused=probe.fused and probe.way != "real",
             attends=probe.attends,
             ends=ends(probe.reached),
+            stops=stops,
             peak_at_base=summit,
             parts=Parts(found, builder.sizes, probe.parts, {s.path: s.depth for s in probe.stacks}),
         )

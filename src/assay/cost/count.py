@@ -35,6 +35,8 @@ from assay.cost.tally import (
 from assay.cost.watch import MOST, Watch
 from assay.subject import Subject, tensors
 
+_DETACH = torch.ops.aten.detach.default
+
 
 def count(
     subject: Subject,
@@ -139,7 +141,8 @@ def _without_graph(tensor: Tensor) -> Tensor:
         return tensor
     with torch._C._DisableTorchDispatch():
         if isinstance(tensor, FakeTensor):
-            return viewed(torch.ops.aten.detach.default, (tensor,), {}, tensor.fake_mode)
+            view: Tensor = viewed(_DETACH, (tensor,), {}, tensor.fake_mode)
+            return view
         return tensor.detach()
 
 

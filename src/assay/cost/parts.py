@@ -31,6 +31,7 @@ from assay.cost.tally import (
     Peak,
     Tally,
 )
+from assay.errors import AssayError
 
 CALLS = "calls"
 _QUANTITIES = (FLOPS, OPERATIONS, BYTES, CALLS)
@@ -54,6 +55,7 @@ class Recording(Probe):
         self.parts: dict[At, Mapping[Part, Amount]] = {}
         self.summits: dict[At, Peak] = {}
         self.reached: list[tuple[Mapping[str, int], Mapping[str, Reach]]] = []
+        self.failed: list[tuple[int, ...]] = []
         self._named_together = self.together
 
     def __call__(
@@ -63,8 +65,15 @@ class Recording(Probe):
 
         Returns:
             The tally.
+
+        Raises:
+            AssayError: As `Probe`.
         """
-        tally = super().__call__(sizes, depths, seed)
+        try:
+            tally = super().__call__(sizes, depths, seed)
+        except AssayError:
+            self.failed.append(tuple(sizes.values()))
+            raise
         if self.together != self._named_together:  # what was kept has other names for the modules
             self.parts.clear()
             self._named_together = self.together
@@ -74,6 +83,11 @@ class Recording(Probe):
         self.parts[at], self.summits[at] = tally.parts, tally.summit
         self.reached.append((sizes, tally.tables))
         return tally
+
+    def stops(self, i: int, value: int) -> bool:
+        """Whether the model does not run at a value of the i-th size, others as where it does."""
+        ran = {values[:i] + values[i + 1 :] for values, _ in self.parts}
+        return any(at[i] == value and at[:i] + at[i + 1 :] in ran for at in self.failed)
 
 
 @dataclass(frozen=True)

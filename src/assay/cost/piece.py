@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, gcd
+from math import ceil, gcd, inf
 from typing import Any
 
 from assay.cost.polynomial import Polynomial
@@ -200,3 +200,21 @@ class Piece:
         for sign, command in (("≥", r"$\ge$"), ("≤", r"$\le$")):
             text = text.replace(sign, command)
         return rf"\text{{{text}}}"
+
+
+def beyond(pieces: Sequence[Piece]) -> dict[str, int]:
+    """The first value of each size at which all pieces have ended, where they hold at several.
+
+    Args:
+        pieces: The pieces of a formula, at least one.
+
+    Returns:
+        By size; without those that have no end.
+    """
+    found: dict[str, int] = {}
+    for name in dict(pieces[0].where):
+        spans = [dict(piece.where)[name] for piece in pieces]
+        last = max(spans, key=lambda span: inf if span.high is None else span.high)
+        if last.high is not None and last.high > min(span.low for span in spans):
+            found[name] = last.high + last.step
+    return found

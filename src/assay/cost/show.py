@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from assay.cost.growth import at_sizes, growth
+from assay.cost.piece import beyond
 from assay.errors import say
 from assay.view.blocks import Column, Formulas, Paragraph, Table, View
 from assay.view.prose import listed
@@ -242,17 +242,6 @@ def _single(piece: Piece, name: str, value: int) -> bool:
     return span is not None and span.high == value and value - span.low < 2
 
 
-def _beyond(pieces: tuple[Piece, ...]) -> dict[str, int]:
-    """The first value of each size at which all pieces have ended, where they hold at several."""
-    found: dict[str, int] = {}
-    for name in dict(pieces[0].where):
-        spans = [dict(piece.where)[name] for piece in pieces]
-        last = max(spans, key=lambda span: math.inf if span.high is None else span.high)
-        if last.high is not None and last.high > min(span.low for span in spans):
-            found[name] = last.high + last.step
-    return found
-
-
 def _everywhere(pieces: tuple[Piece, ...]) -> bool:
     """Whether pieces that follow each other along one size leave nothing out."""
     limited = {name for piece in pieces for name, span in piece.where if span.text(name)}
@@ -305,8 +294,11 @@ def _notes(cost: Cost) -> tuple[str, ...]:
         conditions = {"": None}
     if any(conditions):
         holds = "; or ".join(c for c in conditions if c)
-        beyond = _beyond(cost.flops.forward.pieces)
-        larger = f" For more, ask with `--size {say(beyond)}`, if it runs there." if beyond else ""
+        ended = beyond(cost.flops.forward.pieces)
+        more = say({name: value for name, value in ended.items() if name not in cost.stops})
+        stops = " or ".join(say({name: value}) for name, value in cost.stops.items())
+        larger = f" The model does not run at {stops}." if stops else ""
+        larger += f" For more, ask with `--size {more}`, if it runs there." if more else ""
         notes.append(f"Valid for {holds}; elsewhere the formula refuses to answer.{larger}")
     own: dict[str, list[str]] = {}
     for name, formula in cost.formulas().items():
