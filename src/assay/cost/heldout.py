@@ -160,8 +160,17 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
     if affordable(at, 4):
         yield at
         yield from _beside(at, laws, samples)
-    largest = None
-    yield from turns(laws, samples, lambda point: affordable(point, _TURNS, turn=True))
+    largest, left = None, samples.room
+
+    def worth(point: Point) -> bool:
+        """Half of what may still run is left to what else is asked."""
+        if not affordable(point, _TURNS, turn=True):
+            return False
+        spared = samples.room - steps_at(found, point) < left // 2
+        samples.spared = samples.spared or spared
+        return not spared
+
+    yield from turns(laws, samples, worth)
 
 
 def untried(found: Interpolant[Key], laws: Laws, samples: Samples) -> dict[int, int]:
@@ -185,10 +194,10 @@ def untried(found: Interpolant[Key], laws: Laws, samples: Samples) -> dict[int, 
     for i, law in enumerate(laws.all[: laws.sizes]):
         some = put(laws.low, i, law.value(_FAR[0]))
         loops = law.span.high is None and steps_at(found, some) > steps_at(found, laws.low)
-        later = [x for x in marks if x > largest[i]]
-        if loops and later:
-            end = law.nearest(later[0] - 1)
-            last_before[i] = min(last_before.get(i, end), end)
+        later = [law.nearest(x - 1) for x in marks if x > largest[i]]
+        ends = [*later[:1], *([largest[i]] if samples.spared else [])]
+        if loops and ends:
+            last_before[i] = min(last_before.get(i, ends[0]), *ends)
     return last_before
 
 

@@ -71,6 +71,7 @@ class Samples:
         self.depths = tuple(depths[path] for path in stacks)
         self.base: Point = (*base.values(), *self.depths)
         self._known, self._room = known, room
+        self.spared = False  # whether turns were left out for the sake of what else is to be run
         self._known[self.base] = first
         self._progress = progress
         self._seconds: dict[Point, float] = {}
@@ -202,6 +203,11 @@ class Samples:
                 raise ModulesChanged
             return False
         return True
+
+    @property
+    def room(self) -> int:
+        """Operators that may still run."""
+        return self._room
 
     @contextmanager
     def sparing(self) -> Iterator[None]:

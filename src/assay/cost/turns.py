@@ -57,7 +57,7 @@ def turns(
         }
         made = {c: point for c, point in made.items() if c not in before}
         as_before = _turning(before, laws, lambda p, i: _line(twin(p), i, samples))
-        turning = _turning(made, laws, lambda p, i: _along(p, i, laws, samples))
+        turning = _turning(made, laws, lambda p, i: _along(p, i, laws, samples, affordable))
         turned = (
             (point == laws.low, put(point, i, x)) for point, i, x in chain(as_before, turning)
         )
@@ -87,7 +87,7 @@ def unturned(laws: Laws, samples: Samples) -> dict[int, int]:
     last: dict[int, int] = {}
     made = _made(laws, samples)
     turning = [*_turning(made, laws, lambda p, i: _line(p, i, samples))]
-    given_up = len({(p, i, x) for p, i, x in turning}) > _MOST
+    given_up = samples.spared or len({(p, i, x) for p, i, x in turning}) > _MOST
     for point, i, x in turning:
         beyond = x > largest[i] or (given_up and put(point, i, x) not in ran)
         if beyond and x in laws.all[i].span:
@@ -237,13 +237,15 @@ def _turning(
                 yield point, i, x
 
 
-def _along(point: Point, i: int, laws: Laws, samples: Samples) -> Line:
+def _along(
+    point: Point, i: int, laws: Laws, samples: Samples, affordable: Callable[[Point], bool]
+) -> Line:
     """What was compared at a point and further up along one size, at least one step up."""
     law = laws.all[i]
     if law.span.high is not None and law.span.high <= point[i]:
         return []
     found, beside = _line(point, i, samples), put(point, i, law.nearest(point[i] + law.span.step))
-    if len(found) < 2 and laws.hold(beside) and samples.runs(beside):
+    if len(found) < 2 and laws.hold(beside) and affordable(beside) and samples.runs(beside):
         return _line(point, i, samples)
     return found
 
