@@ -12,9 +12,8 @@ from torch import Tensor
 from assay.cost.values import value_of
 
 Sizes = Mapping[str, int]
-_MOST = (
-    1 << 20
-)  # indices of which the largest is looked for: a thousand positions beside each other
+# indices of which the largest is looked for: a thousand positions beside each other
+_MOST = 1 << 20
 
 
 class Reach(NamedTuple):
