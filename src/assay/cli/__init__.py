@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words, sys.argv = sys.argv, sys.argv[:1]  # a user's file may parse its own, and would get ours
     try:
         code = command.main(
-            args=words[1:] if arguments is None else list(arguments),
+            args=words[1:] if arguments is None else arguments,
             prog_name="assay",
             standalone_mode=False,
         )

@@ -85,8 +85,7 @@ def no_law(
             reason += f"; it takes {names} together: with one of them at its least the law holds"
         groups = groups_of(off(found.at(point), counts))
     except Fails as failure:
-        reason = f"the model does not run at {samples.say(failure.point)}: {failure.said}"
-        reason += dividing(failure.point, samples)
+        reason = not_running(failure, samples)
     # none alone is to blame: the one that most was tried along is as good as any
     of_all = samples.most_varied if samples.names else ""
     size = of_all if i is None else "".join(samples.names[i : i + 1])
@@ -110,16 +109,22 @@ def broken(point: Point, found: Interpolant[Key], laws: Laws, samples: Samples) 
     return f"{f' (first: {where})' if where else ''}: {why(point, found, laws, samples)}"
 
 
-def dividing(point: Point, samples: Samples) -> str:
-    """The end of a reason where a model runs only if one size divides another, as heads do a width.
+def not_running(failure: Fails, samples: Samples) -> str:
+    """Where a model does not run, what it raised, and what would have a law where one size divides another.
 
     Args:
-        point: Where it does not run.
-        samples: Where it does.
+        failure: Of a run.
+        samples: Where it runs.
 
     Returns:
-        What would have a law; "" where it is not so.
+        The reason.
     """
+    reason = f"the model does not run at {samples.say(failure.point)}: {failure.said}"
+    return reason + _dividing(failure.point, samples)
+
+
+def _dividing(point: Point, samples: Samples) -> str:
+    """The end of a reason where a model runs only if one size divides another, as heads do a width."""
     ran = [known for known, _ in samples.known]
     for i, j in permutations(range(len(samples.names)), 2):
         divides = point[j] % point[i] and all(p[j] % p[i] == 0 for p in ran)

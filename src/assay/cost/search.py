@@ -19,7 +19,7 @@ from assay.cost.law import Law, Laws
 from assay.cost.ones import from_one, odd_ones
 from assay.cost.peaks import lawless, with_peaks
 from assay.cost.piece import Range
-from assay.cost.refusal import NoneLeft, Refused, Unexplained, dividing, no_law, of_values
+from assay.cost.refusal import NoneLeft, Refused, Unexplained, no_law, not_running, of_values
 from assay.cost.regained import regained
 from assay.cost.samples import Fails, Samples, TooMany, equal, put
 from assay.cost.tally import PEAK, SAVED, Key
@@ -162,13 +162,8 @@ class Search:
             if lost and (around := spaced(i, laws, samples)) is not None:
                 return self._boxes(laws.having(i, around), left - 1)
             if span is None or i >= laws.sizes or lost:
-                where = samples.say(failure.point)
                 blamed = samples.names[i] if i < laws.sizes else ""
-                raise Refused(
-                    f"the model does not run at {where}: {failure.said}"
-                    + dividing(failure.point, samples),
-                    blamed,
-                ) from failure
+                raise Refused(not_running(failure, samples), blamed) from failure
             return self._boxes(laws.having(i, replace(laws.all[i], span=span)), left - 1)
         except Unexplained as unexplained:
             point = unexplained.point

@@ -176,15 +176,16 @@ def _followed(
         Whether.
     """
     here, there = noted[point][comparison], noted.get(twin, {}).get(comparison)
-    if there is None:
-        return _of_one_size(comparison, point, twin, noted, sizes)
     if there == here:
         return True
     moved = {i for i, (x, y) in enumerate(zip(point, twin, strict=True)) if x != y}
+    made = {
+        other: compared[comparison] for other, compared in noted.items() if comparison in compared
+    }
+    if there is None:
+        return _of_one_size(made, point, moved, sizes)
     near = {
-        other: compared[comparison]
-        for other, compared in noted.items()
-        if comparison in compared and other[sizes:] == twin[sizes:]
+        other: difference for other, difference in made.items() if other[sizes:] == twin[sizes:]
     }
     if all(d == there for other, d in near.items() if all(other[i] == twin[i] for i in moved)):
         return True
@@ -195,30 +196,19 @@ def _followed(
     )
 
 
-def _of_one_size(
-    comparison: Comparison,
-    point: Point,
-    twin: Point,
-    noted: Mapping[Point, Mapping[Comparison, float]],
-    sizes: int,
-) -> bool:
+def _of_one_size(made: Mapping[Point, float], point: Point, moved: set[int], sizes: int) -> bool:
     """Whether the sides of a comparison differ by what one size says alone, as a layer's number and a depth.
 
-    Then it has been followed where the sizes that are 1 here are not, and that one is as it is here.
+    Then it has been followed where the sizes that moved are not as here, and that one is.
 
     Returns:
         Whether.
     """
-    made = {
-        other: compared[comparison] for other, compared in noted.items() if comparison in compared
-    }
     for i in range(sizes):
         by_size = {other[i]: difference for other, difference in made.items()}
         if len(by_size) > 1 and all(by_size[other[i]] == d for other, d in made.items()):
-            moved = [j for j in range(sizes) if point[j] != twin[j]]
-            alike = (other for other in made if other[i] == point[i])
             return i not in moved and any(
-                all(other[j] != point[j] for j in moved) for other in alike
+                other[i] == point[i] and all(other[j] != point[j] for j in moved) for other in made
             )
     return False
 
