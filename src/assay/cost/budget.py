@@ -198,7 +198,9 @@ def ranges(formula: Formula, size: str, others: Mapping[str, int]) -> list[Range
     Returns:
         The ranges of its pieces.
     """
-    pieces = [piece for piece in formula.pieces if piece.covers(others)]
+    from assay.cost.multiples import along
+
+    pieces = (law for piece in formula.pieces for law in along(piece, size, others))
     return [dict(piece.where).get(size, Range()) for piece in pieces]
 
 

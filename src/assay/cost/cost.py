@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import reduce
 from threading import RLock
@@ -13,11 +13,14 @@ from assay.cost.asked import Asked, Largest, Numbers, numbers
 from assay.cost.convention import CLASSES, CONVOLUTION, PRODUCT
 from assay.cost.counted import Counter
 from assay.cost.derive import derive
+from assay.cost.divides import Divides, Multiples, rounded
 from assay.cost.fit import Fit
 from assay.cost.formula import Formula
+from assay.cost.multiples import in_sizes
 from assay.cost.parts import LABELS, Parts, Recording, Share
 from assay.cost.phases import Phases
 from assay.cost.piece import beyond
+from assay.cost.quotient import whole_of, wholes
 from assay.cost.tables import End, ends
 from assay.cost.tally import (
     BACKWARD,
@@ -300,10 +303,28 @@ def strict_cost(
     Returns:
         The formulas.
     """
-    probe = Recording(builder, fused=fused)
+
+    def derived(*, apart: bool) -> tuple[Cost, Recording]:
+        probe = Recording(builder, fused=fused)
+        found = derive(probe, builder.sizes, progress, grids, apart=apart)
+        return _cost(builder, found, probe), probe
+
+    def in_multiples(pairs: Iterable[Divides]) -> Cost | None:
+        for pair in pairs:
+            multiples = Multiples(builder, pair.whole, pair.part)
+            cost = strict_cost(multiples, progress, fused=fused)
+            if cost.flops.forward.pieces:
+                return cost
+        return None
+
     with _ALONE:
-        found = derive(probe, builder.sizes, progress, grids)
-        return _cost(builder, found, probe)
+        try:
+            cost, probe = derived(apart=bool(grids))
+        except Divides as pair:
+            return in_multiples([pair]) or derived(apart=True)[0]
+        if cost.blamed and not grids:
+            return in_multiples(rounded(probe, builder.sizes, cost.blamed)) or cost
+        return cost
 
 
 def cost_of(builder: Builder, progress: Progress = silent, *, fused: bool = False) -> Cost:
@@ -349,12 +370,13 @@ def _cost(builder: Builder, found: Fit, probe: Recording) -> Cost:
     def phases(quantity: str, **fixed: str) -> Phases:
         def formula(phase: str) -> Formula:
             wanted = {"phase": phase, **fixed}.items()
-            return found.formula(quantity, lambda key: all(getattr(key, k) == v for k, v in wanted))
+            law = found.formula(quantity, lambda key: all(getattr(key, k) == v for k, v in wanted))
+            return in_sizes(law)
 
         return Phases(formula(FORWARD), formula(BACKWARD))
 
     def alone(quantity: str) -> Formula:
-        return found.formula(quantity, lambda key: True)
+        return in_sizes(found.formula(quantity, lambda key: True))
 
     keys = found.keys
     some = {key.kind for key in keys} | {group.kind for group in found.lawless}
@@ -368,24 +390,24 @@ def _cost(builder: Builder, found: Fit, probe: Recording) -> Cost:
     return _judged(
         Cost(
             name=builder.name,
-            base=dict(builder.sizes),
+            base=wholes(builder.sizes),
             flops=flops,
             masked=phases(CAUSAL),
             operations=phases(OPERATIONS),
             bytes=phases(BYTES),
             saved_bytes=alone(SAVED),
-            peak_bytes=found.peak(builder.sizes, summit.bytes if summit else None),
+            peak_bytes=in_sizes(found.peak(builder.sizes, summit.bytes if summit else None)),
             parameters=alone(PARAMETERS),
             parameter_bytes=alone(WEIGHTS),
             optimizer_bytes={name: trainable * copies for name, copies in STATES.items()},
             uncounted=tuple(sorted(probe.uncounted)),
             by_class={kind: phases(OPERATIONS, kind=kind) for kind in kinds},
-            checked=found.checked,
+            checked=tuple(map(wholes, found.checked)),
             way=probe.way,
             modules={place: phases(FLOPS, module=place) for place in places},
             where=dict(probe.uncounted),
             masks=dict(probe.assumed),
-            blamed=found.blamed,
+            blamed=whole_of(found.blamed),
             fused=probe.fused and probe.way != "real",
             attends=probe.attends,
             ends=ends(probe.reached),

@@ -35,6 +35,8 @@ def derive(
     base: Mapping[str, int],
     progress: Progress = silent,
     grids: Mapping[str, int] | None = None,
+    *,
+    apart: bool = False,
 ) -> Fit:
     """Find polynomials in the sizes of `base` for everything that `probe` counts.
 
@@ -43,12 +45,14 @@ def derive(
         base: The sizes, at values that the model runs at.
         progress: Told as probes are run.
         grids: Sizes of which only multiples of a value are asked for, with that value.
+        apart: Whether sizes are taken for themselves, also where one must divide another.
 
     Returns:
         The polynomials, or a refusal with its reason.
 
     Raises:
         AssayError: If the model does not run at `base` itself.
+        Divides: If one size must divide another, unless they are taken `apart`.
     """
     first = probe.open(base)
     known: dict[tuple[str, ...], dict[Point, Tally | AssayError]] = {}
@@ -69,7 +73,7 @@ def derive(
         room = room if wanted.all else room // _LESS
         before = known.setdefault(stacks, {})
         samples = Samples(probe, base, stacks, wanted, first, progress, before, room)
-        search = Search(samples, grids or {})
+        search = Search(samples, grids or {}, apart=apart)
         try:
             return search.run()
         except TooMany as enough:

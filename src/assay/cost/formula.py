@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from numbers import Integral
 from typing import Any, Literal
 
 from assay.cost.piece import Piece, Range
-from assay.cost.polynomial import Monomial, Polynomial, add
+from assay.cost.polynomial import Monomial, Polynomial, add, powers_of
+from assay.cost.quotient import sizes_in
 from assay.errors import CannotMeasure, UsageError, say, verbatim
 
 Status = Literal["exact", "exact on residues", "piecewise", "refused"]
@@ -266,7 +267,7 @@ class Formula:
             for piece in self.pieces:
                 for name, span in piece.where:
                     spans.setdefault(name, set()).add(span)
-            used |= {name for name, found in spans.items() if len(found) > 1}
+            used |= {n for name, found in spans.items() if len(found) > 1 for n in sizes_in(name)}
         return tuple(name for name in self.sizes if name in used)
 
     @property
@@ -289,10 +290,7 @@ class Formula:
         self._check_names(sizes)
         if not self.pieces:
             return ""
-        terms = [
-            "*".join(f"{n}**{p}" if p > 1 else n for n, p in sorted(powers.items()))
-            for powers in self.tail.leading(sizes)
-        ]
+        terms = [_product(powers) for powers in self.tail.leading(sizes)]
         return f"O({' + '.join(term or '1' for term in terms) or '0'})"
 
     @property
@@ -480,13 +478,19 @@ def _least(all_checked: list[tuple[tuple[str, int], ...]]) -> tuple[tuple[str, i
     return tuple(least.items())
 
 
-def _powers(monomial: Monomial, sizes: Iterable[str]) -> dict[str, int]:
-    powers: dict[str, int] = {}
-    for atom, power in monomial:
-        for name in atom.grows_with:
-            if name in sizes:
-                powers[name] = powers.get(name, 0) + power
-    return powers
+def _powers(monomial: Monomial, sizes: Collection[str]) -> dict[str, int]:
+    return {name: power for name, power in powers_of(monomial).items() if name in sizes}
+
+
+def _product(powers: Mapping[str, int]) -> str:
+    """Powers of sizes as text: "b*n**2/h"."""
+
+    def text(wanted: Mapping[str, int]) -> list[str]:
+        return [f"{name}**{p}" if p > 1 else name for name, p in sorted(wanted.items())]
+
+    over = text({name: p for name, p in powers.items() if p > 0})
+    under = text({name: -p for name, p in powers.items() if p < 0})
+    return "/".join(["*".join(over) or "1", *under]) if powers else ""
 
 
 def _is_summand(value: object) -> bool:

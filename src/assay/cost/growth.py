@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from assay.cost.budget import ranges
 from assay.cost.convention import CONVOLUTION, ELEMENTWISE, NORMALISATION, PRODUCT, REDUCTION
 from assay.cost.formula import Formula
 from assay.errors import CannotMeasure
@@ -33,7 +34,7 @@ _NAMES = {
     NORMALISATION: "normalisations",
 }
 _INDEX = re.compile(r"(?<![^.])\d+(?![^.])")  # a layer's number in a dotted path
-_SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ def _picture(cost: Cost, found: tuple[Crossing, ...]) -> list[Lines]:
     # a length, where there is one that the cost grows in: it is what users vary
     size = next((n for n in ("n", *names) if n in names and total.degree(n)), names[0])
     marks = [c for c in found if c.size == size and c.at <= _FARTHEST]
-    points = _points(total, size, cost.base[size], [c.at for c in marks])
+    points = _points(total, size, cost.base, [c.at for c in marks])
     if len(points) < 2:
         return []
     series = []
@@ -183,12 +184,13 @@ def _picture(cost: Cost, found: tuple[Crossing, ...]) -> list[Lines]:
     ]
 
 
-def _points(total: Formula, size: str, base: int, at: list[int]) -> list[int]:
+def _points(total: Formula, size: str, base: Mapping[str, int], at: list[int]) -> list[int]:
     """Sizes an octave apart, from the base or well below the first crossing to beyond the last."""
-    low = min([base, *(max(1, x // 4) for x in at)])
-    high = max([base << _OCTAVES, *(4 * x for x in at)])
+    others = {name: value for name, value in base.items() if name != size}
+    low = min([base[size], *(max(1, x // 4) for x in at)])
+    high = max([base[size] << _OCTAVES, *(4 * x for x in at)])
     wanted = [low << k for k in range((high // low).bit_length())]
-    return sorted({x for x in (on_grid(total, size, value) for value in wanted) if x})
+    return sorted({x for x in (on_grid(total, size, value, others) for value in wanted) if x})
 
 
 def _positive(formula: Formula, size: str, base: Mapping[str, int]) -> dict[int, Formula]:
@@ -208,7 +210,7 @@ def _positive(formula: Formula, size: str, base: Mapping[str, int]) -> dict[int,
 def _growing(size: str, power: int) -> str:
     if not power:
         return f"without {size}"
-    return f"∝ {size}" + (str(power).translate(_SUPERSCRIPT) if power > 1 else "")
+    return f"∝ {size}" + (str(power).translate(_SUPERSCRIPT) if power != 1 else "")
 
 
 def _who(cost: Cost, size: str, power: int) -> tuple[str, ...]:
@@ -228,9 +230,9 @@ def at_sizes(formula: Formula, sizes: Mapping[str, int]) -> int:
     return formula(**sizes) if formula.holds(**sizes) else 0
 
 
-def on_grid(formula: Formula, name: str, size: int) -> int:
+def on_grid(formula: Formula, name: str, size: int, others: Mapping[str, int]) -> int:
     """The largest size up to this at which the formula holds, 0 where there is none."""
-    spans = [span for piece in formula.pieces for n, span in piece.where if n == name]
+    spans = ranges(formula, name, others)
     tops = [(span, min(size, span.high) if span.high else size) for span in spans]
     fits = [x for span, top in tops if (x := top - (top - span.low) % span.step) in span]
     return max(fits, default=0)

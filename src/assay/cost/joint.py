@@ -89,7 +89,7 @@ def _third(found: Mapping[tuple[int, int], tuple[Atom, ...]], laws: Laws, sample
 def _corners(atoms: Sequence[Atom], laws: Laws, samples: Samples) -> Iterator[Laws]:
     """From where it may hold: no tokens but one, and a single chunk, may be cases of their own."""
     yield laws
-    together = {samples.names.index(name) for atom in atoms for name in atom.names}
+    together = {samples.names.index(name) for atom in atoms for name in atom.variables}
     largest, *others = sorted(together, key=lambda i: -samples.base[i])
     for raised in ((largest,), (largest, *others)):
         here = laws
@@ -174,7 +174,7 @@ def _around(corner: Point, atoms: Sequence[Atom], laws: Laws, samples: Samples) 
     pairs = zip(laws.all, corner, strict=True)
     from_corner = Laws(tuple(law.since(x) for law, x in pairs), laws.sizes)
     yield from (point for point, _ in samples.known if from_corner.hold(point))
-    random, together = Random(0), {name for atom in atoms for name in atom.names}
+    random, together = Random(0), {name for atom in atoms for name in atom.variables}
     reach = max(2 * isqrt(atom.period) + 8 for atom in atoms)
     ups = [reach if name in together else 3 for name in samples.names]
     ups += [2] * (len(corner) - len(ups))
@@ -208,7 +208,7 @@ def _telling(atoms: Sequence[Atom], laws: Laws, samples: Samples) -> Iterator[Po
         yield from islice((p for p in near if _rest(atom, p, samples) == 0), _MULTIPLES)
         yield from islice(_odd(atom, placed), _MULTIPLES)
         yield from near[:6]
-    together = {name for atom in atoms for name in atom.names}
+    together = {name for atom in atoms for name in atom.variables}
     for top in (12, 12, 40, 40):
         yield laws.inside(
             tuple(

@@ -8,6 +8,7 @@ from assay.cost.convention import CONVOLUTION, PRODUCT
 from assay.cost.decompositions import UNCOUNTABLE
 from assay.cost.growth import at_sizes
 from assay.cost.known import LOAD
+from assay.cost.quotient import split
 from assay.cost.tally import BACKWARD, FORWARD, Amount, Part
 from assay.finding import Finding, Number
 from assay.where import location
@@ -129,7 +130,14 @@ def _bytes(cost: Cost) -> list[Finding]:
         for moved, (_, done) in [(getattr(cost.bytes, phase), _computed(cost, phase))]
         for name in cost.base
         if moved.pieces and done.pieces and moved.degree(name) > done.degree(name)
+        if name not in _parts(moved)  # it cannot grow alone
     ]
+
+
+def _parts(formula: Formula) -> set[str]:
+    """Sizes that must divide others."""
+    names = {name for piece in formula.pieces for name, _ in piece.where}
+    return {both[1] for name in names if (both := split(name))}
 
 
 def _computed(cost: Cost, phase: str) -> tuple[str, Formula]:

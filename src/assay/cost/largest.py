@@ -91,7 +91,7 @@ def _table(
     monomials, weights = _coefficients(polynomials)
     columns = {}
     for atom in {atom for monomial in monomials for atom, _ in monomial}:
-        own = sorted(atom.names)
+        own = sorted(atom.variables)
         sizes, places = np.unique(
             grid[:, [names.index(n) for n in own]], axis=0, return_inverse=True
         )

@@ -14,6 +14,7 @@ from typing import Any
 from assay.cost.fit import Box, Fit
 from assay.cost.formula import Formula
 from assay.cost.interpolate import Interpolant, Point
+from assay.cost.multiples import in_sizes
 from assay.cost.phases import Phases
 from assay.cost.piece import Piece, Range
 from assay.cost.polynomial import Polynomial
@@ -176,7 +177,7 @@ class _Split:
     def share(self, name: str, base: Sums) -> Share:
         def phases(quantity: str) -> Phases:
             forward, backward = (self._formula(quantity, p, name) for p in (FORWARD, BACKWARD))
-            return Phases(forward, backward)
+            return Phases(in_sizes(forward), in_sizes(backward))
 
         both = [[base.get(Key(q, p, name), 0) for p in (FORWARD, BACKWARD)] for q in _QUANTITIES]
         return Share(

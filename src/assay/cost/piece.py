@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from math import ceil, gcd, inf
 from typing import Any
 
-from assay.cost.polynomial import Polynomial
+from assay.cost.polynomial import Polynomial, symbol
+from assay.cost.quotient import split
 
 
 @dataclass(frozen=True, order=True)
@@ -66,6 +67,7 @@ class Range:
         return f"{name} ≥ {self.low}" if self.low > 1 else ""
 
 
+# by the name of a size, or of a quotient `d/h`: then `h` divides `d`
 Where = tuple[tuple[str, Range], ...]
 
 
@@ -132,7 +134,7 @@ class Piece:
 
     def covers(self, sizes: Mapping[str, int]) -> bool:
         """Whether the piece speaks about `sizes`; a size that is not given fits."""
-        return all(name not in sizes or sizes[name] in span for name, span in self.where)
+        return all(_fits(name, span, sizes) for name, span in self.where)
 
     @property
     def every(self) -> tuple[Polynomial, ...]:
@@ -159,13 +161,17 @@ class Piece:
     @property
     def cut(self) -> str:
         """Of the condition what leaves large sizes out, or values between; not where it begins."""
-        cuts = [(name, span) for name, span in self.where if span.high is not None or span.step > 1]
-        return ", ".join(span.text(name) for name, span in cuts)
+        cuts = [
+            (name, span)
+            for name, span in self.where
+            if span.high is not None or span.step > 1 or split(name)
+        ]
+        return ", ".join(_text(name, span) for name, span in cuts)
 
     @property
     def condition(self) -> str:
         """The sizes for which it holds, in words; "" for all."""
-        return ", ".join(text for name, span in self.where if (text := span.text(name)))
+        return ", ".join(text for name, span in self.where if (text := _text(name, span)))
 
     def sympy(self) -> Any:
         """The value as a sympy expression."""
@@ -180,13 +186,13 @@ class Piece:
 
         condition = sympy.true
         for name, span in self.where:
-            symbol = sympy.Symbol(name, integer=True, positive=True)
+            value = symbol(name)
             if span.low > 1:
-                condition &= symbol >= span.low
+                condition &= value >= span.low
             if span.high is not None:
-                condition &= symbol <= span.high
-            if span.step > 1:
-                condition &= sympy.Eq(sympy.Mod(symbol - span.low, span.step), 0)
+                condition &= value <= span.high
+            if span.step > 1 or split(name):
+                condition &= sympy.Eq(sympy.Mod(value - span.low, span.step), 0)
         return condition
 
     def latex(self) -> str:
@@ -200,6 +206,25 @@ class Piece:
         for sign, command in (("≥", r"$\ge$"), ("≤", r"$\le$")):
             text = text.replace(sign, command)
         return rf"\text{{{text}}}"
+
+
+def _fits(name: str, span: Range, sizes: Mapping[str, int]) -> bool:
+    """Whether a size is in a range, or not given; a quotient whether it is an integer in it."""
+    both = split(name)
+    if both is None or name in sizes:
+        return name not in sizes or sizes[name] in span
+    if any(size not in sizes for size in both):
+        return True
+    quotient, rest = divmod(sizes[both[0]], sizes[both[1]])
+    return not rest and quotient in span
+
+
+def _text(name: str, span: Range) -> str:
+    """The condition in words; of a quotient first that there is one."""
+    both = split(name)
+    if both is None:
+        return span.text(name)
+    return ", ".join(filter(None, (f"{both[0]} a multiple of {both[1]}", span.text(name))))
 
 
 def beyond(pieces: Sequence[Piece]) -> dict[str, int]:

@@ -9,6 +9,8 @@ from itertools import combinations
 from math import gcd, lcm, prod
 from typing import Any, NamedTuple
 
+from assay.cost.quotient import number, sizes_in, split
+
 Product = tuple[int, tuple[str, ...]]  # a coefficient, and the sizes that it is multiplied with
 
 
@@ -18,7 +20,8 @@ class Atom:
 
     Strides, patches and windows make costs depend on floors; a ceiling is a floor with an offset. A width
     of eight thirds, or a capacity of five quarters, is a floor of a multiple. The tokens of a batch in
-    chunks are a floor of several sizes at once, `(Σ products + offset) // period`.
+    chunks are a floor of several sizes at once, `(Σ products + offset) // period`. In place of a size there
+    may be a quotient of two, `d/h`.
 
     Args:
         size: The size; "" where there are several.
@@ -46,9 +49,9 @@ class Atom:
     def value(self, sizes: Mapping[str, int]) -> int:
         """The atom at `sizes`."""
         if self.products:
-            inner = sum(c * prod(sizes[name] for name in names) for c, names in self.products)
+            inner = sum(c * prod(number(n, sizes) for n in names) for c, names in self.products)
         else:
-            inner = self.factor * sizes[self.size]
+            inner = self.factor * number(self.size, sizes)
         return (inner + self.offset) // self.period
 
     @property
@@ -62,9 +65,14 @@ class Atom:
         return self.summands[0][1]
 
     @property
+    def variables(self) -> frozenset[str]:
+        """What it is a function of: sizes, and quotients of two, each under its name."""
+        return frozenset(name for _, names in self.summands for name in names)
+
+    @property
     def names(self) -> frozenset[str]:
         """Every size that it depends on."""
-        return frozenset(name for _, names in self.summands for name in names)
+        return frozenset(size for name in self.variables for size in sizes_in(name))
 
     @property
     def slope(self) -> Fraction:
@@ -72,7 +80,7 @@ class Atom:
         return Fraction(self.summands[0][0], self.period)
 
     def __str__(self) -> str:
-        inner = self.inner(str, "*")
+        inner = self.inner(_symbol, "*")
         inner = f"({inner})" if self.is_sum or self.factor != 1 else inner
         return inner if self.period == 1 else f"({inner}//{self.period})"
 
@@ -185,7 +193,7 @@ class Polynomial:
             rest.setdefault(others, []).append((mine, coefficient))
             period = lcm(period, *(atom.period for atom, _ in mine))
             degree = max(degree, sum(power for _, power in mine))
-        if any(atom.products and name in atom.names for atom in self.atoms):
+        if any(atom.products and name in atom.variables for atom in self.atoms):
             return False  # where it steps up depends on other sizes
         needed = values[: (degree + 1) * period]
         if len(needed) > _PATIENCE:
@@ -240,12 +248,9 @@ class Polynomial:
         floors = (a for a in self.atoms if (a.period, a.offset) != (1, 0))
         floored = {name for a in floors for name in a.names}
         for monomial, coefficient in self.terms.items():
-            powers: dict[str, int] = {}
             for atom, power in monomial:
                 coefficient = coefficient * atom.slope**power
-                for name in atom.grows_with:
-                    powers[name] = powers.get(name, 0) + power
-            key = tuple(sorted(powers.items()))
+            key = tuple(sorted(powers_of(monomial).items()))
             sums[key] = sums.get(key, Fraction(0)) + coefficient
         found: list[dict[str, int]] = []
         for key, total in sums.items():
@@ -253,7 +258,7 @@ class Polynomial:
                 found.append(dict(key))
             else:  # floors cancel in the leading term: what is left is of one degree less in their size
                 found += [
-                    {n: p - (n == less) for n, p in key if p > (n == less)}
+                    {n: p - (n == less) for n, p in key if p != (n == less)}
                     for less, _ in key
                     if less in floored
                 ]
@@ -280,8 +285,7 @@ class Polynomial:
             for atom, power in monomial:
                 inner = sympy.Integer(atom.offset)
                 for factor, names in atom.summands:
-                    symbols = [sympy.Symbol(n, integer=True, positive=True) for n in names]
-                    inner += factor * sympy.Mul(*symbols)
+                    inner += factor * sympy.Mul(*map(symbol, names))
                 term *= (inner if atom.period == 1 else sympy.floor(inner / atom.period)) ** power
             total += term
         return total
@@ -298,6 +302,14 @@ class Polynomial:
             }
             for monomial, coefficient in _sorted(self.terms)
         ]
+
+
+def symbol(name: str) -> Any:
+    """A size as a symbol of sympy, which is a positive integer; a quotient as that of two."""
+    import sympy
+
+    whole, *part = (sympy.Symbol(n, integer=True, positive=True) for n in sizes_in(name))
+    return whole / part[0] if part else whole
 
 
 def _described(atom: Atom) -> dict[str, Any]:
@@ -342,8 +354,26 @@ def add(polynomials: Iterable[Polynomial]) -> Polynomial:
     return Polynomial({m: c for m, c in out.items() if c})
 
 
+def powers_of(monomial: Monomial) -> dict[str, int]:
+    """The powers of sizes with which a monomial grows; a quotient falls with what it is divided by.
+
+    Returns:
+        Size to power, without powers of 0.
+
+    Example:
+        >>> powers_of(((Atom("n"), 2), (Atom("d/h", 0, 2), 1)))
+        {'n': 2, 'd': 1, 'h': -1}
+    """
+    powers: dict[str, int] = {}
+    for atom, power in monomial:
+        for name in atom.grows_with:
+            for size, sign in zip(sizes_in(name), (1, -1), strict=False):
+                powers[size] = powers.get(size, 0) + sign * power
+    return {size: power for size, power in powers.items() if power}
+
+
 def _dominates(big: Mapping[str, int], small: Mapping[str, int]) -> bool:
-    return all(big.get(name, 0) >= power for name, power in small.items())
+    return all(big.get(name, 0) >= small.get(name, 0) for name in (*big, *small))
 
 
 def _sorted(terms: Terms) -> list[tuple[Monomial, Fraction]]:
@@ -479,6 +509,14 @@ def _latex_atom(atom: Atom) -> str:
     return rf"\left\lfloor \frac{{{inner}}}{{{atom.period}}} \right\rfloor"
 
 
+def _symbol(name: str) -> str:
+    both = split(name)
+    return f"({both[0]}//{both[1]})" if both else name
+
+
 def _latex_symbol(size: str) -> str:
+    both = split(size)
+    if both:
+        return rf"\left(\frac{{{_latex_symbol(both[0])}}}{{{_latex_symbol(both[1])}}}\right)"
     name = size.rstrip("_").replace("_", r"\_")
     return name if len(name) == 1 else rf"\mathrm{{{name}}}"

@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import combinations
 
 from assay.cost.begin import begun, further, later, ranges, spaced, straight
+from assay.cost.divides import undivided
 from assay.cost.ends import explained, last_explained, last_that_runs, returns, turn
 from assay.cost.fit import Box, Fit, Sizes
 from assay.cost.floors import with_floors
@@ -35,10 +36,11 @@ class Search:
     Args:
         samples: The counts.
         grids: Sizes of which only multiples of a value are asked for, with that value.
+        apart: Whether sizes are taken for themselves, also where one must divide another.
     """
 
-    def __init__(self, samples: Samples, grids: Mapping[str, int]) -> None:
-        self._samples, self._grids = samples, grids
+    def __init__(self, samples: Samples, grids: Mapping[str, int], *, apart: bool) -> None:
+        self._samples, self._grids, self._apart = samples, grids, apart
         self._checked: list[Sizes] = []
         self._unexplained: tuple[Point, Laws] | None = None
         self._guess = False
@@ -52,9 +54,12 @@ class Search:
         Raises:
             Refused: If there are none.
             Fails: If the model does not run where it should.
+            Divides: If one size must divide another, unless they are taken apart.
         """
         samples = self._samples
         laws = ranges(samples, self._grids)
+        if not self._apart:
+            undivided(laws, samples)
         if not samples.repeats(laws.low):
             at = f" at the same sizes ({samples.say(laws.low)})" if samples.names else ""
             why = (

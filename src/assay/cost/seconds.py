@@ -241,7 +241,8 @@ class _Course:
 
     def _on_grid(self, size: str, value: int) -> int:
         total = self._cost.operations.total
-        return on_grid(total, size, value) if total.pieces else value
+        others = {name: v for name, v in self._build.sizes.items() if name != size}
+        return on_grid(total, size, value, others) if total.pieces else value
 
     def _try(self, size: str, value: int, until: float) -> str:
         """Measure at a value of a size.

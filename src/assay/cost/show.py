@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from assay.cost.growth import at_sizes, growth
 from assay.cost.piece import beyond
+from assay.cost.quotient import split
 from assay.errors import say
 from assay.view.blocks import Column, Formulas, Paragraph, Table, View
 from assay.view.prose import listed
@@ -244,10 +245,14 @@ def _single(piece: Piece, name: str, value: int) -> bool:
 
 def _everywhere(pieces: tuple[Piece, ...]) -> bool:
     """Whether pieces that follow each other along one size leave nothing out."""
-    limited = {name for piece in pieces for name, span in piece.where if span.text(name)}
+    limited = {
+        name for piece in pieces for name, span in piece.where if split(name) or span.text(name)
+    }
     if len(limited) != 1:
         return not limited and bool(pieces)
     (name,) = limited
+    if split(name):
+        return False
     spans = sorted((dict(piece.where)[name] for piece in pieces), key=lambda span: span.low)
     follow = all(
         below.high is not None and above.low <= below.high + 1 for below, above in pairwise(spans)
