@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 import torch.nn.functional as F
-from cost_twins import alive, flops, kept
+from cost_twins import alive, flops, kept, wrong_answers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -132,13 +132,25 @@ def test_a_capacity_that_floating_point_numbers_round_up_is_refused():
 
 
 def test_the_number_of_experts_is_held_alone():
-    def build(b: int = 2, n: int = 16, e: int = 8):
+    def build(b: int = 2, n: int = 20, e: int = 8):
         return Experts(16, e, lambda t, e: -(-t // e)), torch.randn(b, n, 16)
 
     cost = cost_of(Builder(build))
     assert [*cost.narrowed] == ["e"]
     assert cost.narrowed["e"].startswith("at e = 8 alone")
     assert "((b*n + 7)//8)" in str(cost.flops.forward)
+
+
+def test_experts_that_divide_the_tokens_have_a_law_in_their_number():
+    def build(b: int = 2, n: int = 16, e: int = 8):
+        return Experts(16, e, lambda t, e: -(-t // e)), torch.randn(b, n, 16)
+
+    cost = derive_cost(build)
+    assert {piece.condition for piece in cost.flops.forward.pieces} == {"n a multiple of e"}
+    grid = [
+        {"b": b, "n": k * e, "e": e} for b, k, e in ((2, 2, 8), (3, 5, 4), (1, 7, 6), (5, 1, 9))
+    ]
+    assert not wrong_answers(cost, build, grid)
 
 
 def test_layers_of_experts_with_depth_as_a_size():

@@ -84,30 +84,6 @@ def test_a_greatest_length_is_where_the_formula_ends():
     assert "For more" not in notes
 
 
-def test_a_width_that_its_heads_must_divide_has_a_law_in_a_builder_that_says_so():
-    class Heads(nn.Module):
-        def __init__(self, d, h):
-            super().__init__()
-            assert d % h == 0
-            self.lin, self.h = nn.Linear(d, d), h
-
-        def forward(self, x):
-            y = self.lin(x).unflatten(-1, (self.h, -1)).transpose(1, 2)
-            return (y @ y.transpose(2, 3)) @ y
-
-    def apart(b: int = 2, n: int = 4, d: int = 48, h: int = 4):
-        return Heads(d, h), torch.randn(b, n, d)
-
-    def together(b: int = 2, n: int = 4, width: int = 12, h: int = 4):
-        return apart(b, n, h * width, h)
-
-    reason = derive_cost(apart).flops.forward.reason
-    assert "it ran where h divides d alone" in reason
-    assert "as in `d = h * width`, has a law in both" in reason
-    law = derive_cost(together).flops.forward
-    assert str(law) == "2*b*h*n*width*(h*width + 2*n)"
-
-
 def test_an_image_that_must_be_large_has_a_least_size():
     def build(h: int = 64):
         layers = (nn.Conv2d(3, 4, 5), nn.MaxPool2d(4), nn.Conv2d(4, 4, 5))

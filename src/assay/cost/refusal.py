@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import permutations
 
 from assay.cost.culprit import culprit
 from assay.cost.groups import Group, groups_of
@@ -15,8 +14,6 @@ from assay.cost.samples import Fails, Samples, off
 from assay.cost.tally import Key
 from assay.cost.why import why
 from assay.view.prose import listed
-
-_DIVISORS = 2  # values of a size: more that divide another are no chance
 
 
 class Unexplained(Exception):
@@ -110,7 +107,7 @@ def broken(point: Point, found: Interpolant[Key], laws: Laws, samples: Samples) 
 
 
 def not_running(failure: Fails, samples: Samples) -> str:
-    """Where a model does not run, what it raised, and what would have a law where one size divides another.
+    """Where a model does not run, and what it raised.
 
     Args:
         failure: Of a run.
@@ -119,22 +116,7 @@ def not_running(failure: Fails, samples: Samples) -> str:
     Returns:
         The reason.
     """
-    reason = f"the model does not run at {samples.say(failure.point)}: {failure.said}"
-    return reason + _dividing(failure.point, samples)
-
-
-def _dividing(point: Point, samples: Samples) -> str:
-    """The end of a reason where a model runs only if one size divides another, as heads do a width."""
-    ran = [known for known, _ in samples.known]
-    for i, j in permutations(range(len(samples.names)), 2):
-        divides = point[j] % point[i] and all(p[j] % p[i] == 0 for p in ran)
-        if divides and len({p[i] for p in ran}) > _DIVISORS:
-            one, other = samples.names[i], samples.names[j]
-            return (
-                f"; it ran where {one} divides {other} alone: a builder that makes {other} of a size of its "
-                f"own, as in `{other} = {one} * width`, has a law in both"
-            )
-    return ""
+    return f"the model does not run at {samples.say(failure.point)}: {failure.said}"
 
 
 def of_values(samples: Samples) -> str:
