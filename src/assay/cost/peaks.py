@@ -138,6 +138,8 @@ def _late(box: Box, fitted: Interpolant[Key], samples: Samples) -> list[Box]:
         peaks = _fitted(box, spans, samples)
     except Fails:
         return [box]
+    except TooMany:  # then they hold as far as the model was run
+        return [replace(box, peak_spans=_as_run(box, loops, samples))]
     alone = next(iter(loops)) if len(loops) == 1 else ""
     i = samples.names.index(alone) if alone else 0
     begins = dict.fromkeys(
@@ -163,6 +165,16 @@ def _late(box: Box, fitted: Interpolant[Key], samples: Samples) -> list[Box]:
     span = box.spans[alone]
     below = replace(box, spans={**box.spans, alone: replace(span, high=start - span.step)})
     return [below, replace(found, spans={**box.spans, alone: replace(span, low=start)})]
+
+
+def _as_run(box: Box, names: Collection[str], samples: Samples) -> dict[str, Range]:
+    """The ranges, of these sizes up to the largest value at which the model was run."""
+    runs = [point for point, _ in samples.within(box.spans)]
+    spans = dict(box.spans)
+    for i, name in enumerate(samples.names):
+        if name in names:
+            spans[name] = replace(spans[name], high=max(point[i] for point in runs))
+    return spans
 
 
 def _bent(box: Box, fitted: Interpolant[Key], samples: Samples) -> set[str]:
