@@ -84,7 +84,35 @@ def patches(b: int = 2, h: int = 32, p: int = 8):
 
 
 derived = functools.cache(derive_cost)
-MODELS = (heads, grouped_queries, groups, two_wholes, patches)
+
+
+def in_a_row(b: int = 4, d: int = 96, h: int = 4, g: int = 3):
+    if d % (h * g):
+        raise ValueError("heads of groups")
+    width = d // (h * g)
+    return nn.Sequential(nn.Unflatten(1, (h, g, width)), nn.Linear(width, width)), torch.randn(b, d)
+
+
+def strides_in_a_row(b: int = 2, h: int = 48, p: int = 4, m: int = 2):
+    return nn.Sequential(nn.Conv2d(3, 4, p, p), nn.Conv2d(4, 8, m, m)), torch.randn(b, 3, h, h)
+
+
+def rounded_heads(b: int = 2, d: int = 64, h: int = 4):
+    width = d // h
+    layers = nn.Linear(d, h * width), nn.Unflatten(1, (h, width)), nn.Linear(width, width)
+    return nn.Sequential(*layers), torch.randn(b, d)
+
+
+MODELS = (
+    heads,
+    grouped_queries,
+    groups,
+    two_wholes,
+    patches,
+    in_a_row,
+    strides_in_a_row,
+    rounded_heads,
+)
 
 
 def drawn(build, count=30):
@@ -137,6 +165,19 @@ def test_every_other_number_has_it_too():
     assert {"d": 64, "h": 8, "g": 2}.items() <= cost.checked[0].keys() | cost.base.items()
     shares = cost.breakdown("module")
     assert shares["kv"].flops.forward(b=3, n=8, d=96, h=12, g=3) == 4 * 3 * 8 * 96 * 3 * (96 // 12)
+
+
+def test_sizes_that_divide_in_a_row():
+    (piece,) = derived(in_a_row).flops.forward.pieces
+    assert piece.condition.startswith("d a multiple of h*g")
+    assert str(derived(in_a_row).parameters).startswith("(d//(h*g))*((d//(h*g)) + 1)")
+    formula = derived(strides_in_a_row).flops.forward
+    assert {piece.condition for piece in formula.pieces} == {"h a multiple of p*m"}
+    assert formula.solve("h", below=10**6, b=1, p=4, m=3) % 12 == 0
+    assert formula.solve("m", below=10**9, b=1, p=4, h=48) == 12
+    assert (
+        derived(in_a_row).flops.forward.to_dict()["checked"]["d"] > 10**6
+    )  # and not the quotient's
 
 
 def test_no_finding_says_that_parts_grow_alone():

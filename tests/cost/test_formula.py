@@ -121,7 +121,7 @@ def test_a_peak_is_the_largest_of_its_rivals():
     assert "max" in peak.latex()
     (symbol,) = peak.sympy().free_symbols
     assert peak.sympy().subs(symbol, 3) == 30
-    with pytest.raises(ValueError, match="maximum"):
+    with pytest.raises(CannotMeasure, match="the largest of several laws"):
         _ = peak * -1
 
 

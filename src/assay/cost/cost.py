@@ -321,7 +321,9 @@ def strict_cost(
         try:
             cost, probe = derived(apart=bool(grids))
         except Divides as pair:
-            return in_multiples([pair]) or derived(apart=True)[0]
+            if (found := in_multiples([pair])) is not None:
+                return found
+            cost, probe = derived(apart=True)
         if cost.blamed and not grids:
             return in_multiples(rounded(probe, builder.sizes, cost.blamed)) or cost
         return cost

@@ -12,14 +12,17 @@ from itertools import permutations
 from assay.builder import Builder
 from assay.cost.law import Laws
 from assay.cost.probe import Probe
-from assay.cost.quotient import split
+from assay.cost.quotient import over, split, whole_of
 from assay.cost.samples import Samples, put
 from assay.errors import AssayError
 from assay.subject import Subject
 
 _ODD = (3, 5, 7, 11, 13)  # times so much a part divides few wholes
 _TOLD = 2  # so many of them must run where it divides, and not where it does not
-_RARE, _PARTS = 37, (5, 7)  # a quotient that is no dimension by chance, and values to divide by
+_RARE, _PARTS = (
+    37,
+    (5, 7),
+)  # a quotient that is no dimension by chance, and what parts are multiplied with
 
 
 class Divides(Exception):
@@ -54,7 +57,7 @@ class Multiples(Builder):
     def __init__(self, build: Builder, whole: str, part: str) -> None:
         self.__dict__.update(vars(build))
         self._build, self._whole, self._part = build, whole, part
-        self._quotient = f"{whole}/{part}"
+        self._quotient = over(whole, part)
         self.sizes = {}
         for name, value in build.sizes.items():
             if name == whole:
@@ -94,7 +97,7 @@ def undivided(laws: Laws, samples: Samples) -> None:
         # with a part of 1 every whole will do
         if not confined[part] or not (confined[whole] or base[part] == 1):
             continue
-        if split(names[whole]) or split(names[part]):
+        if split(names[part]):
             continue
         odd = [x for x in _ODD if base[whole] // base[part] % x][:_TOLD]
         if all(runs(whole, part, x) and not runs(whole, part, x, alone=True) for x in odd):
@@ -109,26 +112,27 @@ def rounded(probe: Probe, base: Mapping[str, int], size: str) -> Iterator[Divide
     Args:
         probe: Runs the model.
         base: The sizes in use.
-        size: One of the two.
+        size: One of the two, most likely.
 
     Yields:
         Each pair whose quotient is a dimension.
     """
     names = list(base)
-    for whole, part in _pairs(tuple(base.values())):
-        if size not in (names[whole], names[part]) or split(names[whole]) or split(names[part]):
-            continue
-        if all(_seen(probe, {**base, names[whole]: x * _RARE, names[part]: x}, x) for x in _PARTS):
-            yield Divides(names[whole], names[part])
+    pairs = [(names[whole], names[part]) for whole, part in _pairs(tuple(base.values()))]
+    for whole, part in sorted(pairs, key=lambda pair: size not in (whole_of(pair[0]), pair[1])):
+        if not split(part) and all(_seen(probe, base, whole, part, x) for x in _PARTS):
+            yield Divides(whole, part)
 
 
-def _seen(probe: Probe, sizes: Mapping[str, int], part: int) -> bool:
-    """Whether a dimension is a multiple of the quotient, and not of the part."""
+def _seen(probe: Probe, base: Mapping[str, int], whole: str, part: str, times: int) -> bool:
+    """Whether a dimension is a multiple of the quotient, and not of what the part is a multiple of."""
+    larger = times * base[part]
     try:
-        shapes = probe(sizes).shapes
+        # an even quotient: rotary positions go in pairs
+        shapes = probe({**base, whole: 2 * _RARE * larger, part: larger}).shapes
     except AssayError:
         return False
-    return any(x and x % _RARE == 0 and x % part for x in shapes)
+    return any(x and x % _RARE == 0 and x % times for x in shapes)
 
 
 def _pairs(base: Sequence[int]) -> list[tuple[int, int]]:

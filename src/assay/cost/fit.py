@@ -13,6 +13,7 @@ from assay.cost.interpolate import Interpolant, Point
 from assay.cost.largest import upper
 from assay.cost.piece import Piece, Range
 from assay.cost.polynomial import Polynomial, add
+from assay.cost.quotient import whole_of, wholes
 from assay.cost.tally import PEAK, Key
 
 Sizes = dict[str, int]
@@ -152,10 +153,9 @@ class Fit:
 
     @cached_property
     def _largest(self) -> tuple[tuple[str, int], ...]:
+        every = [wholes(sizes) for sizes in self.checked]
         return tuple(
-            (name, max(sizes[name] for sizes in self.checked))
-            for name in self.names
-            if self.checked
+            (name, max(sizes[whole_of(name)] for sizes in every)) for name in self.names if every
         )
 
 

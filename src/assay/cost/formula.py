@@ -333,7 +333,12 @@ class Formula:
         if not isinstance(factor, int):
             return NotImplemented
         if factor < 0 and any(p.rivals for p in self.pieces):
-            raise ValueError("a peak is a maximum, and cannot be subtracted")
+            raise CannotMeasure(
+                "formula",
+                verbatim("a peak, subtracted"),
+                "a sum: the largest of several laws has no difference",
+                "Compare its numbers at the sizes that matter.",
+            )
         pieces = tuple(p.map(lambda q: q * factor) for p in self.pieces)
         return Formula(self.sizes, pieces, self.reason, self.checked)
 

@@ -137,7 +137,7 @@ def _bytes(cost: Cost) -> list[Finding]:
 def _parts(formula: Formula) -> set[str]:
     """Sizes that must divide others."""
     names = {name for piece in formula.pieces for name, _ in piece.where}
-    return {both[1] for name in names if (both := split(name))}
+    return {part for name in names if (both := split(name)) for part in both[1]}
 
 
 def _computed(cost: Cost, phase: str) -> tuple[str, Formula]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from math import isqrt
+from math import isqrt, prod
 
 from assay.cost.formula import Formula
 from assay.cost.piece import Piece, Range, Where
 from assay.cost.polynomial import Atom, Monomial, Polynomial, add
-from assay.cost.quotient import split, whole_of
+from assay.cost.quotient import sizes_in, split, whole_of
 
 
 def in_sizes(formula: Formula) -> Formula:
@@ -32,7 +32,7 @@ def in_sizes(formula: Formula) -> Formula:
     quotients = [name for name in formula.sizes if split(name)]
 
     def told(polynomial: Polynomial) -> Polynomial:
-        for name in reversed(quotients):  # what was divided last is whole first
+        for name in quotients * len(quotients):  # a part may be a quotient itself, and whole later
             polynomial = _reduced(polynomial, name)
         return polynomial
 
@@ -49,15 +49,14 @@ def _where(where: Where) -> Where:
 
 def _reduced(polynomial: Polynomial, name: str) -> Polynomial:
     """Without products of a quotient and what it is divided by."""
-    both = split(name)
-    assert both is not None
-    whole, part = both
-    quotient, divisor = Atom(name), Atom(part)
+    whole, *parts = sizes_in(name)
+    quotient, divisors = Atom(name), [Atom(part) for part in parts]
 
     def product(names: tuple[str, ...]) -> tuple[str, ...]:
         rest = list(names)
-        while name in rest and part in rest:
-            rest.remove(part)
+        while name in rest and all(part in rest for part in parts):
+            for part in parts:
+                rest.remove(part)
             rest[rest.index(name)] = whole
         return tuple(sorted(rest))
 
@@ -74,9 +73,10 @@ def _reduced(polynomial: Polynomial, name: str) -> Polynomial:
         powers: dict[Atom, int] = {}
         for factor, power in old:
             powers[atom(factor)] = powers.get(atom(factor), 0) + power
-        common = min(powers.get(quotient, 0), powers.get(divisor, 0))
-        for factor, more in ((quotient, -common), (divisor, -common), (Atom(whole), common)):
-            powers[factor] = powers.get(factor, 0) + more
+        common = min(powers.get(factor, 0) for factor in (quotient, *divisors))
+        for factor in (quotient, *divisors):
+            powers[factor] = powers.get(factor, 0) - common
+        powers[Atom(whole)] = powers.get(Atom(whole), 0) + common
         return tuple(sorted((factor, power) for factor, power in powers.items() if power))
 
     return add(Polynomial({monomial(m): c}) for m, c in polynomial.terms.items())
@@ -103,18 +103,19 @@ def along(piece: Piece, size: str, others: Mapping[str, int]) -> Iterator[Piece]
     """
     if not piece.covers(others):
         return
-    wanted = [both for name, _ in piece.where if (both := split(name)) and size in both]
-    known = {whole: others[whole] for whole, part in wanted if part == size and whole in others}
+    wanted = [name for name, _ in piece.where if split(name) and size in sizes_in(name)]
+    known = [others[whole] for name in wanted if (whole := whole_of(name)) in others]
     if known:
-        for value in _divisors(min(known.values())):
+        for value in _divisors(min(known)):
             at = {**others, size: value}
             if piece.covers(at):
                 yield replace(piece.map(_constant(at)), where=((size, Range(value, value)),))
         return
     spans = dict(piece.where)
-    for whole, part in wanted:
-        if whole == size and part in others:
-            span, width = spans.pop(f"{whole}/{part}"), others[part]
+    for name in wanted:
+        parts = sizes_in(name)[1:]
+        if whole_of(name) == size and all(part in others for part in parts):
+            span, width = spans.pop(name), prod(others[part] for part in parts)
             high = None if span.high is None else span.high * width
             met = spans[size].meet(Range(span.low * width, high, span.step * width))
             if met is None:
@@ -132,9 +133,9 @@ def _held(size: str, others: Mapping[str, int]) -> Callable[[Polynomial], Polyno
 
     def atom(old: Atom) -> Atom:
         both = split(old.size)
-        if both is None or both[0] != size or both[1] not in others:
+        if both is None or both[0] != size or not all(part in others for part in both[1]):
             return old
-        width = others[both[1]]
+        width = prod(others[part] for part in both[1])
         return Atom(size, old.offset * width, old.period * width, old.factor)
 
     def held(polynomial: Polynomial) -> Polynomial:

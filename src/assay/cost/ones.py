@@ -15,6 +15,7 @@ from assay.cost.tally import PEAK
 from assay.cost.turns import turns
 
 _LARGE, _MIDDLING = 72, 20  # another size, where one is 1
+_CLOSE = 0.001  # of a peak at three points: what is a little off there is more so elsewhere
 _STEPS = 4000  # more operators than this make a size large enough
 
 
@@ -84,7 +85,7 @@ def _wrong_at_ones(box: Box, ones: list[int], samples: Samples, *, alone: bool) 
         wrong |= differing(box.found.at(point), samples.counts(point))
         held = enumerate((box.peak_spans or box.spans).values())
         if not box.peakless and all(i in ones or point[i] in span for i, span in held):
-            off = peak_is_off(box.alive(point), samples.tally(point))
+            off = peak_is_off(box.alive(point), samples.tally(point), _CLOSE)
             wrong |= {PEAK} if off else set()
     return wrong
 

@@ -194,20 +194,21 @@ def _bent(box: Box, fitted: Interpolant[Key], samples: Samples) -> set[str]:
     return found
 
 
-def peak_is_off(claims: Mapping[Key, int | Fraction], tally: Tally) -> bool:
+def peak_is_off(claims: Mapping[Key, int | Fraction], tally: Tally, close: float = _CLOSE) -> bool:
     """Whether claims are off where they were not fitted: in the peak, or a line that may have it elsewhere.
 
     Args:
         claims: What is said to be alive after each line.
         tally: What was counted.
+        close: How much is nothing.
 
     Returns:
-        Whether by more than 1 %.
+        Whether by more than that.
     """
     pairs = [(claimed, tally.counts.get(key, 0)) for key, claimed in claims.items()]
     pairs = [(claimed, counted) for claimed, counted in pairs if counted >= _RIVAL * tally.peak]
     pairs.append((max(claims.values(), default=0), tally.peak))
-    return any(abs(float(claimed) - counted) > _CLOSE * counted for claimed, counted in pairs)
+    return any(abs(float(claimed) - counted) > close * counted for claimed, counted in pairs)
 
 
 def lawless(boxes: Sequence[Box], samples: Samples) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, gcd, inf
+from math import ceil, gcd, inf, prod
 from typing import Any
 
 from assay.cost.polynomial import Polynomial, symbol
@@ -213,9 +213,10 @@ def _fits(name: str, span: Range, sizes: Mapping[str, int]) -> bool:
     both = split(name)
     if both is None or name in sizes:
         return name not in sizes or sizes[name] in span
-    if any(size not in sizes for size in both):
+    whole, parts = both
+    if any(size not in sizes for size in (whole, *parts)):
         return True
-    quotient, rest = divmod(sizes[both[0]], sizes[both[1]])
+    quotient, rest = divmod(sizes[whole], prod(sizes[part] for part in parts))
     return not rest and quotient in span
 
 
@@ -224,7 +225,10 @@ def _text(name: str, span: Range) -> str:
     both = split(name)
     if both is None:
         return span.text(name)
-    return ", ".join(filter(None, (f"{both[0]} a multiple of {both[1]}", span.text(name))))
+    whole, parts = both
+    divides = f"{whole} a multiple of {'*'.join(parts)}"
+    quotient = f"{whole}/({'*'.join(parts)})" if len(parts) > 1 else name
+    return ", ".join(filter(None, (divides, span.text(quotient))))
 
 
 def beyond(pieces: Sequence[Piece]) -> dict[str, int]:

@@ -9,7 +9,7 @@ from itertools import combinations
 from math import gcd, lcm, prod
 from typing import Any, NamedTuple
 
-from assay.cost.quotient import number, sizes_in, split
+from assay.cost.quotient import number, sizes_in
 
 Product = tuple[int, tuple[str, ...]]  # a coefficient, and the sizes that it is multiplied with
 
@@ -308,8 +308,8 @@ def symbol(name: str) -> Any:
     """A size as a symbol of sympy, which is a positive integer; a quotient as that of two."""
     import sympy
 
-    whole, *part = (sympy.Symbol(n, integer=True, positive=True) for n in sizes_in(name))
-    return whole / part[0] if part else whole
+    whole, *parts = (sympy.Symbol(n, integer=True, positive=True) for n in sizes_in(name))
+    return whole / sympy.Mul(*parts)
 
 
 def _described(atom: Atom) -> dict[str, Any]:
@@ -367,8 +367,10 @@ def powers_of(monomial: Monomial) -> dict[str, int]:
     powers: dict[str, int] = {}
     for atom, power in monomial:
         for name in atom.grows_with:
-            for size, sign in zip(sizes_in(name), (1, -1), strict=False):
-                powers[size] = powers.get(size, 0) + sign * power
+            whole, *parts = sizes_in(name)
+            powers[whole] = powers.get(whole, 0) + power
+            for part in parts:
+                powers[part] = powers.get(part, 0) - power
     return {size: power for size, power in powers.items() if power}
 
 
@@ -510,13 +512,15 @@ def _latex_atom(atom: Atom) -> str:
 
 
 def _symbol(name: str) -> str:
-    both = split(name)
-    return f"({both[0]}//{both[1]})" if both else name
+    whole, *parts = sizes_in(name)
+    below = "*".join(parts)
+    return f"({whole}//{f'({below})' if len(parts) > 1 else below})" if parts else name
 
 
 def _latex_symbol(size: str) -> str:
-    both = split(size)
-    if both:
-        return rf"\left(\frac{{{_latex_symbol(both[0])}}}{{{_latex_symbol(both[1])}}}\right)"
+    whole, *parts = sizes_in(size)
+    if parts:
+        below = r" \, ".join(map(_latex_symbol, parts))
+        return rf"\left(\frac{{{_latex_symbol(whole)}}}{{{below}}}\right)"
     name = size.rstrip("_").replace("_", r"\_")
     return name if len(name) == 1 else rf"\mathrm{{{name}}}"

@@ -1,34 +1,40 @@
-"""Names of quotients of two sizes, `d/h`: laws and ranges go under them as under the name of a size."""
+"""Names of quotients of sizes, `d/h`: laws and ranges go under them as under the name of a size."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 
 _OVER = "/"
 
 
-def split(name: str) -> tuple[str, str] | None:
-    """The two sizes of a quotient.
+def split(name: str) -> tuple[str, tuple[str, ...]] | None:
+    """The sizes of a quotient.
 
     Returns:
-        What is divided, and what by; None where a name is that of a size.
+        What is divided, and what by, one after the other; None where a name is that of a size.
 
     Example:
-        >>> split("d/h"), split("d")
-        (('d', 'h'), None)
+        >>> split("d/h"), split("d/h/g"), split("d")
+        (('d', ('h',)), ('d', ('h', 'g')), None)
     """
-    whole, over, part = name.partition(_OVER)
-    return (whole, part) if over else None
+    whole, *parts = name.split(_OVER)
+    return (whole, tuple(parts)) if parts else None
+
+
+def over(name: str, part: str) -> str:
+    """The name of a size, or of a quotient, divided by one more size."""
+    return f"{name}{_OVER}{part}"
 
 
 def whole_of(name: str) -> str:
     """The size in whose place a quotient stands; of a size the size itself."""
-    return name.partition(_OVER)[0]
+    return sizes_in(name)[0]
 
 
 def sizes_in(name: str) -> tuple[str, ...]:
-    """The sizes that a name is made of."""
-    return split(name) or (name,)
+    """The sizes that a name is made of, first what is divided."""
+    return tuple(name.split(_OVER))
 
 
 def number(name: str, sizes: Mapping[str, int]) -> int:
@@ -45,10 +51,11 @@ def number(name: str, sizes: Mapping[str, int]) -> int:
         >>> number("d", {"d": 64, "h": 4}), number("d/h", {"d": 64, "h": 4}), number("d/h", {"d/h": 8})
         (64, 16, 8)
     """
-    if name in sizes or (both := split(name)) is None:
+    both = None if name in sizes else split(name)
+    if both is None:
         return sizes[name]
-    whole, part = both
-    return sizes[whole] // sizes[part]
+    whole, parts = both
+    return sizes[whole] // prod(sizes[part] for part in parts)
 
 
 def wholes(sizes: Mapping[str, int]) -> dict[str, int]:
@@ -64,12 +71,10 @@ def wholes(sizes: Mapping[str, int]) -> dict[str, int]:
         >>> wholes({"b": 2, "d/h": 16, "h/g": 2, "g": 2})
         {'b': 2, 'd': 64, 'h': 4, 'g': 2}
     """
+    named = {whole_of(name): name for name in sizes}
 
-    def value(name: str) -> int:
-        both = split(name)
-        if both is None:
-            return sizes[name]
-        part = next(n for n in sizes if whole_of(n) == both[1])
-        return sizes[name] * value(part)
+    def value(size: str) -> int:
+        name = named[size]
+        return sizes[name] * prod(value(part) for part in sizes_in(name)[1:])
 
-    return {whole_of(name): value(name) for name in sizes}
+    return {size: value(size) for size in named}
