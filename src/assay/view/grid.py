@@ -15,7 +15,7 @@ from assay.view.blocks import Cell, Column, Formulas, Table
 from assay.view.pieces import MARKS, Fitted, prose
 from assay.view.prose import clean
 
-_WORDS, _NAMES = 12, 24  # columns of words may become as narrow as this
+_WORDS, _NAMES = 13, 24  # columns of words may become as narrow as this
 
 
 def write_table(block: Table) -> list[RenderableType]:
