@@ -198,10 +198,9 @@ def ranges(formula: Formula, size: str, others: Mapping[str, int]) -> list[Range
     Returns:
         The ranges of its pieces.
     """
-    from assay.cost.multiples import along
+    from assay.cost.multiples import pieces_along
 
-    pieces = (law for piece in formula.pieces for law in along(piece, size, others))
-    return [dict(piece.where).get(size, Range()) for piece in pieces]
+    return [dict(piece.where).get(size, Range()) for piece in pieces_along(formula, size, others)]
 
 
 def _plain(size: str, at: Mapping[str, int]) -> dict[str, int]:

@@ -19,10 +19,8 @@ from assay.subject import Subject
 
 _ODD = (3, 5, 7, 11, 13)  # times so much a part divides few wholes
 _TOLD = 2  # so many of them must run where it divides, and not where it does not
-_RARE, _PARTS = (
-    37,
-    (5, 7),
-)  # a quotient that is no dimension by chance, and what parts are multiplied with
+_RARE = 37  # a quotient with this factor is no dimension by chance
+_PARTS = (5, 7)  # what parts are multiplied with
 
 
 class Divides(Exception):

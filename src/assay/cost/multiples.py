@@ -82,6 +82,11 @@ def _reduced(polynomial: Polynomial, name: str) -> Polynomial:
     return add(Polynomial({monomial(m): c}) for m, c in polynomial.terms.items())
 
 
+def pieces_along(formula: Formula, size: str, others: Mapping[str, int]) -> list[Piece]:
+    """The pieces of a formula as laws of one size, as `along` has them."""
+    return [law for piece in formula.pieces for law in along(piece, size, others)]
+
+
 def along(piece: Piece, size: str, others: Mapping[str, int]) -> Iterator[Piece]:
     """A piece as a law of one size, without conditions that are on two.
 

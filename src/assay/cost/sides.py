@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from assay.cost.budget import FARTHEST, last_that
 from assay.cost.formula import Formula
-from assay.cost.multiples import along
+from assay.cost.multiples import pieces_along
 from assay.cost.piece import Piece, Range
 from assay.cost.polynomial import Atom, Monomial, Polynomial, add
 from assay.errors import CannotMeasure, verbatim
@@ -102,7 +102,7 @@ def last_side(
 
 
 def _laws(formula: Formula, size: str, others: Mapping[str, int], *, rounded: bool) -> list[_Law]:
-    pieces = (law for piece in formula.pieces for law in along(piece, size, others))
+    pieces = pieces_along(formula, size, others)
     return [_law(piece, size, others, rounded=rounded) for piece in pieces]
 
 
