@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from assay.state import preserved, preserved_gradients, preserved_random_state
+from assay.state import copied, preserved, preserved_gradients, preserved_random_state
 
 
 class Net(nn.Module):
@@ -110,3 +110,30 @@ def test_gradients_of_inputs_come_back_also_after_an_exception():
         fail()
     assert x.grad is had
     assert had.tolist() == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm")  # torch's advice to take the newer one
+def test_tensors_that_were_computed_with_gradients_are_copied_by_value():
+    class Kept(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.utils.weight_norm(nn.Linear(3, 2))
+            self.seen = {}
+
+        def forward(self, x):
+            self.seen["last"] = [self.layer(x)]
+            return self.seen["last"][0]
+
+    model, x = Kept(), torch.randn(4, 3)
+    model(x)
+    made = copied(model)
+    assert made.seen["last"][0] is not model.seen["last"][0]
+    assert torch.equal(made.seen["last"][0], model.seen["last"][0])
+    assert torch.equal(made(x), model(x))
+    made(x).sum().backward()
+    assert {n for n, p in made.named_parameters() if p.grad is not None} == {
+        "layer.bias",
+        "layer.weight_g",
+        "layer.weight_v",
+    }
+    assert model.layer.weight_v.grad is None

@@ -125,7 +125,9 @@ def preserved_gradients(given: Iterable[Tensor]) -> Iterator[None]:
 def copied(model: nn.Module) -> nn.Module:
     """A deep copy that can be trained.
 
-    Of a TorchScript module `copy.deepcopy` makes parameters that are no leaves, which no optimizer takes.
+    Of a TorchScript module `copy.deepcopy` makes parameters that are no leaves, which no optimizer takes; and
+    it refuses tensors that were computed with gradients and are kept (the state of a loop, the weight that
+    `torch.nn.utils.weight_norm` makes): of these the values are copied.
 
     Args:
         model: The module.
@@ -136,11 +138,22 @@ def copied(model: nn.Module) -> nn.Module:
     Raises:
         Exception: If the module cannot be copied.
     """
-    made = copy.deepcopy(model)
+    kept = (value for module in model.modules() for value in vars(module).values())
+    computed = [t for value in kept for t in _tensors(value) if not t.is_leaf]
+    made = copy.deepcopy(model, {id(t): t.detach().clone() for t in computed})
     for p, old in zip(made.parameters(), model.parameters(), strict=True):
         if not p.is_leaf:
             p.detach_().requires_grad_(old.requires_grad)
     return made
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors in a value, or in a list, tuple or dict of values."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(item)
 
 
 @contextmanager

@@ -40,7 +40,7 @@ def test_a_warm_up_that_diverges_is_a_warning_and_a_sound_one_is_none() -> None:
     fast = {"SGD": functools.partial(SGD, lr=0.1), "RMSProp": RMSprop}
     found = compare_steps(fast, regression(10.0), warmup=3)
     assert "step.diverged" in rules(found)
-    assert found.view().answer.startswith("The warm-up diverged: steps of SGD took the loss from")
+    assert found.view().answer.startswith("The warm-up diverged: 3 steps of SGD took the loss from")
     assert "step.diverged" not in rules(compare_steps(TWO, regression()))
     assert "step.diverged" not in rules(compare_steps(fast, regression(10.0), warmup=0))
 

@@ -10,7 +10,6 @@ counts as brought; unless the user vouches for it, all weights are then coded in
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from dataclasses import dataclass, replace
 
@@ -20,7 +19,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from assay.builder import Builder
 from assay.errors import CannotMeasure, require_seed, verbatim
-from assay.state import preserved_random_state
+from assay.state import copied, preserved_random_state
 from assay.subject import Subject
 
 
@@ -195,7 +194,7 @@ def _build(builder: Builder, seed: int) -> Subject:
 
 def _copied(subject: Subject) -> Subject:
     try:
-        return replace(subject, model=copy.deepcopy(subject.model))
+        return replace(subject, model=copied(subject.model))
     except Exception as error:
         raise CannotMeasure(
             "builder",

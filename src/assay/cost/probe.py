@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import gc
 import random
 import re
@@ -41,7 +40,7 @@ from assay.cost.skeleton import Skeletons
 from assay.cost.tally import Tally
 from assay.cost.tracked import Size
 from assay.errors import AssayError, CannotMeasure, UsageError, verbatim
-from assay.state import preserved, preserved_random_state, quiet, unfused, unlogged
+from assay.state import copied, preserved, preserved_random_state, quiet, unfused, unlogged
 from assay.subject import Subject, tensors
 from assay.where import Location, is_installed, raised_at
 
@@ -423,7 +422,7 @@ def _to_meta(value: Any) -> Any:
 
 def _copied(model: nn.Module) -> nn.Module:
     try:
-        return copy.deepcopy(model)
+        return copied(model)
     except Exception as error:
         raise CannotMeasure(
             "model",

@@ -108,7 +108,7 @@ def compared(
     Args:
         makers: Optimizers by name, the leader first.
         subject: The model.
-        ours: Whether assay chose the leader's rate: then it is no news that it was too high.
+        ours: Whether assay chose the leader's rate: then it is no news that it does not suit.
         **given: Passed on to `compare_steps`.
 
     Returns:
@@ -118,34 +118,39 @@ def compared(
         CannotMeasure: If the first steps cannot be compared either.
     """
     from assay.update.compare import compare_steps
+    from assay.update.steps_findings import AWAY, LOW
 
     fallen: tuple[Finding, ...] = ()
     first = next(iter(makers))
     leader = f"{first} with lr=0.01" if ours else f"your {first}"
     try:
         found = compare_steps(makers, subject, **given)
-        away = next((f for f in found.findings if f.rule == "step.diverged"), None)
-        if away is None or not ours:
+        away = next((f for f in found.findings if f.rule in AWAY), None)
+        if not ours:
             return found
+        if away is None:  # nobody chose the rate, so that it is no news that it is too low
+            return replace(found, findings=tuple(f for f in found.findings if f.rule not in LOW))
         came = f"a loss of {away.measured}, from {away.expected}"
+        remedy = away.repair
     except CannotMeasure as error:
         if error.argument not in ("backward", "warm-up"):
             raise
+        remedy = error.remedy
         came = said(error.error) if isinstance(error, UserCodeError) else str(error.value)
         if error.argument == "warm-up" and not ours and subject.loss is not None:
-            fallen = (_fallen(first, came),)
+            fallen = (_fallen(first, came, remedy),)
     steps = compare_steps(makers, subject, **{**given, "warmup": 0})
-    remark = f"The first steps are compared: from them {leader} came to {came}."
+    remark = f"The first steps are compared: from them {leader} came to {came}. {remedy}"
     return replace(steps, remarks=(*steps.remarks, remark), findings=(*fallen, *steps.findings))
 
 
-def _fallen(leader: str, came: str) -> Finding:
+def _fallen(leader: str, came: str, remedy: str) -> Finding:
     return Finding(
         "step.diverged",
         f"The warm-up diverged: steps of {leader} came to {came}. The first steps are compared.",
         Number("finite", "1", "formula", "loss and gradient after the warm-up"),
         Number("none", "1", "measured"),
         "warning",
-        repair=f"Lower the lr of {leader}.",
+        repair=remedy,
         theory="U1",
     )

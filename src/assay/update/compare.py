@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Mapping
@@ -11,7 +12,14 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from assay.errors import AssayError, CannotMeasure, UsageError, require_seed, verbatim
+from assay.errors import (
+    AssayError,
+    CannotMeasure,
+    UsageError,
+    UserCodeError,
+    require_seed,
+    verbatim,
+)
 from assay.progress import Progress, silent
 from assay.state import preserved, preserved_gradients
 from assay.subject import Subject, first_floating, tensors
@@ -28,8 +36,10 @@ from assay.update.direction import (
 from assay.update.failure import Failure
 from assay.update.optimizer import Make, needs_closure
 from assay.update.probe import Probe, scale_to_function_norm
+from assay.update.reach import best_multiple
+from assay.update.slower import at_a_rate, slower
 from assay.update.steps import MULTIPLES, Norm, Pair, Step, Steps
-from assay.update.steps_findings import findings_of
+from assay.update.steps_findings import SLOW, findings_of
 from assay.update.steps_units import in_other_units
 from assay.update.walk import Walk, refusal, walk
 
@@ -84,15 +94,28 @@ def compare_steps(
         _require_finite(subject)
         paired = broadcast(subject)
         contenders, failed = _enter_all(optimizers, subject, seed)
-        found = walk(contenders, failed, warmup, progress)
+
+        def lower() -> str:
+            first = contenders[0].name
+            anew = functools.partial(enter, first, optimizers[first], subject, seed)
+            return at_a_rate(first, slower(anew, warmup))
+
+        try:
+            found = walk(contenders, failed, warmup, progress)
+            if len(found.steps) < 2:
+                why = refusal(found, warmup, failed)
+                raise why
+        except CannotMeasure as error:
+            if error.argument != "warm-up" or isinstance(error, UserCodeError):
+                raise
+            remedy = f"{lower()}; or give warmup=0."
+            raise CannotMeasure("warm-up", error.value, error.expected, remedy) from error
         steps = found.steps
-        if len(steps) < 2:
-            why = refusal(found, warmup, failed)
-            raise why
         progress("steps", warmup + 1, warmup + 2, "equal norm")
         leader = next(c for c in contenders if c.name in steps)
         leader.adopt(found.start)
-        result = _measure(leader, contenders, found, failed, norm, warmup, subject.name)
+        repair = lower() if found.leader == contenders[0].name and found.astray else ""
+        result = _measure(leader, contenders, found, failed, norm, warmup, subject.name, repair)
         mine = {
             leader.name: steps[leader.name],
             **{row.name: steps[row.name] for row in result.rows},
@@ -172,6 +195,7 @@ def _measure(
     kind: Norm,
     warmup: int,
     model: str,
+    repair: str,
 ) -> Steps:
     steps = found.steps
     probe = Probe(leader.subject, warmup, leader.seed)
@@ -184,6 +208,9 @@ def _measure(
         "function": lambda: probe.change(first, 1.0, start),
         "loss": lambda: dot(descent, first),
     }[kind]()
+    dtype = next(iter(leader.weights.values())).dtype
+    resolution = 4 * torch.finfo(dtype).eps * abs(loss)
+    spacing = torch.finfo(dtype).eps * length(list(leader.weights.values()))
     rows, moved = [], {}
     for name, step in list(steps.items()):
         scale = _scale(kind, probe, step, start, descent, radius)
@@ -192,6 +219,13 @@ def _measure(
             continue
         there, output = probe.at(step, scale)
         moved[name] = [output - start]
+        predicted = scale * dot(descent, step)
+
+        def decrease(multiple: float, step: Direction = step, scale: float = scale) -> float:
+            return loss - probe.at(step, scale * multiple)[0]
+
+        curve = {m: loss - there if m == 1 else decrease(m) for m in MULTIPLES}
+        short = name == leader.name and 0 < predicted < SLOW * abs(loss)
         rows.append(
             Step(
                 name,
@@ -199,48 +233,17 @@ def _measure(
                 scale,
                 scale * length(step),
                 rms(output - start),
-                scale * dot(descent, step),
+                predicted,
                 loss - there,
                 degrees(step, descent),
-                tuple(loss - probe.at(step, scale * m)[0] for m in MULTIPLES),
+                tuple(curve.values()),
+                best_multiple(decrease, curve, resolution, far=short),
+                spacing / length(step),
             )
         )
     pairs = tuple(
         _pair(a.name, b.name, steps, moved, contenders) for a, b in itertools.combinations(rows, 2)
     )
-    dtype = next(iter(leader.weights.values())).dtype
-    resolution = 4 * torch.finfo(dtype).eps * abs(loss)
-    rounding = torch.finfo(dtype).eps * length(list(leader.weights.values()))
-    coarse = [row.name for row in rows if rounding > 0.01 * row.own_norm]
-    fresh = [
-        c.name for c in contenders if warmup and c is not leader and needs_closure(c.optimizer)
-    ]
-    remarks: tuple[str, ...] = (
-        (
-            f"{', '.join(fresh)} steps without warm-up: what it remembers is about its own path only.",
-        )
-        if fresh
-        else ()
-    )
-    dense = [c.name for c in contenders if c.dense]
-    remarks += (
-        (f"{', '.join(dense)} takes no sparse gradients: it was given dense ones.",)
-        if dense
-        else ()
-    )
-    remarks += (
-        (
-            f"The own step of {', '.join(coarse)} is so short that {str(dtype).removeprefix('torch.')} "
-            "weights round off more than 1 % of it; a larger lr gives the same angle more precisely.",
-        )
-        if coarse
-        else ()
-    )
-    if leader.subject.loss is None:
-        remarks += (
-            "The subject has no loss: the objective is the sum of the output's first tensor, which may "
-            "fall without bound.",
-        )
     return Steps(
         model,
         kind,
@@ -253,11 +256,38 @@ def _measure(
         tuple((one.name, one.why) for one in failed),
         MULTIPLES,
         resolution,
-        remarks,
+        _remarks(rows, contenders, dtype, warmup),
         tuple((one.name, one.traceback) for one in failed if one.traceback),
         objective="loss" if leader.subject.loss is not None else "sum of the outputs",
-        findings=findings_of(rows, failed, kind, resolution, found, contenders, warmup),
+        findings=findings_of(rows, failed, kind, resolution, found, contenders, warmup, repair),
     )
+
+
+def _remarks(
+    rows: list[Step], contenders: list[Contender], dtype: torch.dtype, warmup: int
+) -> tuple[str, ...]:
+    leader, *others = contenders
+    fresh = [c.name for c in others if warmup and needs_closure(c.optimizer)]
+    dense = [c.name for c in contenders if c.dense]
+    coarse = [row.name for row in rows if row.rounding > 0.01]
+    remarks = []
+    if fresh:
+        remarks.append(
+            f"{', '.join(fresh)} steps without warm-up: what it remembers is about its own path only."
+        )
+    if dense:
+        remarks.append(f"{', '.join(dense)} takes no sparse gradients: it was given dense ones.")
+    if coarse:
+        remarks.append(
+            f"The own step of {', '.join(coarse)} is so short that {str(dtype).removeprefix('torch.')} "
+            "weights round off more than 1 % of it; a larger lr gives the same angle more precisely."
+        )
+    if leader.subject.loss is None:
+        remarks.append(
+            "The subject has no loss: the objective is the sum of the output's first tensor, which may "
+            "fall without bound."
+        )
+    return tuple(remarks)
 
 
 def _scale(

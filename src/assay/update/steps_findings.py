@@ -10,7 +10,11 @@ from assay.update.failure import Failure
 from assay.update.steps import Norm, Step
 from assay.update.walk import Walk
 
+SLOW = 1e-4  # of the loss, predicted for one step: a step that may be far too short
+SHORT = 1e4  # times as long, and the loss falls most: no schedule makes up for that
 HARDLY = 0.1  # of the decrease that the gradient predicts: on a parabola a step that is nearly twice too long
+AWAY = ("step.diverged", "step.rose")  # from where training means to go
+LOW = ("step.short", "step.rounded")  # a rate that moves nothing
 NAMED = 6  # parameters that are listed
 
 
@@ -22,8 +26,9 @@ def findings_of(
     found: Walk,
     contenders: list[Contender],
     warmup: int,
+    repair: str,
 ) -> tuple[Finding, ...]:
-    """A warning where the warm-up went nowhere; else notes: which step is better is no defect of the model.
+    """Warnings where the leader's rate does not train; else notes: which step is better is no defect.
 
     Args:
         rows: What was compared.
@@ -33,27 +38,42 @@ def findings_of(
         found: The way to the common weights.
         contenders: The optimizers, the leader first.
         warmup: Steps on that way.
+        repair: What to do about it, where the way leads astray.
 
     Returns:
         The findings.
     """
     steps = [one for row in rows if (one := _of_step(row, kind, resolution)) is not None]
-    away = []
-    if found.leader == contenders[0].name:  # else another one stood in for it
-        if found.diverged:
-            away = [_diverged(found)]
-        elif warmup and found.shrunk(warmup):
-            away = [_shrunk(found, warmup)]
     unheld = [_unheld(c.name, c.unheld) for c in contenders if c.name in found.steps and c.unheld]
-    return (*away, *unheld, *steps, *map(_failed, failed))
+    mine: list[Finding] = []
+    if found.leader == contenders[0].name:  # else another one stood in for it
+        own = next((row for row in rows if row.name == found.leader), None)
+        real = contenders[0].subject.loss is not None
+        mine = (
+            [_astray(found, warmup, repair)]
+            if found.astray
+            else _of_leader(own, found, warmup, real)
+        )
+    return (*mine, *unheld, *steps, *map(_failed, failed))
+
+
+def _of_leader(row: Step | None, found: Walk, warmup: int, real: bool) -> list[Finding]:
+    """What its steps say of its rate; `real` where there is a loss to go down."""
+    if warmup and found.shrunk(warmup):
+        return [_shrunk(found, warmup)]
+    if row is None or not real:
+        return []
+    if row.best is not None and row.best >= SHORT:
+        return [_short(row, found.last)]
+    return [_rounded(row)] if row.rounding > 1 else []
 
 
 def _of_step(row: Step, kind: Norm, resolution: float) -> Finding | None:
-    repair = f"Steps of this {kind} norm are too long here: multiply lr by 0.5 or less."
+    repair = f"Steps of this {kind} norm are too long here{_better(row)}."
     rule = "step.overshoot"
     if row.predicted <= 0:
         rule, said = "step.ascent", "points uphill: the gradient predicts that the loss rises"
-        repair = "Its state is of another time: lower the momentum, or take more warm-up steps."
+        repair = "Its state is of another place: lower the lr, so that weights stay near it, or the momentum."
     elif not math.isfinite(row.decrease):
         said = "leads to where the loss is no finite number"
     elif row.decrease < -resolution:
@@ -74,6 +94,43 @@ def _of_step(row: Step, kind: Norm, resolution: float) -> Finding | None:
     )
 
 
+def _better(row: Step) -> str:
+    """What length would do, as the end of a sentence."""
+    if row.best is None:
+        return ", and no shorter one lowers the loss by more than round-off"
+    factor = row.best * row.scale
+    return f": the loss falls most at {row.best:.2g} of it, which {row.name} steps at {factor:.2g} of its lr"
+
+
+def _short(row: Step, loss: float) -> Finding:
+    best = row.best or 1.0
+    factor = 10 ** math.floor(math.log10(best / 10))
+    many = abs(loss) / 2 / row.predicted
+    return Finding(
+        "step.short",
+        f"A step of {row.name} lowers the loss of {loss:.3g} by {row.predicted:.2g}, so that {many:.2g} "
+        f"would halve it; one that is {best:.2g} times as long lowers it most.",
+        Number(best, "1", "measured", "of its own step, where the loss falls most"),
+        Number(1.0, "1", "measured", "its own step"),
+        "warning",
+        repair=f"Raise the lr of {row.name}: multiply it by {factor:g} to begin with.",
+        theory="U1",
+    )
+
+
+def _rounded(row: Step) -> Finding:
+    return Finding(
+        "step.rounded",
+        f"The weights are stored too coarsely for the steps of {row.name}: neighbouring numbers of their "
+        f"type lie {row.rounding:.2g} times as far apart as a step is long, so that most of it is lost.",
+        Number(1.0, "1", "bound", "spacing of the weights' numbers ε‖Φ‖ over ‖ΔΦ‖, at most"),
+        Number(row.rounding, "1", "measured"),
+        "warning",
+        repair="Keep the weights in float32 and compute in less with `torch.autocast`, or raise the lr.",
+        theory="U1",
+    )
+
+
 def _shrunk(found: Walk, warmup: int) -> Finding:
     first, last = found.norms
     return Finding(
@@ -88,16 +145,16 @@ def _shrunk(found: Walk, warmup: int) -> Finding:
     )
 
 
-def _diverged(found: Walk) -> Finding:
-    leader = found.leader
+def _astray(found: Walk, warmup: int, repair: str) -> Finding:
+    away = "diverged" if found.diverged else "went the wrong way"
     return Finding(
-        "step.diverged",
-        f"The warm-up diverged: steps of {leader} took the loss {found.went}. What is compared are steps "
-        "from weights that no training means to reach.",
+        "step.diverged" if found.diverged else "step.rose",
+        f"The warm-up {away}: {warmup} steps of {found.leader} took the loss {found.went}. What is compared "
+        "are steps from weights that no training means to reach.",
         Number(found.first, "1", "measured", "loss at the given weights"),
-        Number(found.last, "1", "measured", "loss after the warm-up"),
+        Number(found.last, "1", "measured", "loss after the warm-up, on the same inputs"),
         "warning",
-        repair=f"Lower the lr of {leader}; warmup=0 (`--warmup 0`) compares first steps.",
+        repair=f"{repair}; warmup=0 (`--warmup 0`) compares first steps.",
         theory="U1",
     )
 

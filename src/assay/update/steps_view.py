@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from assay.update.steps_findings import HARDLY
+from assay.update.steps_findings import AWAY, HARDLY
 from assay.view.blocks import Angle, Bars, Block, Cell, Column, Lines, Series, Table, View
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def _question(steps: Steps) -> str:
 
 
 def _answer(steps: Steps) -> str:
-    said = [f.message for f in steps.findings if f.rule == "step.diverged"]
+    said = [f.message for f in steps.findings if f.rule in AWAY]
     for pair in steps.pairs[:3]:
         text = f"The steps of {pair.a} and {pair.b} are {pair.degrees:.1f}° apart"
         if pair.closed_form is not None:

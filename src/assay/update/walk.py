@@ -17,6 +17,7 @@ from assay.update.optimizer import needs_closure
 from assay.update.probe import Probe
 
 RUNAWAY = 10.0  # times the loss at the given weights: far from where training that works goes
+RISE = 0.01  # of the loss: more than the last digits of it
 HALVING = 10  # steps: weights that halve sooner forget faster than anything is learned
 
 
@@ -51,6 +52,11 @@ class Walk:
         if not math.isfinite(self.first):
             return False
         return not self.last - self.first <= (RUNAWAY - 1) * abs(self.first)
+
+    @property
+    def astray(self) -> bool:
+        """Whether the objective is higher than before, on the inputs that the steps were taken for."""
+        return self.diverged or self.last - self.first > RISE * abs(self.first)
 
     @property
     def went(self) -> str:

@@ -1,0 +1,123 @@
+"""Learning rates that do not train: too high, too low, and too low for the type of the weights."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+from torch.optim import SGD, Adam, RMSprop
+
+import assay
+from assay import Subject, compare_steps
+from assay.finding import Finding
+from assay.update.reach import best_multiple
+
+
+def regression(scale: float = 1.0, dtype: torch.dtype = torch.float32) -> Subject:
+    torch.manual_seed(0)
+    x, y = torch.randn(64, 8, dtype=dtype), scale * torch.randn(64, 1, dtype=dtype)
+    model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 1)).to(dtype)
+    return Subject(model, x, loss=lambda u: F.mse_loss(u, y))
+
+
+def warned(make: Callable[[Any], Any] | None, subject: Subject) -> list[Finding]:
+    given = None if make is None else (lambda model: make(model.parameters()))
+    section = assay.report(lambda: subject, sections=("step",), optimizer=given).sections[0]
+    assert section.result is not None
+    return [f for f in section.result.findings if f.fails]
+
+
+@pytest.mark.parametrize(
+    ("make", "scale", "rule"),
+    [
+        (functools.partial(SGD, lr=1e-7), 1.0, "step.short"),
+        (functools.partial(SGD, lr=1e-6, momentum=0.9), 1.0, "step.short"),
+        (functools.partial(Adam, lr=1e-9), 1.0, "step.short"),
+        (functools.partial(Adam, lr=1e-3), 3e5, "step.short"),  # targets that nobody has scaled
+        (functools.partial(Adam, lr=1e-5), 1.0, None),  # as for fine-tuning
+        (functools.partial(Adam, lr=1e-3), 1.0, None),
+        (functools.partial(SGD, lr=1e-3), 1.0, None),
+        (functools.partial(SGD, lr=0.1, momentum=0.9), 1.0, None),
+        (functools.partial(Adam, lr=0.5), 1.0, "step.rose"),
+        (functools.partial(SGD, lr=3.0), 1.0, "step.diverged"),
+        (functools.partial(SGD, lr=1e-3), 3e5, "step.diverged"),  # no finite gradient at all
+        (None, 1e-6, None),  # a rate that assay chose is no news
+    ],
+)
+def test_a_rate_that_does_not_train_is_a_warning(
+    make: Callable[[Any], Any] | None, scale: float, rule: str | None
+) -> None:
+    assert [f.rule for f in warned(make, regression(scale))] == ([rule] if rule else [])
+
+
+@pytest.mark.parametrize(
+    ("make", "scale"),
+    [
+        (functools.partial(Adam, lr=0.5), 1.0),
+        (functools.partial(SGD, lr=3.0), 1.0),
+        (functools.partial(SGD, lr=1e-3), 3e5),
+    ],
+)
+def test_the_repair_of_a_rate_that_is_too_high_lowers_the_loss(
+    make: functools.partial[Any], scale: float
+) -> None:
+    (found,) = warned(make, regression(scale))
+    factor = float(found.repair.split(": at ")[1].split()[0])
+    lower = functools.partial(make.func, lr=make.keywords["lr"] * factor)
+    assert not warned(lower, regression(scale))
+
+
+@pytest.mark.parametrize("lr", [1e-7, 1e-6])
+def test_the_repair_of_a_short_step_trains(lr: float) -> None:
+    (found,) = warned(functools.partial(SGD, lr=lr), regression())
+    factor = float(found.repair.split("multiply it by ")[1].split()[0])
+    assert not warned(functools.partial(SGD, lr=lr * factor), regression())
+
+
+def test_weights_that_are_too_coarse_for_a_step_are_a_warning() -> None:
+    make = functools.partial(Adam, lr=1e-4)
+    (found,) = warned(make, regression(dtype=torch.bfloat16))
+    assert found.rule == "step.rounded"
+    assert isinstance(found.measured.value, float)
+    assert found.measured.value > 10
+    assert not warned(make, regression())
+
+
+def test_the_repair_of_a_long_step_is_a_length_that_was_tried() -> None:
+    """Plain gradient descent on r²/2 falls most at lr = 1, whatever the rate that is too high."""
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(model.weight)
+    subject = Subject(model, torch.ones(1, 1), loss=lambda u: u.square().sum() / 2)
+    for lr in (4.0, 2.0**12, 2.0**20):
+        pair = {"SGD": functools.partial(SGD, lr=lr), "RMSProp": RMSprop}
+        found = compare_steps(pair, subject, warmup=0)
+        row, note = found["SGD"], found.findings[0]
+        assert note.rule == "step.overshoot"
+        assert row.best is not None
+        assert 0.5 <= row.best * lr <= 1
+        assert f"falls most at {row.best:.2g} of it" in note.repair
+
+
+def test_where_no_length_lowers_the_loss_none_is_told() -> None:
+    subject = Subject(nn.Linear(1, 1), torch.ones(1, 1), loss=lambda u: u.sum())
+    up = {name: functools.partial(SGD, lr=1.0, maximize=True) for name in ("a", "b")}
+    assert [row.best for row in compare_steps(up, subject, warmup=0).rows] == [None, None]
+
+
+@given(st.integers(-18, 18), st.integers(-2, 2), st.booleans())
+def test_best_multiple_is_within_a_factor_of_two_of_the_best_of_a_parabola(
+    power: int, known: int, far: bool
+) -> None:
+    best = 4.0**power * 1.3
+    fall = lambda m: 2 * best * m - m * m  # noqa: E731
+    start = 4.0**known
+    found = best_multiple(fall, {start: fall(start)}, 0.0, far=far)
+    expected = best if far else min(best, start)
+    assert found is not None
+    assert abs(math.log2(found / expected)) <= 1.001
