@@ -4,6 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
+
+settings.register_profile("assay", deadline=None)  # no test asserts a time
+settings.load_profile("assay")
 
 _TRACED = 4  # of so many tests of costs one is
 

@@ -23,7 +23,7 @@ def test_sizes_are_the_integer_defaults():
     assert repr(build) == "Builder(mlp, sizes={'b': 2, 'd': 4})"
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(b=st.integers(1, 9), d=st.integers(1, 9))
 def test_sizes_reach_the_function(b, d):
     assert Builder(mlp)(b=b, d=d).inputs[0].shape == (b, d)

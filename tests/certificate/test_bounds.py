@@ -22,7 +22,7 @@ def exact_tail(k, n, p: Fraction) -> Fraction:
     )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(counts(40), st.integers(0, 60), st.sampled_from([0.3, 0.05, 1e-6]))
 def test_binomial_is_the_smallest_float_that_exact_fractions_certify(count, bits, delta):
     k, n = count
@@ -37,7 +37,7 @@ def test_binomial_is_the_smallest_float_that_exact_fractions_certify(count, bits
     assert exact_tail(k, n, Fraction(found) - Fraction(1, 10**11)) >= level
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(counts(5000), st.sampled_from([0.3, 0.05, 1e-9]))
 def test_without_bits_binomial_is_clopper_pearson(count, delta):
     k, n = count
@@ -57,7 +57,7 @@ def test_zero_errors_have_a_closed_form(n, delta):
     assert bounds.kl >= expected * (1 - 1e-14)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(counts(), st.integers(0, 300))
 def test_kl_inverts_the_divergence(count, bits):
     k, n = count
@@ -70,14 +70,14 @@ def test_kl_inverts_the_divergence(count, bits):
         assert divergence == pytest.approx(budget, rel=1e-9, abs=1e-14 / (1 - p))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(counts(3000), st.integers(0, 4000), st.floats(1e-9, 0.4))
 def test_each_bound_relaxes_the_one_before(count, bits, delta):
     b = bound(*count, bits, delta)
     assert b.rate <= b.binomial <= b.kl <= b.course or b.course == 1.0 >= b.kl >= b.binomial
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(counts(), st.integers(0, 500), st.floats(1e-6, 0.4))
 def test_bounds_grow_with_errors_bits_and_confidence(count, bits, delta):
     k, n = count
@@ -90,7 +90,7 @@ def test_bounds_grow_with_errors_bits_and_confidence(count, bits, delta):
         assert other.course >= here.course
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(counts(200), st.integers(0, 200), st.sampled_from([0.05, 1e-6]))
 def test_course_form_is_rounded_up_and_no_more_than_one_float(count, bits, delta):
     k, n = count
@@ -108,7 +108,7 @@ def test_course_form_is_rounded_up_and_no_more_than_one_float(count, bits, delta
         assert exact > Decimal("0.9999999")
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(counts(300), st.integers(0, 60))
 def test_course_form_is_the_general_one_at_lambda_5_and_others_hold_too(count, bits):
     """L1 for any λ > 1/2, from its own formula: each is a relaxation of the kl bound, as λ = 5 is."""

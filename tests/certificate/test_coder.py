@@ -26,7 +26,7 @@ def encoded(pairs):
     return encoder
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(decisions)
 def test_decisions_come_back(pairs):
     data, bits = encoded(pairs).finish()
@@ -36,7 +36,7 @@ def test_decisions_come_back(pairs):
     assert [decoder.bit(contexts, context) for context, _ in pairs] == [b for _, b in pairs]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(decisions)
 def test_length_is_the_ideal_one_and_less_than_two_bits(pairs):
     # slow twin: Krichevsky–Trofimov probabilities as exact fractions
@@ -121,7 +121,7 @@ def test_reading_far_beyond_the_end_is_refused():
         reader.word()
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.lists(st.integers(0, 2**62), max_size=20))
 def test_naturals_come_back(values):
     encoder = Encoder()
@@ -155,7 +155,7 @@ def coded(values, width):
     return encoder
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(symbols)
 def test_integers_come_back_and_their_length_is_known_beforehand(values):
     encoder = coded(values, integers.WEIGHT)
@@ -167,7 +167,7 @@ def test_integers_come_back_and_their_length_is_known_beforehand(values):
     assert expected - 1e-6 <= bits < expected + 2
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.integers(-(2**62) + 1, 2**62 - 1), min_size=1, max_size=30))
 def test_whole_numbers_come_back(values):
     array = np.array(values, dtype=np.int64)

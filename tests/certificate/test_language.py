@@ -70,7 +70,7 @@ def plainly(message):
     )
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(messages())
 def test_messages_come_back(message):
     code = encode(message, SLOTS)
@@ -80,7 +80,7 @@ def test_messages_come_back(message):
     assert sum(code.shares) <= code.bits
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(messages(), messages())
 def test_no_code_word_begins_another(one, other):
     a, b = (as_text(encode(message, SLOTS)) for message in (one, other))
@@ -133,7 +133,7 @@ def test_a_small_language_satisfies_kraft():
     assert sum(Fraction(1, 2 ** len(word)) for word in words) <= 1
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.binary(max_size=80))
 def test_any_bytes_are_a_code_word_or_malformed(data):
     try:
@@ -143,7 +143,7 @@ def test_any_bytes_are_a_code_word_or_malformed(data):
     assert code.data == data
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(messages(), st.data())
 def test_a_damaged_code_word_never_says_the_same(message, data):
     word = encode(message, SLOTS).data

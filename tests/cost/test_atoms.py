@@ -37,7 +37,7 @@ def explained(column, size, atoms, xs):
     return False
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(layer, min_size=1, max_size=4).filter(lambda ls: prod(s for _, s, _ in ls) <= 128),
     st.integers(1, 512),
@@ -97,7 +97,6 @@ def windows(width):
     return counts
 
 
-@settings(deadline=None)
 @given(st.integers(2, 8), st.integers(1, 5))
 def test_windows_are_guessed_from_counts(width, low):
     found = guessed_floors("n", [p for p in range(2, 20) if p >= width], windows(width), low)
@@ -106,7 +105,6 @@ def test_windows_are_guessed_from_counts(width, low):
     assert {a.offset for a in found[0]} == set(range(width))
 
 
-@settings(deadline=None)
 @given(st.integers(9, 40))
 def test_of_long_periods_only_the_turns_are_kept(width):
     found = guessed_floors("n", [width], lambda n: {"calls": -(-n // width)}, 2)
@@ -127,7 +125,7 @@ def test_numbers_beyond_64_bits_have_floors_too():
     assert atoms == (Atom("n", 3, 4),)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(2, 20), st.integers(2, 30), st.integers(0, 19), st.integers(1, 6), st.data())
 def test_floors_of_multiples_are_found(period, factor, offset, each, data):
     """`int(8 * d / 3)`, a capacity of five quarters: one floor, and not as many as it takes steps."""

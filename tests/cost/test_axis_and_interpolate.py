@@ -84,7 +84,7 @@ def measuring(polynomials, names, met=None):
     return measure
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(1, 3), st.integers(0, 10**6), st.data())
 def test_it_finds_the_polynomial_that_solving_finds(count, seed, data):
     names = NAMES[:count]
@@ -103,7 +103,7 @@ def test_it_finds_the_polynomial_that_solving_finds(count, seed, data):
     assert found.at(far) == measure(far)
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(st.integers(0, 10**6))
 def test_in_two_sizes_too_solving_finds_the_same(seed):
     random = Random(seed)
@@ -116,7 +116,7 @@ def test_in_two_sizes_too_solving_finds_the_same(seed):
     assert found.polynomials({})[0] == twin == p
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(
     st.lists(st.sampled_from(ATOMS), min_size=1, max_size=2, unique=True),
     st.lists(st.integers(0, 9), min_size=12, max_size=12),
@@ -139,7 +139,6 @@ def test_floors_are_fitted_as_solving_fits_them(atoms, numbers):
     assert [twin.fraction(s) for s in sizes] == [formula.fraction(s) for s in sizes]
 
 
-@settings(deadline=None)
 @given(st.integers(1, 20), st.integers(1, 4), st.integers(0, 4))
 def test_functions_vanish_at_earlier_nodes_and_are_1_at_their_own(start, step, highest):
     axis = Axis.powers("n", range(start, start + 40, step), highest)

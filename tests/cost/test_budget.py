@@ -18,7 +18,7 @@ from assay.errors import CannotMeasure, UsageError
 N, B = Polynomial.of("n"), Polynomial.of("b")
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30, derandomize=True)
 @given(st.integers(0, 5), st.integers(1, 9), st.integers(0, 50), st.integers(1, 1000))
 def test_the_largest_size_is_the_one_that_trying_all_finds(square, linear, constant, budget):
     formula = Formula.of(N * N * square + N * linear + Polynomial.constant(constant))
@@ -30,7 +30,7 @@ def test_the_largest_size_is_the_one_that_trying_all_finds(square, linear, const
             formula.solve("n", below=budget)
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30, derandomize=True)
 @given(st.integers(1, 5), st.integers(1, 200), st.integers(0, 300))
 def test_the_crossover_is_the_one_that_trying_all_finds(square, linear, constant):
     fast, slow = Formula.of(N * N * square), Formula.of(N * linear + Polynomial.constant(constant))
@@ -43,7 +43,7 @@ def test_the_crossover_is_the_one_that_trying_all_finds(square, linear, constant
 RANGES = st.builds(Range, st.integers(1, 6), st.none() | st.integers(8, 90), st.integers(1, 6))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(
     st.lists(st.integers(1, 9), min_size=1, max_size=4),
     st.sets(st.integers(3, 60), min_size=3, max_size=3),
@@ -95,7 +95,7 @@ FORMULAS = st.lists(
 FAR = 600  # beyond it the laws above keep their order
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=80, derandomize=True)
 @given(FORMULAS, FORMULAS | st.integers(-100, 40))
 def test_from_the_crossover_on_it_is_more_at_every_value(one, other):
     theirs = other if isinstance(other, Formula) else Formula.of(Polynomial.constant(other), ["n"])
@@ -113,7 +113,7 @@ def test_from_the_crossover_on_it_is_more_at_every_value(one, other):
     assert one.crossover(other, "n") == expected
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=80, derandomize=True)
 @given(FORMULAS, st.integers(-100, 40))
 def test_the_largest_that_fits_whichever_way_the_cost_turns(formula, budget):
     fitting = [n for n in range(1, FAR) if formula.holds(n=n) and formula(n=n) <= budget]

@@ -219,7 +219,7 @@ def test_memory_is_of_shapes_and_of_everything_else_too(way):
             assert plain == remembered
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9))
 def test_masked_flops_are_those_of_the_pairs_that_causality_hides(b, queries, keys):
     with torch.device("meta"):

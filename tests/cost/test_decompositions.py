@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -72,7 +72,6 @@ def positive(n):
     return a @ a.mT + n * torch.eye(n, dtype=torch.double)
 
 
-@settings(deadline=None)
 @given(LENGTHS, LENGTHS)
 def test_lu_with_any_shape(m, n):
     loops, a = Loops(), torch.randn(m, n, dtype=torch.double)
@@ -83,7 +82,6 @@ def test_lu_with_any_shape(m, n):
     assert batch == 6 * operations
 
 
-@settings(deadline=None)
 @given(LENGTHS)
 def test_cholesky_does_what_its_loops_do(n):
     loops, a = Loops(), positive(n)
@@ -93,7 +91,6 @@ def test_cholesky_does_what_its_loops_do(n):
     assert operations == loops.done
 
 
-@settings(deadline=None)
 @given(LENGTHS, LENGTHS, st.booleans())
 def test_triangles(n, k, ones):
     low = positive(n).tril()
@@ -107,7 +104,6 @@ def test_triangles(n, k, ones):
     assert operations == loops.done
 
 
-@settings(deadline=None)
 @given(LENGTHS, LENGTHS)
 def test_solving_is_lu_and_two_triangles(n, k):
     loops, a = Loops(), positive(n)

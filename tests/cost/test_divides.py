@@ -343,7 +343,7 @@ class Lines(nn.Module):
         return self.run(self, x)
 
 
-@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.sampled_from(LINES), min_size=1, max_size=3), st.integers(2, 12))
 def test_never_a_wrong_exact(lines, v):
     text = "\n".join(f"    {line.format(v=v)}" for line in lines)

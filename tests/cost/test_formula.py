@@ -33,7 +33,6 @@ ranges = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(ranges, ranges)
 def test_meet_is_the_intersection(r, s):
     met = r.meet(s)
@@ -42,7 +41,6 @@ def test_meet_is_the_intersection(r, s):
     assert met is None or met.low in r
 
 
-@settings(deadline=None)
 @given(ranges)
 def test_a_range_in_words_tells_its_ends(r):
     text = r.text("n")
@@ -55,7 +53,6 @@ identifiers = st.from_regex(r"[a-zA-Z_][a-zA-Z0-9_]{0,8}", fullmatch=True).filte
 )
 
 
-@settings(deadline=None)
 @given(st.one_of(st.sampled_from(TRICKY), identifiers), st.integers(1, 50))
 def test_a_size_may_have_any_name(name, value):
     formula = Formula.of(Polynomial.of(name) * Polynomial.of(name) + Polynomial.of(name, 1, 2))
@@ -148,7 +145,6 @@ def stairs(steps):
     return pieces(*found, (Range(low), n * steps[-1][1]))
 
 
-@settings(deadline=None)
 @given(parts, parts, st.integers(-4, 4), st.integers(1, 30))
 def test_sums_of_piecewise_formulas_are_sums_of_values(p, q, c, x):
     f, g = stairs(p), stairs(q)

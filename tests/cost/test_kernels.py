@@ -162,7 +162,7 @@ class Apart(nn.Module):
         return torch.cat([run(part, weight, **options) for part, weight in pieces], 1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.sampled_from([nn.Conv2d, nn.ConvTranspose2d]),
     st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 3)),

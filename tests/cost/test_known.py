@@ -185,7 +185,7 @@ def _written(mask):
     return mask
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.sampled_from(STEPS), max_size=6))
 @example(["nan", "write"])
 @example(["below", "or", "write", "not below"])

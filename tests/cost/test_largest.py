@@ -14,7 +14,7 @@ LAWS = st.tuples(*[st.integers(0, 300)] * 5).map(
 SIZES = st.integers(1, 6) | st.integers(1, 5000)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(
     st.lists(LAWS, min_size=1, max_size=12), st.integers(1, 3), st.lists(st.tuples(SIZES, SIZES))
 )

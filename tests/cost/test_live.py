@@ -22,7 +22,7 @@ action = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(action, max_size=40), st.sampled_from(["cpu", "meta"]))
 def test_bytes_are_those_of_what_is_held(actions, device):
     live, held = Live(), []

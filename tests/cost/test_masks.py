@@ -288,7 +288,7 @@ def step(draw, dim, shape):
     return draw(st.sampled_from(choices))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.data(), st.sampled_from([one_hot, compared, scattered]), st.randoms(use_true_random=False)
 )

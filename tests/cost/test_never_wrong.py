@@ -12,7 +12,7 @@ from assay import derive_cost
 NEAR = [*range(1, 42), 49, 50, 51, 63, 64, 65, 99, 100, 101, 127, 128, 129, 199, 201, 255, 257]
 
 
-@settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(programs)
 def test_never_a_wrong_exact(source):
     cost = derive_cost(source.build)

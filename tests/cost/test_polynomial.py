@@ -27,7 +27,6 @@ polynomials = st.dictionaries(monomials, coefficients, max_size=6).map(Polynomia
 points = st.fixed_dictionaries({name: st.integers(1, 40) for name in NAMES})
 
 
-@settings(deadline=None)
 @given(polynomials, points)
 def test_text_evaluates_to_the_value(p, sizes):
     whole = lcm(*(c.denominator for c in p.terms.values()))  # `1/3` alone would be a float
@@ -36,7 +35,7 @@ def test_text_evaluates_to_the_value(p, sizes):
     assert eval(str(p), {}, exact) == pytest.approx(float(p.fraction(sizes)), rel=1e-9)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(polynomials, points)
 def test_sympy_evaluates_to_the_value(p, sizes):
     value = p.sympy()
@@ -44,7 +43,6 @@ def test_sympy_evaluates_to_the_value(p, sizes):
     assert Fraction(int(value.p), int(value.q)) == p.fraction(sizes)
 
 
-@settings(deadline=None)
 @given(polynomials, polynomials, coefficients, points)
 def test_arithmetic_agrees_with_that_of_values(p, q, c, sizes):
     a, b = p.fraction(sizes), q.fraction(sizes)
@@ -55,7 +53,6 @@ def test_arithmetic_agrees_with_that_of_values(p, q, c, sizes):
     assert add([p, q, p]).fraction(sizes) == 2 * a + b
 
 
-@settings(deadline=None)
 @given(polynomials)
 def test_equal_polynomials_are_equal_values(p):
     assert p - p == Polynomial() == p * 0
@@ -65,7 +62,6 @@ def test_equal_polynomials_are_equal_values(p):
     assert all((p - p * Fraction(1, 2)).terms.values())
 
 
-@settings(deadline=None)
 @given(polynomials)
 def test_latex_is_there_and_balanced(p):
     text = p.latex()
@@ -76,7 +72,6 @@ def test_latex_is_there_and_balanced(p):
     assert "//" not in text
 
 
-@settings(deadline=None)
 @given(polynomials)
 def test_plain_data_hold_every_term(p):
     back = {
@@ -88,7 +83,6 @@ def test_plain_data_hold_every_term(p):
     assert Polynomial(back) == p
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(
         st.fixed_dictionaries({n: st.integers(0, 3) for n in ("b", "n", "m")}).map(
@@ -148,7 +142,7 @@ def test_text_of_many_sizes_takes_no_time():
     assert perf_counter() - start < 5
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(polynomials, st.integers(0, 20), st.integers(0, 30), st.integers(1, 3), points)
 def test_what_is_said_to_vanish_is_zero_everywhere(p, low, more, step, others):
     values = range(low, low + more * step + 1, step)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -17,7 +17,6 @@ def runs_from(least, step=1, greatest=10**9):
     return lambda x: least <= x <= greatest and x % step == 0
 
 
-@settings(deadline=None)
 @given(st.integers(1, 40), st.sampled_from([1, 2, 3, 4, 8, 12]), st.integers(0, 30))
 def test_a_range_holds_only_values_that_run(least, step, further):
     runs = runs_from(least, step)
@@ -30,7 +29,6 @@ def test_a_range_holds_only_values_that_run(least, step, further):
     assert found.low == max(-(-least // step) * step, 2 if step == 1 else step)
 
 
-@settings(deadline=None)
 @given(st.integers(2, 10), st.integers(0, 40))
 def test_a_range_that_ends_is_found_from_near_its_end(least, length):
     runs = runs_from(least, 1, least + length)

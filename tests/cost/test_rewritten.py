@@ -186,7 +186,7 @@ def compound(parts):
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.recursive(leaves, compound, max_leaves=8), st.integers(-5, 5), st.integers(0, 5))
 def test_any_expression_means_the_same(expression, a, b):
     f = function_of(f"def f(a, b, c, t):\n    return {expression}\n")

@@ -293,7 +293,7 @@ def test_a_real_run_has_every_face():
     assert "Every point" in str(found)
 
 
-@settings(deadline=None, max_examples=30, derandomize=True)
+@settings(max_examples=30, derandomize=True)
 @given(st.lists(st.floats(0.01, 100), min_size=4, max_size=9))
 def test_the_slope_is_that_of_numpy(y):
     x = [2.0**k for k in range(len(y))]

@@ -72,7 +72,7 @@ def test_splits_are_90_5_5_percent():
     assert shares["valid"] == pytest.approx(500, abs=65)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.dictionaries(st.text("abcxyz", min_size=1, max_size=4), st.just((("K",),)), max_size=20))
 def test_other_words_do_not_change_a_split(more):
     few, many = encode_pronunciations(WORDS), encode_pronunciations({**WORDS, **more})

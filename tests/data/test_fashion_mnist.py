@@ -35,7 +35,7 @@ def write_dataset(folder, train=3, test=2, labels=None):
         write(folder / f"{part}-labels-idx1-ubyte.gz", idx((len(names),), names))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(shape=st.lists(st.integers(0, 4), min_size=1, max_size=4), seed=st.integers(0, 1000))
 def test_what_was_written_is_read(tmp_path_factory, shape, seed):
     values = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(seed))

@@ -9,7 +9,7 @@ from assay.errors import UsageError
 from assay.subject import IGNORED
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.booleans(), st.data())
 def test_encoding_and_decoding_are_inverse(stress, data):
     for vocabulary in (letter_vocabulary(), phoneme_vocabulary(stress=stress)):

@@ -29,7 +29,7 @@ def make(g2p, kind, d=6):
 
 
 @both
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(rows=words, extra=st.integers(0, 4))
 def test_padding_letters_changes_nothing(g2p, kind, rows, extra):
     model, heard = make(g2p, kind), torch.tensor([[START, 5, 9]])
@@ -41,7 +41,7 @@ def test_padding_letters_changes_nothing(g2p, kind, rows, extra):
 
 
 @both
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(spoken=st.lists(st.integers(3, 41), min_size=1, max_size=5), extra=st.integers(0, 4))
 def test_padding_phonemes_changes_no_loss(g2p, kind, spoken, extra):
     model, letters = make(g2p, kind), torch.tensor([[3, 1, 20]])
@@ -53,7 +53,7 @@ def test_padding_phonemes_changes_no_loss(g2p, kind, spoken, extra):
     torch.testing.assert_close(loss(len(spoken) + 1), loss(len(spoken) + 1 + extra))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(rows=words, extra=st.integers(0, 3))
 def test_attention_is_a_distribution_over_the_letters(g2p, rows, extra):
     model = make(g2p, "Attention")
@@ -152,7 +152,7 @@ def test_error_rates_by_hand(g2p, small_dictionary):
     assert g2p.evaluate(model, examples) == (1 / 4, 1 / 2)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.text("ab", max_size=5), st.text("ab", max_size=5))
 def test_edit_distance_agrees_with_its_recursion(g2p, a, b):
     @cache

@@ -36,7 +36,7 @@ def multiple(a):
     return Written(lambda m, h: h + a * m.f(h), f=f)
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(a=st.floats(-0.5, 0.5).map(lambda a: round(a, 6)), steps=st.integers(2, 20))
 def test_a_linear_tied_residual_compounds(a, steps):
     path = only_path(tied(lambda: multiple(a), steps).double(), rows().double())
@@ -59,7 +59,7 @@ def kept(z):
     return Written(lambda m, x, h: z * h + (1 - z) * m.c(x), c=linear())
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(z=st.floats(0.2, 0.99), steps=st.integers(3, 12))
 def test_the_half_life_of_a_constant_gate(z, steps):
     path = only_path(InTime(kept(z)).double(), series(steps=steps).double())

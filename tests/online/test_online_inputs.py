@@ -199,7 +199,7 @@ def test_files_keep_names_and_refuse_others(tmp_path):
         UnitRegressor().save(tmp_path / "none")
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=15, derandomize=True)
 @given(cuts=st.lists(st.integers(1, 119), max_size=4))
 def test_merged_parts_are_the_whole_for_the_squared_loss(cuts):
     X = rows(120)

@@ -24,7 +24,7 @@ def target(name, y):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-@settings(deadline=None, derandomize=True, max_examples=40)
+@settings(derandomize=True, max_examples=40)
 @given(e=number, y=number, level=st.floats(0.05, 0.95), spread=st.floats(0.1, 10))
 def test_gradients_are_slopes_of_costs(name, e, y, level, spread):
     code, y = losses.CODES[name], target(name, y)
@@ -39,7 +39,7 @@ def test_gradients_are_slopes_of_costs(name, e, y, level, spread):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(derandomize=True, max_examples=60)
 @given(e=number, q=st.floats(1e-6, 1e6), y=number, level=st.floats(0.05, 0.95))
 def test_an_implicit_step_ends_where_its_gradient_is_taken(name, e, q, y, level):
     code, y = losses.CODES[name], target(name, y)
@@ -78,7 +78,7 @@ def test_exponentials_are_numpys_but_for_the_last_place():
         assert function(np.inf) == function(709.0)
 
 
-@settings(deadline=None, derandomize=True, max_examples=50)
+@settings(derandomize=True, max_examples=50)
 @given(
     x=st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=30),
     seed=st.integers(0, 99),

@@ -12,7 +12,7 @@ HAVE_UNITS = ("squared", "huber", "quantile")
 powers = st.lists(st.integers(-60, 60), min_size=4, max_size=4).map(lambda k: 2.0 ** np.array(k))
 factors = st.lists(st.floats(-6, 6), min_size=4, max_size=4).map(lambda k: 10.0 ** np.array(k))
 signs = st.lists(st.sampled_from([-1.0, 1.0]), min_size=4, max_size=4).map(np.array)
-few = settings(max_examples=8, deadline=None, derandomize=True)
+few = settings(max_examples=8, derandomize=True)
 
 
 @pytest.mark.parametrize("curvature", CURVATURES)

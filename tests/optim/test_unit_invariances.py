@@ -69,7 +69,7 @@ def test_it_does_learn():
     hidden=st.lists(st.integers(-30, 30), min_size=7, max_size=7),
     loss=st.integers(-30, 30),
 )
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=15, derandomize=True)
 def test_any_powers_of_two(exponents, hidden, loss):
     run = mlp()
     twin = hidden_times(

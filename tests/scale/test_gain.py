@@ -23,7 +23,7 @@ def test_relu_is_the_closed_form_of_the_sheet():
     assert g.method == "output gain = input scale"
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(slope=st.floats(-0.9, 0.95))
 def test_leaky_relu_is_its_closed_form(slope):
     # mean (1-a)/sqrt(2 pi), second moment (1+a^2)/2, mean square slope (1+a^2)/2
@@ -108,7 +108,7 @@ def test_a_bounded_activation_has_no_input_scale(name):
     assert "no s" in str(g)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(factor=st.floats(0.1, 10), offset=st.floats(-5, 5))
 def test_output_gain_undoes_factor_and_offset(factor, offset):
     plain = gain("gelu")

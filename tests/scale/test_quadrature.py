@@ -16,7 +16,7 @@ def test_even_moments_are_the_double_factorials():
     np.testing.assert_allclose(found, [1, 1, 3, 15, 105], rtol=1e-13)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(k=st.floats(-9, 9), scale=st.floats(0.05, 20))
 def test_a_kink_anywhere_costs_no_digits(k, scale):
     # E max(sZ - ks, 0) = s pdf(k) - ks (1 - cdf(k))
@@ -26,7 +26,7 @@ def test_a_kink_anywhere_costs_no_digits(k, scale):
     assert found == pytest.approx(truth, rel=1e-11, abs=1e-13 * scale)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(jump=st.floats(-4, 4))
 def test_a_jump_anywhere_is_the_distribution_function(jump):
     (found,) = gaussian_expectations(lambda x: (x > jump).astype(float)[None])

@@ -129,7 +129,7 @@ def test_steps_agree_with_the_slow_twin(subject: Any) -> None:
     assert "°" in found.view().answer
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.integers(1, 9))
 def test_u1_closed_form_of_the_cosine(seed: int, n: int) -> None:
     torch.manual_seed(seed)

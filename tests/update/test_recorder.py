@@ -172,7 +172,7 @@ def test_training_is_the_same_bit_by_bit_and_nothing_is_left(kind: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.floats(1e-3, 10), st.sampled_from([torch.float32, torch.float64]))
 def test_sgd_follows_the_gradient_and_its_size_is_the_rate(
     seed: int, lr: float, dtype: torch.dtype

@@ -82,7 +82,7 @@ def test_u3_and_u4_with_torchs_own_optimizer() -> None:
     torch.testing.assert_close(repaired, one * halved)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(features, examples)
 def test_u4_with_a_quarter_of_the_rate_half_the_weight_holds_for_ever(
     w: Vector, data: list
@@ -95,7 +95,7 @@ def test_u4_with_a_quarter_of_the_rate_half_the_weight_holds_for_ever(
         assert u == u2
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(features, examples, features)
 def test_u5_rates_over_variance_give_the_identical_sequence(
     w: Vector, data: list, c: Vector
@@ -111,7 +111,7 @@ def test_u5_rates_over_variance_give_the_identical_sequence(
     assert [u for _, u in path] == [u for _, u in twin]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(features, examples, st.fractions(Q(1, 5), 5, max_denominator=7))
 def test_u6_the_rate_is_in_inverse_units_of_the_loss(w: Vector, data: list, unit: Q) -> None:
     # the loss in other units is `unit · ½ (u − y)²`, hence g times `unit`; the rate takes it back
@@ -135,7 +135,7 @@ def test_u7_rmsprop_is_one_power_of_sigma_short(g: Q, x: Q, c: Q) -> None:
     assert (twin / c) * (c * x) == step * x  # one more power of σ would make it so
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(features, whole, examples, features, features)
 def test_u8_affine_units_of_inputs_leave_the_centred_rule_alone(
     w: Vector, b: Q, data: list, c: Vector, shift: Vector

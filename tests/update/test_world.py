@@ -14,7 +14,7 @@ from assay.update.verdict import compare
 from assay.update.world import Network, Problem
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(
     st.integers(1, 6),
     st.integers(1, 6),

@@ -31,7 +31,7 @@ def test_short_numbers(value, text):
 
 
 @given(st.floats(-1e307, 1e307))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_short_keeps_three_digits(value):
     text = short(value).replace("−", "-").replace("·10", "e")
     if text.startswith(("10", "-10")) and any(c in text for c in "⁰¹²³⁴⁵⁶⁷⁸⁹"):
@@ -81,7 +81,7 @@ def test_limits_are_used_when_they_can_be():
 
 @pytest.mark.parametrize("log", [False, True])
 @given(values=st.lists(anything, max_size=6))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_an_axis_of_anything_has_increasing_ticks_inside(log, values):
     axis = Axis.of(values, 10.0, 90.0, log=log, pad=0.05)
     spots = [spot for spot, _ in axis.ticks()]

@@ -89,7 +89,7 @@ def test_hostile_names_stay_text():
 
 
 @given(st.text(max_size=80))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_any_text_gives_a_well_formed_fragment(text):
     table = Table(
         (Column(text, text, "right", code=True),), ((Cell(text, "unknown"),), (text,)), text

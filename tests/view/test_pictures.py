@@ -68,7 +68,7 @@ def parse(picture, width=BROAD):
 
 @pytest.mark.parametrize("width", [BROAD, NARROW])
 @given(picture=charts | bars | arcs | angles)
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 def test_any_numbers_and_names_give_a_well_formed_picture(width, picture):
     parse(picture, width)
 
@@ -174,7 +174,7 @@ def test_expectations_share_the_colour_of_their_measurement(styles, expected):
 
 
 @given(st.lists(st.floats(0, 100), max_size=12), st.floats(1, 20))
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 def test_spread_keeps_order_gap_and_room(wanted, gap):
     placed = spread(wanted, gap, 0.0, 100.0)
     gap = min(gap, 100 / max(len(wanted) - 1, 1))
@@ -193,7 +193,7 @@ def test_thin_keeps_the_extremes():
 
 
 @given(st.text(min_size=1, max_size=60), st.floats(30, 300))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_fit_fits_and_tells_that_it_shortened(text, width):
     shown = fit(text, width)
     if text_width(" ".join(text.split())) > width:
