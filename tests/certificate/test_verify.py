@@ -146,7 +146,6 @@ def test_other_examples_builder_and_sizes_are_false(path):
 
 
 @settings(
-    deadline=None,
     max_examples=60,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
@@ -164,7 +163,6 @@ def test_a_damaged_file_is_malformed(path, data):
 
 
 @settings(
-    deadline=None,
     max_examples=30,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

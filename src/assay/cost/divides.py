@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import permutations
 
 from assay.builder import Builder
+from assay.cost.begin import straight
 from assay.cost.law import Laws
 from assay.cost.probe import Probe
 from assay.cost.quotient import over, split, whole_of
@@ -100,6 +101,27 @@ def undivided(laws: Laws, samples: Samples) -> None:
         odd = [x for x in _ODD if base[whole] // base[part] % x][:_TOLD]
         if all(runs(whole, part, x) and not runs(whole, part, x, alone=True) for x in odd):
             raise Divides(names[whole], names[part])
+
+
+def rounded_alone(laws: Laws, samples: Samples) -> None:
+    """Look for a size that divides another along which no law was found: a stride, a patch.
+
+    That is told before all sizes are looked at together, since none of these has a law either.
+
+    Args:
+        laws: What the own line of each size told.
+        samples: The counts.
+
+    Raises:
+        Divides: If there is one.
+    """
+    for i, name in enumerate(samples.names):
+        law = laws.all[i]
+        if law.span.high is None and not law.atoms and not straight(i, law, laws, samples):
+            base = dict(zip(samples.names, samples.base, strict=True))
+            for pair in rounded(samples.probe, base, name):
+                if pair.part == name:
+                    raise pair
 
 
 def rounded(probe: Probe, base: Mapping[str, int], size: str) -> Iterator[Divides]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import combinations
 
 from assay.cost.begin import begun, further, later, ranges, spaced, straight
-from assay.cost.divides import undivided
+from assay.cost.divides import rounded_alone, undivided
 from assay.cost.ends import explained, last_explained, last_that_runs, returns, turn
 from assay.cost.fit import Box, Fit, Sizes
 from assay.cost.floors import with_floors
@@ -67,7 +67,10 @@ class Search:
             )
             raise Refused(f"two runs{at} cost different amounts{why}")
         try:
-            laws, boxes = self._found(begun(laws, samples))
+            own = begun(laws, samples)
+            if not self._apart:
+                rounded_alone(own, samples)
+            laws, boxes = self._found(own)
         except Refused as refusal:
             if not (boxes := self._joint(laws, refusal)):
                 raise
