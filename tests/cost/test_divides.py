@@ -360,3 +360,12 @@ def test_never_a_wrong_exact(lines, v):
         sizes = {"b": draw.randint(1, 5), "d": h * k, "h": h}
         claim = answers(cost, **sizes)
         assert claim is None or claim == flops(build, **sizes), f"{sizes}\n{text}"
+
+
+def test_a_size_that_divides_a_number_of_the_model_is_told_as_that():
+    def heads(b: int = 2, n: int = 6, h: int = 4):
+        return nn.TransformerEncoderLayer(24, h, 48, batch_first=True), torch.randn(b, n, 24)
+
+    cost = derive_cost(heads)
+    assert cost.divisors == {"h": (1, 2)}
+    assert "Only for h = 4: it has to divide something, as heads a width" in str(cost)

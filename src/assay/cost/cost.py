@@ -13,13 +13,13 @@ from assay.cost.asked import Asked, Largest, Numbers, numbers
 from assay.cost.convention import CLASSES, CONVOLUTION, PRODUCT
 from assay.cost.counted import Counter
 from assay.cost.derive import derive
-from assay.cost.divides import Divides, Multiples, rounded
+from assay.cost.divides import Divides, Multiples, divisors_of, rounded
 from assay.cost.fit import Fit
 from assay.cost.formula import Formula
 from assay.cost.multiples import in_sizes
 from assay.cost.parts import LABELS, Parts, Recording, Share
 from assay.cost.phases import Phases
-from assay.cost.piece import beyond
+from assay.cost.piece import Piece, beyond
 from assay.cost.quotient import whole_of, wholes
 from assay.cost.tables import End, ends
 from assay.cost.tally import (
@@ -80,6 +80,7 @@ class Cost(Result):
             go on.
         stops: The value of a size right behind the formulas at which the model does not run, others as where
             it does.
+        divisors: Of a size that has to divide something that is no size, values at which the model runs too.
         peak_at_base: Where most bytes are alive at the base sizes, as it was counted.
         asked: Answers to what else was asked: numbers at sizes, the largest that fits, another model.
     """
@@ -110,6 +111,7 @@ class Cost(Result):
     attends: bool = False
     ends: Mapping[str, End] = field(default_factory=dict)
     stops: Mapping[str, int] = field(default_factory=dict)
+    divisors: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     peak_at_base: Peak | None = None
     asked: tuple[Asked, ...] = ()
 
@@ -414,10 +416,18 @@ def _cost(builder: Builder, found: Fit, probe: Recording) -> Cost:
             attends=probe.attends,
             ends=ends(probe.reached),
             stops=stops,
+            divisors=_divisors(flops.forward.pieces, builder.sizes, probe),
             peak_at_base=summit,
             parts=Parts(found, builder.sizes, probe.parts, {s.path: s.depth for s in probe.stacks}),
         )
     )
+
+
+def _divisors(
+    pieces: tuple[Piece, ...], base: Mapping[str, int], probe: Recording
+) -> dict[str, tuple[int, ...]]:
+    fixed = (n for n, x in base.items() if pieces and all(p.fixes(n, x) for p in pieces))
+    return {n: found for n in fixed if (found := divisors_of(probe, base, n))}
 
 
 def _judged(cost: Cost) -> Cost:

@@ -20,6 +20,9 @@ from assay.subject import Subject
 
 _ODD = (3, 5, 7, 11, 13)  # times so much a part divides few wholes
 _TOLD = 2  # so many of them must run where it divides, and not where it does not
+_BEYOND = (
+    1 << 12
+)  # times a size no width is a multiple of; a size that has to be a power of two may be
 _RARE = 37  # a quotient with this factor is no dimension by chance
 _PARTS = (5, 7)  # what parts are multiplied with
 
@@ -142,6 +145,31 @@ def rounded(probe: Probe, base: Mapping[str, int], size: str) -> Iterator[Divide
     for whole, part in sorted(pairs, key=lambda pair: size not in (whole_of(pair[0]), pair[1])):
         if not split(part) and all(_seen(probe, base, whole, part, x) for x in _PARTS):
             yield Divides(whole, part)
+
+
+def divisors_of(probe: Probe, base: Mapping[str, int], name: str) -> tuple[int, ...]:
+    """Other values of a size that has to divide something that is no size: the heads of a fixed width.
+
+    Args:
+        probe: Runs the model.
+        base: The sizes in use.
+        name: A size at which it runs at no evenly spaced values.
+
+    Returns:
+        The divisors of its value: the model runs at all of them, and not at all multiples. None where that is
+        not so.
+    """
+
+    def runs(x: int) -> bool:
+        try:
+            probe({**base, name: x})
+        except AssayError:
+            return False
+        return True
+
+    value = base[name]
+    divisors = tuple(x for x in range(1, value) if value % x == 0)
+    return divisors if not runs(value * _BEYOND) and all(map(runs, divisors)) else ()
 
 
 def _seen(probe: Probe, base: Mapping[str, int], whole: str, part: str, times: int) -> bool:

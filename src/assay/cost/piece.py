@@ -132,6 +132,11 @@ class Piece:
         pairs = zip(self.where, other.where, strict=True)
         return all(a.meet(b) == b for (_, a), (_, b) in pairs)
 
+    def fixes(self, name: str, value: int) -> bool:
+        """Whether it holds at one value of a size, or at 1 and 2."""
+        span = dict(self.where).get(name)
+        return span is not None and span.high == value and value - span.low < 2
+
     def covers(self, sizes: Mapping[str, int]) -> bool:
         """Whether the piece speaks about `sizes`; a size that is not given fits."""
         return all(_fits(name, span, sizes) for name, span in self.where)

@@ -237,12 +237,6 @@ def _number(formula: Formula, cost: Cost) -> str:
     return f"{formula(**cost.base):,}" if formula.holds(**cost.base) else "–"
 
 
-def _single(piece: Piece, name: str, value: int) -> bool:
-    """Whether a piece holds at one value of a size, or at 1 and 2."""
-    span = dict(piece.where).get(name)
-    return span is not None and span.high == value and value - span.low < 2
-
-
 def _everywhere(pieces: tuple[Piece, ...]) -> bool:
     """Whether pieces that follow each other along one size leave nothing out."""
     limited = {
@@ -269,6 +263,29 @@ def _counts(cost: Cost) -> tuple[Paragraph, ...]:
     return (
         Paragraph(f"Fix a size with `-a name=value` to derive the others; base sizes {sizes}."),
     )
+
+
+def _fixed(cost: Cost) -> list[str]:
+    """Which sizes the formulas hold at one value of, and what would help."""
+    pieces = cost.flops.forward.pieces
+    said = []
+    for name, value in cost.base.items():
+        if not pieces or not all(piece.fixes(name, value) for piece in pieces):
+            continue
+        least = min(dict(piece.where)[name].low for piece in pieces)
+        only = f"Only for {name} {'=' if least == value else 'up to'} {value:,}: "
+        if divisors := cost.divisors.get(name):
+            runs = listed([str(x) for x in divisors])
+            said.append(
+                f"{only}it has to divide something, as heads a width (the model runs at {runs} too, and not "
+                "at all multiples). With that as a size of its own there is a law in both."
+            )
+        else:
+            said.append(
+                f"{only}at evenly spaced values around it the model does not run, other sizes at their base. "
+                f"Give it others with --size, at which it runs with more values of {name}."
+            )
+    return said
 
 
 def _kernels(cost: Cost) -> list[str]:
@@ -314,15 +331,7 @@ def _notes(cost: Cost) -> tuple[str, ...]:
     for held, names in own.items():
         these = listed([name.replace(", ", " ") for name in names])
         notes.append(f"{these.capitalize()}: valid for {held or 'all sizes'}.")
-    notes += [
-        f"Only for {name} {'=' if least == value else 'up to'} {value:,}: at evenly spaced values around it "
-        "the model does not run, other sizes at their base. Give it others with --size, at which it runs "
-        f"with more values of {name}."
-        for name, value in cost.base.items()
-        if cost.flops.forward.pieces
-        and all(_single(p, name, value) for p in cost.flops.forward.pieces)
-        for least in [min(dict(p.where)[name].low for p in cost.flops.forward.pieces)]
-    ]
+    notes += _fixed(cost)
     notes += [
         f"With data it runs up to {name} = {end.value:,}: {end.why}."
         for name, end in cost.ends.items()
