@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from assay.cost.halves import with_products
 from assay.cost.polynomial import Atom, Polynomial, add
 
 NAMES = ("b", "n", "lambda_", "self")
@@ -173,3 +174,30 @@ def test_where_floors_cancel_only_their_own_size_loses_a_degree():
     parity = b * d * (n * n - half * half * 4)  # 2n - 1 where n is odd, else 0
     assert parity.leading() == [{"b": 1, "d": 1, "n": 1}]
     assert parity.leading(["n"]) == [{"n": 1}]
+
+
+halves = st.builds(Atom, st.just("n"), st.integers(-3, 9), st.just(2), st.integers(1, 3))
+of_halves = st.dictionaries(
+    st.dictionaries(st.one_of(halves, atoms), st.integers(1, 3), max_size=3).map(
+        lambda powers: tuple(sorted(powers.items()))
+    ),
+    coefficients,
+    max_size=6,
+).map(Polynomial)
+
+
+@given(of_halves, points)
+def test_products_in_place_of_squares_say_the_same_and_are_no_longer(p, sizes):
+    found = with_products(p)
+    assert found.fraction(sizes) == p.fraction(sizes)
+    assert len(found.terms) <= len(p.terms)
+
+
+@given(st.integers(-3, 9), st.integers(1, 3), coefficients)
+def test_a_product_with_a_half_is_found_again(offset, factor, c):
+    n, half = Polynomial.of("n"), Polynomial.of("n", offset, 2, factor)
+    whole = n * factor + Polynomial.constant(offset)
+    squares = (
+        half * half * 4 + whole * whole - whole + half * 2
+    ) * c  # 4 times the product of both
+    assert with_products(squares) == whole * half * (4 * c)

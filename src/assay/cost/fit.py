@@ -9,6 +9,7 @@ from functools import cached_property
 
 from assay.cost.formula import Formula
 from assay.cost.groups import Group
+from assay.cost.halves import with_products
 from assay.cost.interpolate import Interpolant, Point
 from assay.cost.largest import upper
 from assay.cost.piece import Piece, Range
@@ -112,7 +113,13 @@ class Fit:
         pieces = [
             Piece(
                 self._where(box, quantity),
-                add(p for k, p in box.polynomials.items() if k.quantity == quantity and wanted(k)),
+                with_products(
+                    add(
+                        p
+                        for k, p in box.polynomials.items()
+                        if k.quantity == quantity and wanted(k)
+                    )
+                ),
             )
             for box in self.boxes
         ]
