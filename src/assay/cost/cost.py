@@ -20,6 +20,7 @@ from assay.cost.multiples import in_sizes
 from assay.cost.parts import LABELS, Parts, Recording, Share
 from assay.cost.phases import Phases
 from assay.cost.piece import Piece, beyond
+from assay.cost.probe import little_garbage
 from assay.cost.quotient import whole_of, wholes
 from assay.cost.tables import End, ends
 from assay.cost.tally import (
@@ -319,7 +320,7 @@ def strict_cost(
                 return cost
         return None
 
-    with _ALONE:
+    with _ALONE, little_garbage():
         try:
             cost, probe = derived(apart=bool(grids))
         except Divides as pair:

@@ -351,6 +351,23 @@ class Probe:
 
 
 @contextmanager
+def little_garbage() -> Iterator[None]:
+    """Keep Python from looking for garbage in what was there before: torch, and whatever the user has.
+
+    Yields:
+        Nothing.
+    """
+    if gc.get_freeze_count():  # by another derivation around this one, or by the user
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+@contextmanager
 def _garbage_of_its_own() -> Iterator[None]:
     """Collect what a pass leaves behind at its end: in the middle it would count as long-lived.
 

@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from assay.cost.values import value_of
+from assay.cost.values import later_value_of
 
 Sizes = Mapping[str, int]
 # indices of which the largest is looked for: a thousand positions beside each other
 _MOST = 1 << 20
 
 
-class Reach(NamedTuple):
+class Reach:
     """How far into a table a pass went.
 
     Args:
         rows: Rows of the table.
-        highest: The largest index.
+        looked_up: Computes the indices of each lookup; not before somebody asks, since distances are many.
+
+    Attributes:
+        rows: As given.
     """
 
-    rows: int
-    highest: int
+    def __init__(self, rows: int, looked_up: tuple[Callable[[], Tensor], ...]) -> None:
+        self.rows, self._looked_up = rows, looked_up
+
+    def __or__(self, other: Reach) -> Reach:
+        return Reach(max(self.rows, other.rows), self._looked_up + other._looked_up)
+
+    @cached_property
+    def highest(self) -> int:
+        """The largest index."""
+        with torch._C._DisableTorchDispatch():
+            highest = max(int(indices().max()) for indices in self._looked_up)
+        self._looked_up = ()
+        return highest
 
 
 @dataclass(frozen=True, order=True)
@@ -64,11 +79,10 @@ def reach(args: tuple[Any, ...]) -> Reach | None:
         indices = indices[0]
     if not 0 < indices.numel() <= _MOST:
         return None
-    known = value_of(indices)
+    known = later_value_of(indices)
     if known is None or not isinstance(table, Tensor):
         return None
-    with torch._C._DisableTorchDispatch():
-        return Reach(int(table.shape[0]), int(known.max()))
+    return Reach(int(table.shape[0]), (known,))
 
 
 def ends(seen: list[tuple[Sizes, Mapping[str, Reach]]]) -> dict[str, End]:
@@ -87,10 +101,22 @@ def ends(seen: list[tuple[Sizes, Mapping[str, Reach]]]) -> dict[str, End]:
         if len({there.rows for _, there in at}) > 1:
             continue
         rows = at[0][1].rows
-        for name in at[0][0]:
-            ahead = {there.highest - sizes[name] for sizes, there in at}
-            if len(ahead) == 1 and len({sizes[name] for sizes, _ in at}) > 2:
-                end = End(rows - 1 - ahead.pop(), table, rows)
-                if any(sizes[name] > end.value for sizes, _ in at):
-                    found[name] = min(end, found.get(name, end))
+        for name, beyond in _ahead(at).items():
+            end = End(rows - 1 - beyond, table, rows)
+            if any(sizes[name] > end.value for sizes, _ in at):
+                found[name] = min(end, found.get(name, end))
     return found
+
+
+def _ahead(at: Sequence[tuple[Sizes, Reach]]) -> dict[str, int]:
+    """By how much the highest index is ahead of each size that it grows by as much as."""
+    first = at[0][0]
+    left = {name for name in first if len({sizes[name] for sizes, _ in at}) > 2}
+    ahead: dict[str, int] = {}
+    # the smallest first: what does not grow so is mostly told by two of these
+    for sizes, there in sorted(at, key=lambda each: max(each[0].values(), default=0)):
+        for name in [*left]:
+            beyond = there.highest - sizes[name]
+            if ahead.setdefault(name, beyond) != beyond:
+                left.remove(name)
+    return {name: ahead[name] for name in left}

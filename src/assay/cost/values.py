@@ -53,13 +53,31 @@ def value_of(tensor: Any) -> Tensor | None:
     Returns:
         A tensor with data; None where the values are not known.
     """
+    later = later_value_of(tensor)
+    return None if later is None else later()
+
+
+def later_value_of(tensor: Any) -> Callable[[], Tensor] | None:
+    """What computes the values of a tensor without data, as they are now; it does not hold the tensor.
+
+    Args:
+        tensor: Anything.
+
+    Returns:
+        A function without arguments; None where the values are not known.
+    """
     if isinstance(tensor, FakeTensor):
-        return tensor.constant
+        constant = tensor.constant
+        return None if constant is None else lambda: constant
     found = _current(tensor)
     if found is None:
         return None
-    with torch._C._DisableTorchDispatch(), torch.no_grad():
-        value: Tensor = found.get()
+
+    def value() -> Tensor:
+        with torch._C._DisableTorchDispatch(), torch.no_grad():
+            known: Tensor = found.get()
+        return known
+
     return value
 
 

@@ -107,8 +107,8 @@ class Watch(TorchDispatchMode):
             named = (self._weights.of(t) for t in tensors_of(args))
             self._weight = next(filter(None, named), self._weight)
         if rule.lookup and (there := reach(args)):
-            before = self.tables.get(place.module, there)
-            self.tables[place.module] = max(before, there)
+            before = self.tables.get(place.module)
+            self.tables[place.module] = there if before is None else before | there
         self._add(rule, seen, place, out)
         return out
 
