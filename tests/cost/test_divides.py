@@ -13,7 +13,9 @@ from torch.nn import functional as F
 
 from assay import derive_cost
 from assay.builder import Builder
+from assay.cost.asked import largest
 from assay.cost.cost import cost_of
+from assay.cost.counted import Counter
 from assay.cost.divides import Multiples
 from assay.cost.formula import Formula
 from assay.cost.multiples import along, in_sizes
@@ -369,3 +371,15 @@ def test_a_size_that_divides_a_number_of_the_model_is_told_as_that():
     cost = derive_cost(heads)
     assert cost.divisors == {"h": (1, 2)}
     assert "Only for h = 4: it has to divide something, as heads a width" in str(cost)
+
+
+def test_the_last_divisor_is_said_to_be_that():
+    def heads(d: int = 24, h: int = 4):
+        return nn.MultiheadAttention(d, h, batch_first=True), (torch.randn(2, 6, d),) * 3
+
+    build = Builder(heads)
+    cost = derive_cost(build)
+    sizes = {"d": 24, "h": 4}
+    found = largest(cost, "h", "memory", 10**9, sizes, Counter(build, cost.way))
+    assert found.value == 24
+    assert "no larger h for which it holds divides d = 24" in found.unlimited

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from assay.cost.formula import Formula
+from assay.cost.quotient import split
 from assay.cost.tally import ADAM
 from assay.errors import AssayError, CannotMeasure, UserCodeError, say
 from assay.errors import said as raised
@@ -237,9 +238,11 @@ def largest(
         nothing, value, after = error, 0, min(span.low for span in spans)
     found, unlimited, among = value, "", ""
     if after is None:
-        unlimited = (
-            f"There the formula ends, not the budget: for a larger {size} nothing was derived."
-        )
+        whole = _divided(formula, size)
+        why = f"for a larger {size} nothing was derived"
+        if whole:
+            why = f"no larger {size} for which it holds divides {whole} = {free[whole]:,}"
+        unlimited = f"There the formula ends, not the budget: {why}."
     elif after > value + 1:  # between, values without a formula may fit
         among = _grid(spans, value)
         with suppress(AssayError):
@@ -251,6 +254,12 @@ def largest(
     end = cost.ends.get(size)
     end = end if end and end.value < found else None
     return Largest(size, found, budget, of, shown, end, unlimited, found > value, "", among)
+
+
+def _divided(formula: Formula, size: str) -> str:
+    """A size that another has to divide where a formula holds; "" where it need divide none."""
+    quotients = (split(name) for piece in formula.pieces for name, _ in piece.where)
+    return next((both[0] for both in quotients if both and size in both[1]), "")
 
 
 def not_found(
