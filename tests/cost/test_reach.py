@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from cost_twins import wrong_answers
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -118,3 +119,54 @@ def test_the_sizes_in_use_are_not_lost_for_a_few_small_ones_that_run_by_chance(o
         cost = cost_of(as_builder(build))
     assert cost.operations.forward(b=5, n=64) == 2 * 5 * 64 * 3
     assert cost.operations.forward(b=5, n=96 + 32) == 2 * 5 * 128 * 3
+
+
+def of_a_kernel(b: int = 2, n: int = 24, k: int = 4):
+    model = nn.Sequential(nn.Conv1d(3, 8, k), nn.ReLU(), nn.Conv1d(8, 8, 3))
+    return model, torch.randn(b, 3, n)
+
+
+class Best(nn.Module):
+    def __init__(self, k):
+        super().__init__()
+        self.k, self.inner, self.outer = k, nn.Linear(8, 8), nn.Linear(8, 4)
+
+    def forward(self, x):
+        inner = self.inner(x)
+        best = inner.sum(-1).topk(self.k, 1).indices
+        return self.outer(torch.gather(inner, 1, best[..., None].expand(-1, -1, 8)))
+
+
+def of_the_best(b: int = 2, n: int = 24, k: int = 4):
+    return Best(k), torch.randn(b, n, 8)
+
+
+def of_few_experts(n: int = 12, e: int = 8, k: int = 2):
+    def chosen(x):
+        return x.topk(k, -1).values @ torch.ones(k, 3, device=x.device)
+
+    return nn.Sequential(nn.Linear(4, e), Function(chosen)), torch.randn(n, 4)
+
+
+class Function(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+@pytest.mark.parametrize(
+    ("build", "limit", "room"),
+    [(of_a_kernel, "n", 22), (of_the_best, "n", 24), (of_few_experts, "e", 8)],
+)
+def test_a_size_that_is_at_most_another_has_room_beside_that_in_use(build, limit, room):
+    cost = derive_cost(build)
+    base = dict(cost.base)
+    assert cost.flops.forward.holds(**base)
+    assert cost.flops.forward.holds(**{**base, "k": room})
+    assert not cost.flops.forward.holds(**{**base, "k": room + 1})
+    grid = [{**base, "k": k, limit: base[limit] + more} for k in (2, 3, 6, room) for more in (0, 9)]
+    assert all(cost.flops.forward.holds(**sizes) for sizes in grid)
+    assert not wrong_answers(cost, build, grid)

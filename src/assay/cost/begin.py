@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import product
 
 from assay.cost.floors import unexplained, with_floors
 from assay.cost.law import Law, Laws
@@ -12,6 +13,7 @@ from assay.cost.reach import reach
 from assay.cost.samples import Fails, Samples, put
 
 _FAR = (7, 12, 50)  # steps up at which a spacing must run too
+_ROOM = (9, 3)  # steps up at which a size runs beside the least of the others, if it is free
 _LATER = (1, 2)  # of the least values, so many may be left out
 _FURTHER = (4, 8, 16)  # and so many where there is no formula else
 
@@ -39,6 +41,28 @@ def ranges(samples: Samples, grids: Mapping[str, int]) -> Laws:
     if not samples.runs(laws.low):  # each can be small alone, but not all together
         for i in range(count):
             laws = laws.having(i, Law(replace(laws.all[i].span, low=base[i])))
+        return laws
+    return _with_room(laws, samples)
+
+
+def _with_room(laws: Laws, samples: Samples) -> Laws:
+    """The ranges, of some sizes from their values in use on, where others have no room beside the least.
+
+    A kernel is at most as long as what it goes over, and no more than `n` are the largest `k` of them.
+
+    Returns:
+        The ranges.
+    """
+    for i, room in product(range(laws.sizes), _ROOM):
+        up = put(laws.low, i, laws.all[i].value(room))
+        if laws.all[i].span.high is not None or samples.runs(up):
+            continue
+        for j in range(laws.sizes):
+            law, in_use = laws.all[j], samples.base[j]
+            larger = j != i and in_use in law.span and in_use > law.span.low
+            if larger and samples.runs(put(up, j, in_use)):
+                laws = laws.having(j, law.since(in_use))
+                break
     return laws
 
 

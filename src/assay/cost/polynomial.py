@@ -379,8 +379,10 @@ def _dominates(big: Mapping[str, int], small: Mapping[str, int]) -> bool:
 
 
 def _sorted(terms: Terms) -> list[tuple[Monomial, Fraction]]:
-    """Highest total degree first, then alphabetically."""
-    return sorted(terms.items(), key=lambda item: (-sum(p for _, p in item[0]), item[0]))
+    """Highest total degree first, what is added before what is taken off, then alphabetically."""
+    return sorted(
+        terms.items(), key=lambda item: (-sum(p for _, p in item[0]), item[1] < 0, item[0])
+    )
 
 
 # Readable text: pull out what all terms share, split products, then group by the commonest atom ---------
