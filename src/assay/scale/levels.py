@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from assay.finding import Finding, Number, Severity
 from assay.scale.backward import Ancestors
-from assay.scale.band import ENOUGH, distance, outside, severity
+from assay.scale.band import ENOUGH, WARNING, distance, outside, severity
+from assay.scale.divisors import Kept
 from assay.scale.repairs import (
     BUDGET,
     STANDARDISE,
@@ -23,15 +24,19 @@ from assay.scale.rows import Row, products
 from assay.scale.widths import constants, has_width, width_of
 
 _MEAN_NOTE, _MEAN_WARNING = 1.0, 3.0  # |mean| of a unit in its standard deviations
+_ALL: Kept = {}
 _PERIODIC = {"sin", "sine"}  # activations that do not saturate
 
 
-def forward_variance(rows: Sequence[Row], before: Ancestors) -> Iterator[Finding]:
+def forward_variance(
+    rows: Sequence[Row], before: Ancestors, kept: Kept = _ALL
+) -> Iterator[Finding]:
     """Growth and shrinkage away from variance 1.
 
     Args:
         rows: What was measured.
         before: Which rows each row depends on.
+        kept: What norms that divide by their ε leave of the signal: theirs is another finding.
 
     Yields:
         At most one finding each.
@@ -39,6 +44,8 @@ def forward_variance(rows: Sequence[Row], before: Ancestors) -> Iterator[Finding
     chain = products(rows)
     for grows in (False, True):
         off = [row for row in chain if outside(row.level) and (row.level > 1) is grows]
+        if not grows:
+            off = [row for row in off if outside(min(1.0, row.level / kept.get(row.index, 1.0)))]
         if grows:  # in front of a sine the width is a frequency
             off = [row for row in off if row.activation.lower() not in _PERIODIC]
         if not off:
@@ -111,11 +118,12 @@ def _rate(chain: Sequence[Row], worst: Row) -> str:
     return f" (a factor {(worst.level / steps[0].level) ** (1 / (len(steps) - 1)):.3g} per layer)"
 
 
-def forward_mean(rows: Sequence[Row]) -> Iterator[Finding]:
+def forward_mean(rows: Sequence[Row], kept: Kept = _ALL) -> Iterator[Finding]:
     """Units whose mean dwarfs what varies, because their inputs are not centred.
 
     Args:
         rows: What was measured.
+        kept: What norms that divide by their ε leave of the signal: of what varies, not of biases.
 
     Yields:
         At most one finding.
@@ -128,6 +136,7 @@ def forward_mean(rows: Sequence[Row]) -> Iterator[Finding]:
         row
         for row in products(rows)
         if row.input_variance
+        and kept.get(row.index, 1.0) > 1 / WARNING
         and row.samples >= ENOUGH
         and ((row.fan_in or 0) >= 8 or row.reads_input)
         # else the variance's own finding says it

@@ -73,8 +73,8 @@ def _rectified(found: Twice) -> Finding:
         bound = "no probability is below 1/2, and the loss not below 0.693 where the target is 0"
     return Finding(
         rule="scale.rectified-logits",
-        message=f"The loss takes the {found.takes.removeprefix('log-')} of what a ReLU returned: {bound}, and "
-        f"the logits that are 0, {zeros:.0%} of them, have no gradient, also where they should be largest.",
+        message=f"The loss takes the {found.takes.removeprefix('log-')} of what a ReLU returned: {bound}, "
+        f"and {zeros:.0%} of the logits are 0 and have no gradient, also where they should be the largest.",
         expected=Number(0.0, "of the logits without gradient", "formula"),
         measured=Number(zeros, "of the logits", "measured"),
         severity="warning",

@@ -87,7 +87,7 @@ class Row:
             what goes into such a one and nowhere else.
         normalised: Everything that reads this output, alone or in a sum, is a norm of it.
         divisor: What the norm divides by that reads this output; of several the one with the largest part of
-            ε; None where there is none or it is not known.
+            ε; None where there is none or it is not known. Of a norm of the model's input its own.
         no_effect: A factor on this output changes nothing behind it: norms alone read it, nothing is added on
             the way, and their ε is small against what they divide by.
         beside_larger: Added to a larger signal, as a residual branch is: it does not set the scale.

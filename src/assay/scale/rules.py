@@ -9,7 +9,7 @@ from assay.finding import Finding
 from assay.scale.backward import ancestors
 from assay.scale.broken import no_gradient, non_finite, without_gradient
 from assay.scale.dead import dead_units
-from assay.scale.divisors import epsilon, no_effect
+from assay.scale.divisors import epsilon, kept_before, no_effect
 from assay.scale.held import Held
 from assay.scale.levels import forward_mean, forward_variance
 from assay.scale.nonfinite import Origin
@@ -48,19 +48,19 @@ def find(
             f for f in forward_variance(sound, before) if f.fails and float(f.measured.value) > 1
         ]
         return (non_finite(broken, origin, grown[0].repair if grown else ""), *grown)
-    alike = tuple(symmetric(rows))
+    alike, kept = tuple(symmetric(rows)), kept_before(rows, before)
     return (
         *no_gradient(cut_off),
         *without_gradient(rows, left_out),
-        *forward_variance(rows, before),
-        *forward_mean(rows),
+        *forward_variance(rows, before, kept),
+        *forward_mean(rows, kept),
         *stuck(rows, still, before),
         *alike,
         *(
             () if alike else backward_variance(rows, before)
         ),  # equal units: gradients cancel or add up
         *over_calls(rows),
-        *dead_units(rows, before),
-        *epsilon(rows),
+        *dead_units(rows, before, kept),
+        *epsilon(rows, kept),
         *no_effect(rows),
     )

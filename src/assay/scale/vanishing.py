@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from assay.finding import Finding, Number
-from assay.scale.backward import Ancestors, Back, backward, energy
+from assay.scale.backward import Ancestors, Back, backward, energy, kept_of
 from assay.scale.band import distance, outside, severity
 from assay.scale.multipliers import multipliers
 from assay.scale.repairs import (
@@ -39,7 +39,9 @@ def backward_variance(rows: Sequence[Row], before: Ancestors) -> Iterator[Findin
         if row.kind in ("product", "lookup") and not (row.beside_larger or row.frozen)
     ]
     inside = _in_loops(rows, before)
-    for group in (products(rows), [row for row in kinds if row.normalised and row.varies]):
+    # what a norm divides by its ε, and not by its size, is not normalised
+    sized = [row for row in kinds if row.normalised and row.varies and kept_of(row) == 1]
+    for group in (products(rows), sized):
         # a loop's rows add up over its calls: `over_calls` judges them
         chain = [row for row in group if energy(row) > 0 and not (row.index in inside or row.score)]
         found = backward(chain, rows, before)
