@@ -103,7 +103,7 @@ def symmetric(rows: Sequence[Row]) -> Iterator[Finding]:
         Number(worst.units, "different units", "formula"),
         Number(1, "units", "measured"),
         "warning",
-        repair=f"draw the weights at random: {repair_one(worst)}",
+        repair=f"draw the weights at random: {repair_one(worst).text}",
         where=worst.where,
         module=worst.module,
         theory="S1",

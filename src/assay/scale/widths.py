@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from assay.scale.gain import Gain
 from assay.scale.rows import Row
+
+_NAMED = 6  # names in a sentence
 
 
 def expression(parameter: str) -> str:
@@ -21,6 +24,20 @@ def expression(parameter: str) -> str:
     return "model" + "".join(
         f"[{part}]" if part.isdigit() else f".{part}" for part in parameter.split(".")
     )
+
+
+def and_more(rows: Sequence[Row]) -> str:
+    """For which other weights something is to be done too.
+
+    Args:
+        rows: What reads these weights.
+
+    Returns:
+        "for 2 more (4.weight, 6.weight)": the first names of many.
+    """
+    names = list(dict.fromkeys(row.parameters[0] for row in rows if row.parameters))
+    told = ", ".join(names[:_NAMED]) + ", …" * (len(names) > _NAMED)
+    return f"for {len(names)} more ({told})"
 
 
 def constant(row: Row) -> float:
