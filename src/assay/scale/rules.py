@@ -18,6 +18,7 @@ from assay.scale.once import once
 from assay.scale.rows import Row
 from assay.scale.stuck import stuck, symmetric
 from assay.scale.vanishing import backward_variance, over_calls
+from assay.scale.zeros import zeros
 
 _FREE = Held()
 
@@ -65,7 +66,7 @@ def find(
                 *forward_mean(rows, before, kept),
             )
         ),
-        *stuck(rows, still, before),
+        *(stuck(rows, still, before) if still.draw else zeros(rows, before)),
         *alike,
         *dead_units(rows, before, kept),
         *epsilon(rows, kept),
