@@ -14,7 +14,7 @@ from assay.scale.networks import beside
 from assay.scale.once import Advised
 from assay.scale.repairs import Repair, keeping_the_square, price, repair_all, unfixed
 from assay.scale.rows import Row, products
-from assay.scale.skips import skips
+from assay.scale.skips import Skips, skips
 from assay.scale.widths import orthogonal
 from assay.view.prose import counted
 
@@ -53,7 +53,14 @@ def backward_variance(rows: Sequence[Row], before: Ancestors) -> Iterator[Advise
         what = f"ratio of gradient energies{' times mean squares' if row.normalised else ''}"
         held = multipliers(worst, rows, before)
         small = f"; {held}" if held.explain(worst) else ""
-        repair = Repair(held.repair) if small else _repair(chain, worst, rows, before)
+        past = skips(worst, rows, before) if row.normalised else None
+        level = severity(worst.unexplained)
+        if small:
+            repair = Repair(held.repair)
+        elif past is not None and past.complete(factor):
+            repair, level = Repair(_all_there(past)), "note"
+        else:
+            repair = _repair(chain, worst, rows, before, past)
         finding = Finding(
             rule="scale.backward-variance",
             message=f"The gradient{times} {'grows' if factor > 1 else 'shrinks'} by {factor:.3g} (in the "
@@ -61,7 +68,7 @@ def backward_variance(rows: Sequence[Row], before: Ancestors) -> Iterator[Advise
             f"{_by_means(worst)}{small}.",
             expected=Number(1.0, "1", "formula", what),
             measured=Number(factor, "1", "measured", what),
-            severity=severity(worst.unexplained),
+            severity=level,
             repair=repair.text,
             where=row.where,
             module=row.module,
@@ -83,13 +90,15 @@ def _by_means(back: Back) -> str:
     return "".join(f"; {part}" for part in known)
 
 
-def _repair(chain: Sequence[Row], back: Back, rows: Sequence[Row], before: Ancestors) -> Repair:
+def _repair(
+    chain: Sequence[Row], back: Back, rows: Sequence[Row], before: Ancestors, past: Skips | None
+) -> Repair:
     worst, factor, depth = back.row, back.factor, back.depth
     gate = closed_gate(back.end, rows, before) if factor < 1 else None
     if gate is not None:
         return Repair(open_gate(gate, rows))
-    if worst.normalised:
-        return Repair(_past_skips(back, rows, before))
+    if past is not None:
+        return Repair(_past_skips(back, past))
     own = price(worst, depth)
     if factor > 1 and own > math.sqrt(factor):  # most of it is what unit variance forward costs
         return Repair(
@@ -103,24 +112,39 @@ def _repair(chain: Sequence[Row], back: Back, rows: Sequence[Row], before: Ances
     return repair_all(inner, rows).after(first)
 
 
-def _past_skips(back: Back, rows: Sequence[Row], before: Ancestors) -> str:
+def _past_skips(back: Back, found: Skips) -> str:
     """What to do where norms divide by all widths: it is a matter of what goes past the operators."""
-    found, most = skips(back, rows, before), math.sqrt(back.factor)
-    if not found.any:
+    most, there = math.sqrt(back.factor), found.would_fit(back.factor)
+    if not found.any and there:
         return "add skip connections around the operators between them"
-    if back.factor < 1:
+    if back.factor < 1 and found.any:
         return "see in the column E g² where it happens: a mean over many positions divides it"
     if found.sums > most:
         return (
             "the skips between them are outweighed by their branches: start each branch at zero, "
             "`nn.init.zeros_` of the weight of its last norm or last matrix"
         )
-    if found.alone and found.sums * found.joined < most:
+    if there:
         return (
-            f"add skip connections around the operators between them that have none ({found.alone} of "
+            f"add skip connections around the operators between them that have none ({found.fitting} of "
             f"{found.operators}): most of it is there"
         )
+    if found.alone and (not found.any or found.sums * found.joined < most):
+        return (
+            f"{found.alone - found.fitting} of the {found.operators} operators between them have no skip and "
+            "change the width or the resolution, and most of it is there: a skip around these needs a "
+            "projection, `x = project(x) + block(x)`"
+        )
     return "see in the column E g² where it happens: it is spread, and most of it has skips past it"
+
+
+def _all_there(found: Skips) -> str:
+    """What to do where a skip stands wherever one fits."""
+    return (
+        f"nothing that fits: skips go past what keeps its width and resolution, and the {found.alone} of "
+        f"{found.operators} operators without one let it grow as norms do (χ each); a skip around these "
+        "needs a projection, `x = project(x) + block(x)`"
+    )
 
 
 def _loops(row: Row) -> bool:
