@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from assay.scale.band import outside
@@ -109,7 +110,7 @@ def backward(chain: Sequence[Row], rows: Sequence[Row], before: Ancestors) -> li
             and row.index in before[other.index]
             for other in rows
         )
-        kept = math.prod(
+        kept = leave(
             kept_of(other)
             for other in rows
             if other.index in path and row.index in {other.index, *before[other.index]}
@@ -126,6 +127,11 @@ def kept_of(row: Row) -> float:
     """What the norm that reads an operator leaves of its size, where it divides by its ε; else 1."""
     found = row.divisor
     return found.kept if found is not None and row.varies and outside(found.kept) else 1.0
+
+
+def leave(parts: Iterable[float]) -> float:
+    """What is left of something by several that leave a part of it: never nothing, by underflow."""
+    return max(math.prod(parts), sys.float_info.min)
 
 
 def _bypassed(

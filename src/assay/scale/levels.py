@@ -12,7 +12,7 @@ from assay.scale.closed import closed_gate, open_gate
 from assay.scale.divisors import Kept
 from assay.scale.networks import beside, longest
 from assay.scale.once import Advised
-from assay.scale.repairs import STANDARDISE, Repair, repair_all, repair_one, unfixed
+from assay.scale.repairs import STANDARDISE, Repair, repair_all, repair_one, unfixed, weights
 from assay.scale.rows import Row, products
 from assay.scale.widths import and_more
 
@@ -96,11 +96,9 @@ def _repair(
 ) -> Repair:
     """The widths: of all operators that are off, or, where these are readouts, of these."""
     if not inner:
-        others = [row for row in off if row is not worst]
-        more = f"; the same, each with its own fan-in, {and_more(others)}" * bool(others)
+        heads = [worst, *(row for row in off if row is not worst)]
         small = "a head that begins small is often meant to; if not, " if worst.level < 1 else ""
-        repair = repair_one(worst, rows).after(small)
-        return repair._replace(text=repair.text + more)
+        return Repair(f"{small}{repair_one(worst, rows).text}{and_more(heads)}", weights(heads))
     first = unfixed(inner)
     if inner[0].kind == "lookup" or len(inner) == 1:
         return repair_one(inner[0], rows).after(first)

@@ -38,10 +38,9 @@ class Multipliers:
     def repair(self) -> str:
         """What lets the branches begin open: Python, and for how many more."""
         first = expression(self.rows[0].parameters[0])
-        more = f"; so {and_more(self.rows[1:])}" * (len(self.rows) > 1)
         return (
-            f"`nn.init.ones_({first})`{more}: what "
-            "a small factor multiplies learns only where a skip goes past it"
+            f"`nn.init.ones_({first})`{and_more(self.rows, 'so')}: what a small factor multiplies learns only "
+            "where a skip goes past it"
         )
 
 

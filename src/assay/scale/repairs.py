@@ -84,7 +84,7 @@ def repair_one(row: Row, rows: Sequence[Row] = ()) -> Repair:
     Returns:
         Python to write, and a remark.
     """
-    return Repair(_one(row, rows), frozenset(row.parameters[:1]))
+    return Repair(_one(row, rows), weights([row]))
 
 
 def _one(row: Row, rows: Sequence[Row]) -> str:
@@ -152,7 +152,7 @@ def repair_all(chain: Sequence[Row], rows: Sequence[Row] = (), off: Sequence[Row
     wanted = free
     between = _between(wanted, rows) if rows else None
     if between is not None:
-        return Repair(between, _weights(wanted))
+        return Repair(between, weights(wanted))
     depth = longest(wanted, ancestors(rows)) - 1
     cost, known = price(wanted[0], depth), wanted[0].gain
     square = known.square_scale if cost > BUDGET and known is not None else None
@@ -164,31 +164,30 @@ def repair_all(chain: Sequence[Row], rows: Sequence[Row] = (), off: Sequence[Row
         left = [row for row in left if (ratio(row, width_of(row, square is not None)) < 1) is small]
         if not left or left[0].index > off[0].index:  # what is off comes from what is between
             each = drawn(off[0], "1/math.sqrt(fan_in * x.square().mean())")
-            more = f"; so {and_more(off[1:])}, in the order of the forward pass"
-            return Repair(
-                f"{each} with the input x that it has{more * (len(off) > 1)}", _weights(off)
-            )
+            more = and_more(off, "so, in the order of the forward pass,")
+            return Repair(f"{each} with the input x that it has{more}", weights(off))
     row = left[0]
     c, rest = constants(row)
     own = "fan-in and activation"
     if any(is_a_factor(constant(r)) for r in wanted):
         own = "fan-in, activation and constant factor"
-    others = f"; the same, each with its own {own}, {and_more(left[1:])}" * (len(left) > 1)
+    others = and_more(left, f"the same, each with its own {own},")
     if square is not None:
         c, rest = constants(wanted[0])
         return Repair(
             f"{normal(row, f'{width_of(row, True):.4g}/{row.fan_in}')}{others}: it keeps the mean square. "
             f"Unit variance ({c:.4g}/fan-in{rest}) would cost χ^{depth} = {cost:.3g} going backward, unless "
             "skip connections are added",
-            _weights(left),
+            weights(left),
         )
     text = f"{normal(row, f'{c:.4g}/{row.fan_in}')}{rest}{others}"
     too_much = ": too much without skip connections" if cost > BUDGET else ""
     told = f". Its price backward is χ^{depth} = {cost:.3g}{too_much}" if cost > 1.001 else ""
-    return Repair(f"{text}{told}", _weights(left))
+    return Repair(f"{text}{told}", weights(left))
 
 
-def _weights(rows: Sequence[Row]) -> frozenset[str]:
+def weights(rows: Sequence[Row]) -> frozenset[str]:
+    """The names of the weights that some rows read."""
     return frozenset(row.parameters[0] for row in rows if row.parameters)
 
 
@@ -251,9 +250,8 @@ def _between(chain: Sequence[Row], rows: Sequence[Row]) -> str | None:
     if max(gains) <= _MORE and median(gains) > _KEPT:
         whole = median(_passed_on(before.second_moment, row) for before, row in pairs)
         return (
-            f"{normal(first, f'{1 / whole:.3g}/{first.fan_in}')}; the same, each with its own fan-in, "
-            f"{and_more(chain[1:])}: from one to the next the mean square goes times {whole:.3g} (median), "
-            "more than the activation leaves, as with dropout"
+            f"{normal(first, f'{1 / whole:.3g}/{first.fan_in}')}{and_more(chain)}: from one to the "
+            f"next the mean square goes times {whole:.3g} (median), more than the activation leaves, as with dropout"
         )
     most = max(range(len(gains)), key=lambda k: gains[k])
     before, after = pairs[most]

@@ -26,18 +26,21 @@ def expression(parameter: str) -> str:
     )
 
 
-def and_more(rows: Sequence[Row]) -> str:
-    """For which other weights something is to be done too.
+def and_more(rows: Sequence[Row], opening: str = "the same, each with its own fan-in,") -> str:
+    """For which weights something is to be done, beside those of the first of several rows.
 
     Args:
         rows: What reads these weights.
+        opening: What.
 
     Returns:
-        "for 2 more (4.weight, 6.weight)": the first names of many.
+        "; the same, each with its own fan-in, for 2 more (4.weight, 6.weight)", the first names of many; ""
+        where there are no others.
     """
-    names = list(dict.fromkeys(row.parameters[0] for row in rows if row.parameters))
-    told = ", ".join(names[:_NAMED]) + ", …" * (len(names) > _NAMED)
-    return f"for {len(names)} more ({told})"
+    names = dict.fromkeys(row.parameters[0] for row in rows if row.parameters)
+    others = list(names)[1:]
+    told = ", ".join(others[:_NAMED]) + ", …" * (len(others) > _NAMED)
+    return f"; {opening} for {len(others)} more ({told})" if others else ""
 
 
 def constant(row: Row) -> float:

@@ -42,7 +42,6 @@ def zeros(rows: Sequence[Row], before: Ancestors) -> Iterator[Finding]:
     last, first = behind[-1], next(row for row in dark if row.index in before[behind[-1].index])
     chain = [first, *behind]
     drawn = chain[:-1] if last.readout else chain
-    more = f"; the same, each with its own fan-in, {and_more(drawn[1:])}" * (len(drawn) > 1)
     yield Finding(
         "scale.zeros",
         f"The weights of {first.name} are zero, and so are those of "
@@ -51,7 +50,7 @@ def zeros(rows: Sequence[Row], before: Ancestors) -> Iterator[Finding]:
         Number(1, "zero weight on the way", "formula"),
         Number(len(chain), "zero weights, one behind the other", "measured"),
         "warning",
-        repair=f"{draw_one(first)}{more}: one may begin at zero, as the last of a branch or a head",
+        repair=f"{draw_one(first)}{and_more(drawn)}: one may begin at zero, as the last of a branch or a head",
         where=first.where,
         module=first.module,
         theory="S4",
