@@ -110,7 +110,7 @@ def backward(chain: Sequence[Row], rows: Sequence[Row], before: Ancestors) -> li
             and row.index in before[other.index]
             for other in rows
         )
-        kept = leave(
+        kept = remainder(
             kept_of(other)
             for other in rows
             if other.index in path and row.index in {other.index, *before[other.index]}
@@ -129,7 +129,7 @@ def kept_of(row: Row) -> float:
     return found.kept if found is not None and row.varies and outside(found.kept) else 1.0
 
 
-def leave(parts: Iterable[float]) -> float:
+def remainder(parts: Iterable[float]) -> float:
     """What is left of something by several that leave a part of it: never nothing, by underflow."""
     return max(math.prod(parts), sys.float_info.min)
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from assay.finding import Finding, Number
-from assay.scale.backward import Ancestors, kept_of, leave
+from assay.scale.backward import Ancestors, kept_of, remainder
 from assay.scale.band import NOTE, distance, outside, severity
 from assay.scale.norms import Divisor
 from assay.scale.repairs import STANDARDISE
@@ -32,7 +32,7 @@ def kept_before(rows: Sequence[Row], before: Ancestors) -> Kept:
     """
     off = {row.index: kept_of(row) for row in rows if kept_of(row) < 1}
     behind = {row.index: off.keys() & before[row.index] for row in rows}
-    return {i: leave(off[k] for k in found) for i, found in behind.items() if found}
+    return {i: remainder(off[k] for k in found) for i, found in behind.items() if found}
 
 
 def epsilon(rows: Sequence[Row], kept: Kept) -> Iterator[Finding]:

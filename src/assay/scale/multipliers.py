@@ -39,8 +39,8 @@ class Multipliers:
         """What lets the branches begin open: Python, and for how many more."""
         first = expression(self.rows[0].parameters[0])
         return (
-            f"`nn.init.ones_({first})`{and_more(self.rows, 'so')}: what a small factor multiplies learns only "
-            "where a skip goes past it"
+            f"`nn.init.ones_({first})`{and_more(self.rows, 'so')}: what a small factor multiplies learns "
+            "only where a skip goes past it"
         )
 
 

@@ -251,7 +251,8 @@ def _between(chain: Sequence[Row], rows: Sequence[Row]) -> str | None:
         whole = median(_passed_on(before.second_moment, row) for before, row in pairs)
         return (
             f"{normal(first, f'{1 / whole:.3g}/{first.fan_in}')}{and_more(chain)}: from one to the "
-            f"next the mean square goes times {whole:.3g} (median), more than the activation leaves, as with dropout"
+            f"next the mean square goes times {whole:.3g} (median), more than the activation "
+            "leaves, as with dropout"
         )
     most = max(range(len(gains)), key=lambda k: gains[k])
     before, after = pairs[most]

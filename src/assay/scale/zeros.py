@@ -50,7 +50,7 @@ def zeros(rows: Sequence[Row], before: Ancestors) -> Iterator[Finding]:
         Number(1, "zero weight on the way", "formula"),
         Number(len(chain), "zero weights, one behind the other", "measured"),
         "warning",
-        repair=f"{draw_one(first)}{and_more(drawn)}: one may begin at zero, as the last of a branch or a head",
+        repair=f"{draw_one(first)}{and_more(drawn)}: one may begin at zero: a head, or the last of a branch",
         where=first.where,
         module=first.module,
         theory="S4",
