@@ -51,12 +51,12 @@ def forward_variance(rows: Sequence[Row], before: Ancestors, kept: Kept) -> Iter
                 "evaluation mode: fixed numbers, which normalise nothing."
             )
         gate = None if grows or raw else closed_gate(worst, rows, before)
-        repair = Repair(f"{STANDARDISE}; then measure again")
-        if gate is not None:
+        if raw:
+            repair = Repair(f"{STANDARDISE}; then measure again")
+        elif gate is not None:
             cause = f" {gate.name} lets {math.sqrt(gate.second_moment):.3g} of it through: it starts closed."
-        if gate is not None:
             repair = Repair(open_gate(gate, rows))
-        elif not raw:
+        else:
             repair = _repair(inner, off, worst, chain, rows)
         begins = "" if first is worst else f", the first {first.name}"
         finding = Finding(

@@ -9,6 +9,7 @@ from statistics import median
 from typing import NamedTuple
 
 from assay.scale.backward import Ancestors, ancestors
+from assay.scale.band import WARNING
 from assay.scale.networks import longest
 from assay.scale.rows import Row
 from assay.scale.widths import (
@@ -110,11 +111,16 @@ def _one(row: Row, rows: Sequence[Row]) -> str:
         )
     if size is None or size <= 0 or (0.5 <= size <= 2 and not apart):
         return f"{normal(row, f'{c:.4g}/{row.fan_in}')}{rest}"
-    text = f"{normal(row, f'{c:.4g}/({row.fan_in}*{size:.3g})')}{rest}; its input has "
-    if apart:  # wide enough for what varies, the weights would be too wide for the means
-        apart_by = f"{mean / math.sqrt(size):.3g} standard deviations"
-        text = f"subtract each input unit's mean ({apart_by}), and {text}"
-    return f"{text}{'variance' if varies else 'mean square'} {size:.3g}"
+    text = f"{normal(row, f'{c:.4g}/({row.fan_in}*{size:.3g})')}{rest}"
+    told = f"its input has {'variance' if varies else 'mean square'} {size:.3g}"
+    if not apart:
+        return f"{text}; {told}"
+    # wide enough for what varies, the weights would be too wide for the means
+    told += f" about means of {mean / math.sqrt(size):.3g} standard deviations"
+    if mean**2 > WARNING * varies:  # no width is for what hardly varies
+        first = f"subtract each input unit's mean, or put a batch norm in front of {row.name}"
+        return f"{first}, and measure again: {told}"
+    return f"subtract each input unit's mean, and {text}: {told}"
 
 
 def draw_one(row: Row) -> str:

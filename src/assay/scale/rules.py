@@ -59,6 +59,7 @@ def find(
         *without_gradient(rows, left_out),
         *once(
             (
+                *alike,
                 *over_calls(rows),
                 *forward_variance(rows, before, kept),
                 # equal units: gradients cancel or add up
@@ -67,7 +68,6 @@ def find(
             )
         ),
         *(stuck(rows, still, before) if still.draw else zeros(rows, before)),
-        *alike,
         *dead_units(rows, before, kept),
         *epsilon(rows, kept),
         *no_effect(rows),

@@ -109,15 +109,22 @@ def _fits(
     rows = [r for r in path if r.kind in ("product", "lookup", "sum")]
     best = [(0.0, 0)]  # of the first so many rows: the logarithm of the growth, and the operators
     for j, end in enumerate(rows):
-        found = [best[-1]]
+        found, count = [best[-1]], 0
         for i in reversed(range(j)):
-            start, inside = rows[i], rows[i + 1 : j + 1]
-            if rows[i + 1].index not in alone and rows[i + 1].kind != "sum":
+            start, after = rows[i], rows[i + 1]
+            if after.kind != "sum" and after.index not in alone:
                 break  # this one has a skip already
+            count += after.index in alone
             fits = (start.units, start.samples) == (end.units, end.samples)
-            count = sum(r.index in alone for r in inside)
+            inside = i > 0 and start.kind != "sum" and start.index not in alone  # of a branch
             sizes = _size(start), _size(end)
-            if fits and count and min(sizes) > 0 and start.index in before[end.index]:
+            if (
+                fits
+                and count
+                and not inside
+                and min(sizes) > 0
+                and start.index in before[end.index]
+            ):
                 log = math.log(sizes[0] / sizes[1])
                 found.append((best[i + 1][0] + (log if grows else -log), best[i + 1][1] + count))
         best.append(max(found))

@@ -119,7 +119,7 @@ def _past_skips(back: Back, found: Skips) -> str:
         return "add skip connections around the operators between them"
     if back.factor < 1 and found.any:
         return "see in the column E g² where it happens: a mean over many positions divides it"
-    if found.sums > most:
+    if found.sums > most > 1:
         return (
             "the skips between them are outweighed by their branches: start each branch at zero, "
             "`nn.init.zeros_` of the weight of its last norm or last matrix"
