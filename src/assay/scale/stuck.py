@@ -38,8 +38,7 @@ def stuck(rows: Sequence[Row], still: Held, before: Ancestors) -> Iterator[Findi
         return
     first = drawn[0]
     told = list(map(draw_one, drawn[:_DRAWN]))
-    more = len(drawn) - _DRAWN
-    rest = f" and the same, each with its own fan-in, for {more} more" if more > 0 else ""
+    rest = and_more(drawn[_DRAWN - 1 :])
     yield Finding(
         "scale.stuck",
         f"The weights of {first.name} are zero, {_why(first, rows, still, before)}: the gradients are "
