@@ -87,6 +87,30 @@ def test_the_mean_of_what_a_norm_made_is_no_matter_of_the_weights_before_it():
     assert told.startswith("draw the weights in front of ReLU")
 
 
+@pytest.mark.parametrize("positions", [1, 16])
+def test_a_mean_over_positions_makes_no_means_of_its_own(positions):
+    class Pooled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.head = nn.Linear(64, 64), nn.Linear(64, 64)
+            nn.init.normal_(self.first.weight, std=math.sqrt(2.934 / 64))
+            nn.init.normal_(self.head.weight, std=1 / 8)
+
+        def forward(self, x):
+            return self.head(self.first(x).relu().mean(1))
+
+    torch.manual_seed(0)
+    model, x = Pooled(), torch.randn(256, positions, 64)
+    row = measure_scale((model, x)).rows[-1]
+    assert row.input_mean / math.sqrt(row.input_variance) > (2.5 if positions == 16 else 0)
+    assert row.apart == pytest.approx(0.68, abs=0.1)  # of a ReLU
+    found = findings(model, x)
+    assert "scale.forward-mean" not in found
+    if "scale.forward-variance" in found:
+        apply(found["scale.forward-variance"].repair, model)
+    assert not findings(model, x)
+
+
 @pytest.mark.parametrize("kind", [nn.BatchNorm1d, nn.LayerNorm, nn.RMSNorm])
 def test_residual_streams_that_norms_are_added_to_are_not_told_to_draw_what_is_before_the_norms(
     kind,

@@ -83,7 +83,7 @@ def _raw(first: Row, grows: bool) -> str:
         return ""
     if outside(source) and (source > 1) is grows:
         return f" The model's input itself has mean square {source:.3g}: standardise it."
-    if varies and not grows and (first.input_mean or 0.0) ** 2 > varies:
+    if varies and not grows and first.apart > 1:
         return (
             f" The model's input itself has variance {varies:.3g} about means of size "
             f"{first.input_mean:.3g}: standardise it."

@@ -31,10 +31,6 @@ def forward_mean(rows: Sequence[Row], before: Ancestors, kept: Kept) -> Iterator
     Yields:
         At most one finding, with its repair.
     """
-
-    def ratio(row: Row) -> float:
-        return (row.input_mean or 0.0) / math.sqrt(row.input_variance or 1.0)
-
     seen = [
         row
         for row in products(rows)
@@ -45,26 +41,27 @@ def forward_mean(rows: Sequence[Row], before: Ancestors, kept: Kept) -> Iterator
         # else the variance's own finding says it
         and not (outside(row.level) and outside(row.second_moment))
     ]
-    off = [row for row in seen if ratio(row) > _MEAN_NOTE]
+    off = [row for row in seen if row.apart > _MEAN_NOTE]
     if not off:
         return
-    worst, first = max(off, key=ratio), off[0]
+    worst, first = max(off, key=lambda row: row.apart), off[0]
     told = _chosen(worst, rows, before)
+    averages = f" of what they average over {worst.averaged:.4g}" * (worst.averaged > 1)
     begins = "" if first is worst else f", the first {first.name}"
     repair = Repair(STANDARDISE) if first.reads_input else _centred(first, rows, before)
     finding = Finding(
         rule="scale.forward-mean",
-        message=f"The units that enter {worst.name} have means of {ratio(worst):.3g} standard deviations: "
-        f"examples look alike there; {len(off)} of {len(seen)} products have inputs above 1{begins}."
-        f"{told}",
+        message=f"The units that enter {worst.name} have means of {worst.apart:.3g} standard deviations"
+        f"{averages}: examples look alike there; {len(off)} of {len(seen)} products have inputs above 1"
+        f"{begins}.{told}",
         expected=Number(0.0, "standard deviations", "formula", "rms over units"),
-        measured=Number(ratio(worst), "standard deviations", "measured", "rms over units"),
-        severity="warning" if ratio(worst) > _MEAN_WARNING and not told else "note",
+        measured=Number(worst.apart, "standard deviations", "measured", "rms over units"),
+        severity="warning" if worst.apart > _MEAN_WARNING and not told else "note",
         repair=repair.text,
         where=worst.where,
         module=worst.module,
         theory="S2",
-        weight=math.log10(ratio(worst)) + 1,
+        weight=math.log10(worst.apart) + 1,
     )
     yield finding, repair
 

@@ -103,7 +103,7 @@ def _one(row: Row, rows: Sequence[Row]) -> str:
     c, rest = constants(row)
     varies = (row.input_variance or 0.0) if row.variance is not None else 0.0
     size, mean = varies or row.input_second_moment, row.input_mean or 0.0
-    apart = mean**2 > varies > 0  # the means are more than what varies
+    apart = varies > 0 and row.apart > 1  # the means are more than what varies
     if size and row.level > 0 and has_width(row, c / size):
         return (
             f"`{set_by(row)}.data /= {math.sqrt(row.level / c):.3g}`{rest}: they have the width for the "
@@ -117,7 +117,7 @@ def _one(row: Row, rows: Sequence[Row]) -> str:
         return f"{text}; {told}"
     # wide enough for what varies, the weights would be too wide for the means
     told += f" about means of {mean / math.sqrt(size):.3g} standard deviations"
-    if mean**2 > WARNING * varies:  # no width is for what hardly varies
+    if row.apart**2 > WARNING:  # no width is for what hardly varies
         first = f"subtract each input unit's mean, or put a batch norm in front of {row.name}"
         return f"{first}, and measure again: {told}"
     return f"subtract each input unit's mean, and {text}: {told}"

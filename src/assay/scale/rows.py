@@ -190,6 +190,14 @@ class Row:
         return of / whole if whole > 0 else 1.0
 
     @property
+    def apart(self) -> float:
+        """The means of the input's units, in standard deviations of what it is the mean of (all, mostly).
+
+        A mean over n positions takes the standard deviation down by √n, and leaves the mean of each unit.
+        """
+        return (self.input_mean or 0.0) / math.sqrt((self.input_variance or 1.0) * self.averaged)
+
+    @property
     def name(self) -> str:
         """Parameter or module, and what runs there: `layers.3.weight (addmm)`."""
         path = self.parameters[0] if self.parameters else self.module or "model"
