@@ -21,6 +21,7 @@ class Skips:
         sums: By how much the gradient's energy times mean square grows, back from the sums to what they add.
         joined: The same, back from what reads a concatenation to the earliest that stands in it.
         alone: How many operators with weights on the path have no skip past them.
+        projected: How many have one that is an operator itself, as where the width changes in a ResNet.
         operators: How many there are.
         fits: The same growth over those of them that a skip would fit around: of one width and resolution.
         fitting: How many these are.
@@ -29,6 +30,7 @@ class Skips:
     sums: float
     joined: float
     alone: int
+    projected: int
     operators: int
     fits: float
     fitting: int
@@ -52,8 +54,9 @@ class Skips:
             True where most of the growth is there, and most operators have a skip.
         """
         left = factor / max(1.0, self.sums * self.joined)
-        there = 2 * self.alone <= self.operators and not self.would_fit(factor)
-        return there and math.sqrt(factor) < left < NOTE * _CHI**self.alone
+        without = self.alone + self.projected
+        there = 2 * without <= self.operators and not self.would_fit(factor)
+        return there and math.sqrt(factor) < left < NOTE * _CHI**without
 
 
 def skips(back: Back, rows: Sequence[Row], before: Ancestors) -> Skips:
@@ -86,8 +89,25 @@ def skips(back: Back, rows: Sequence[Row], before: Ancestors) -> Skips:
             kind, last = "sum" if by[end].skip == start else "", end
             growth[kind] *= _size(by[start]) / (_size(by[end]) or math.inf) or 1.0
     fed = {i for i in path | {back.end.index} if by[i].kind in ("product", "lookup")}
-    fits, fitting = _fits([by[i] for i in sorted(ends)], fed - past, before, back.factor > 1)
-    return Skips(growth["sum"], growth[""], len(fed - past), len(fed), fits, fitting)
+    projected = (_projected(rows, by, before) & fed) - past
+    alone = fed - past - projected
+    fits, fitting = _fits([by[i] for i in sorted(ends)], alone, before, back.factor > 1)
+    return Skips(growth["sum"], growth[""], len(alone), len(projected), len(fed), fits, fitting)
+
+
+def _projected(rows: Sequence[Row], by: Mapping[int, Row], before: Ancestors) -> set[int]:
+    """The operators of two summands, of which the one is a shorter way from what both are made of."""
+    found = set[int]()
+    for row in rows:
+        if row.kind != "sum" or len(row.follows) != 2:
+            continue
+        a, b = ({i, *before[i]} for i in row.follows)
+        if not a & b:
+            continue
+        ways = [[i for i in way if by[i].kind == "product"] for way in (a - b, b - a)]
+        if 0 < min(map(len, ways)) < max(map(len, ways)):
+            found.update(*ways)
+    return found
 
 
 def _fits(

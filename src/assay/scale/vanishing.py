@@ -129,7 +129,7 @@ def _past_skips(back: Back, found: Skips) -> str:
             f"add skip connections around the operators between them that have none ({found.fitting} of "
             f"{found.operators}): most of it is there"
         )
-    if found.alone and (not found.any or found.sums * found.joined < most):
+    if found.alone > found.fitting and (not found.any or found.sums * found.joined < most):
         return (
             f"{found.alone - found.fitting} of the {found.operators} operators between them have no skip and "
             "change the width or the resolution, and most of it is there: a skip around these needs a "
@@ -140,10 +140,12 @@ def _past_skips(back: Back, found: Skips) -> str:
 
 def _all_there(found: Skips) -> str:
     """What to do where a skip stands wherever one fits."""
+    without = found.alone + found.projected
+    more = "; a skip past what has none needs a projection, `x = project(x) + block(x)`"
     return (
-        f"nothing that fits: skips go past what keeps its width and resolution, and the {found.alone} of "
-        f"{found.operators} operators without one let it grow as norms do (χ each); a skip around these "
-        "needs a projection, `x = project(x) + block(x)`"
+        f"nothing that fits: skips go past what keeps its width and resolution, and the {without} of "
+        f"{found.operators} operators that no identity goes past let it grow as norms do (χ each)"
+        f"{more * bool(found.alone)}"
     )
 
 
