@@ -51,8 +51,8 @@ def test_the_trained_head_on_a_frozen_trunk_is_judged_by_the_input_that_it_has()
     torch.manual_seed(0)
     model = nn.Sequential(*net(1e-2).requires_grad_(False), nn.Linear(64, 8))
     (finding,) = measure_scale((model, torch.randn(128, 64))).findings
-    assert "model[6].weight" in finding.repair
-    assert "its input has mean square" in finding.repair
+    assert "put a batch norm in front of 6.weight" in finding.repair
+    assert "its input has variance" in finding.repair
 
 
 def test_units_that_are_dead_behind_frozen_weights_are_theirs():

@@ -247,11 +247,11 @@ def test_bands():
 
 def test_repairs_of_single_rows():
     scale = measure_scale((nn.Embedding(50, 8), torch.arange(50)))
-    assert repair_one(scale.rows[0]) == "`nn.init.normal_(model.weight, std=1.0)`"
-    assert repair_all(scale.rows) == "`nn.init.normal_(model.weight, std=1.0)`"
+    assert repair_one(scale.rows[0]).text == "`nn.init.normal_(model.weight, std=1.0)`"
+    assert repair_all(scale.rows).text == "`nn.init.normal_(model.weight, std=1.0)`"
     assert price(scale.rows[0], 5) == 1.0
     scale = measure_scale((nn.Linear(8, 8), 10 * torch.randn(50, 8)))
-    assert "its input has mean square" in repair_one(scale.rows[0])
+    assert "its input has variance" in repair_one(scale.rows[0]).text
     assert expression("net.0.weight") == "model.net[0].weight"
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from assay.scale.band import outside
 from assay.scale.rows import Row
 
 Ancestors = Mapping[int, set[int]]  # of each row, by index, the rows that it depends on
@@ -26,6 +28,7 @@ class Back:
         operators: How many operators with weights later, of the chain or not.
         readout: What the width of readouts at the ends accounts for, where it is off: their own finding
             judges it.
+        kept: What norms on the way that divide by their ε leave of the gradient's square.
     """
 
     row: Row
@@ -35,13 +38,14 @@ class Back:
     depth: int
     operators: int
     readout: float
+    kept: float
 
     @property
     def unexplained(self) -> float:
-        """The factor, without what readouts and means on the way account for."""
+        """The factor, without what readouts, means and norms on the way account for."""
         if self.factor > 1:
             return max(1.0, self.factor / max(1.0, self.readout))
-        return min(1.0, self.factor * self.averages / min(1.0, self.readout))
+        return min(1.0, self.factor * self.averages / min(1.0, self.readout) / self.kept)
 
 
 def energy(row: Row) -> float:
@@ -106,12 +110,28 @@ def backward(chain: Sequence[Row], rows: Sequence[Row], before: Ancestors) -> li
             and row.index in before[other.index]
             for other in rows
         )
+        kept = remainder(
+            kept_of(other)
+            for other in rows
+            if other.index in path and row.index in {other.index, *before[other.index]}
+        )
         whole = sum(parts.values())
         if not whole > 0:
             continue
         readout = sum(parts[other.index] * _own(other) for other in ends) / whole
-        found.append(Back(row, end, energy(row) / whole, averages, depth, operators, readout))
+        found.append(Back(row, end, energy(row) / whole, averages, depth, operators, readout, kept))
     return found
+
+
+def kept_of(row: Row) -> float:
+    """What the norm that reads an operator leaves of its size, where it divides by its ε; else 1."""
+    found = row.divisor
+    return found.kept if found is not None and row.varies and outside(found.kept) else 1.0
+
+
+def remainder(parts: Iterable[float]) -> float:
+    """What is left of something by several that leave a part of it: never nothing, by underflow."""
+    return max(math.prod(parts), sys.float_info.min)
 
 
 def _bypassed(

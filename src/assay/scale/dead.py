@@ -6,16 +6,18 @@ from collections.abc import Iterator, Sequence
 
 from assay.finding import Finding, Number
 from assay.scale.backward import Ancestors
-from assay.scale.band import ENOUGH
+from assay.scale.band import ENOUGH, WARNING
+from assay.scale.divisors import Kept
 from assay.scale.rows import Row
 
 
-def dead_units(rows: Sequence[Row], before: Ancestors) -> Iterator[Finding]:
+def dead_units(rows: Sequence[Row], before: Ancestors, kept: Kept) -> Iterator[Finding]:
     """Activations of which many units have one value, behind weights that are trained.
 
     Args:
         rows: What was measured.
         before: Which rows each row depends on.
+        kept: What norms that divide by their ε leave of the signal: of what varies, not of biases.
 
     Yields:
         At most one finding.
@@ -27,6 +29,7 @@ def dead_units(rows: Sequence[Row], before: Ancestors) -> Iterator[Finding]:
         for row in rows
         if row.kind == "activation"
         and row.samples >= ENOUGH
+        and kept.get(row.index, 1.0) > 1 / WARNING
         and (row.varies or varying.intersection(row.follows))  # all of them, by its own doing
         and trained.intersection(before[row.index])
     ]

@@ -7,38 +7,34 @@ from collections.abc import Iterator, Sequence
 
 from assay.finding import Finding, Number, Severity
 from assay.scale.backward import Ancestors
-from assay.scale.band import ENOUGH, distance, outside, severity
-from assay.scale.repairs import (
-    BUDGET,
-    STANDARDISE,
-    closed_gate,
-    open_gate,
-    price,
-    repair_all,
-    repair_one,
-    spread,
-    unfixed,
-)
+from assay.scale.band import distance, outside, severity
+from assay.scale.closed import closed_gate, open_gate
+from assay.scale.divisors import Kept
+from assay.scale.networks import beside, longest
+from assay.scale.once import Advised
+from assay.scale.repairs import STANDARDISE, Repair, repair_all, repair_one, unfixed, weights
 from assay.scale.rows import Row, products
-from assay.scale.widths import constants, has_width, width_of
+from assay.scale.widths import and_more
 
-_MEAN_NOTE, _MEAN_WARNING = 1.0, 3.0  # |mean| of a unit in its standard deviations
 _PERIODIC = {"sin", "sine"}  # activations that do not saturate
 
 
-def forward_variance(rows: Sequence[Row], before: Ancestors) -> Iterator[Finding]:
+def forward_variance(rows: Sequence[Row], before: Ancestors, kept: Kept) -> Iterator[Advised]:
     """Growth and shrinkage away from variance 1.
 
     Args:
         rows: What was measured.
         before: Which rows each row depends on.
+        kept: What norms that divide by their ε leave of the signal: theirs is another finding.
 
     Yields:
-        At most one finding each.
+        At most one finding each, with its repair.
     """
     chain = products(rows)
     for grows in (False, True):
         off = [row for row in chain if outside(row.level) and (row.level > 1) is grows]
+        if not grows:
+            off = [row for row in off if outside(min(1.0, row.level / kept.get(row.index, 1.0)))]
         if grows:  # in front of a sine the width is a frequency
             off = [row for row in off if row.activation.lower() not in _PERIODIC]
         if not off:
@@ -46,10 +42,8 @@ def forward_variance(rows: Sequence[Row], before: Ancestors) -> Iterator[Finding
         inner = [row for row in off if not row.readout]
         worst = max(inner or off, key=lambda row: distance(row.level))
         level: Severity = severity(worst.level) if inner else "note"
-        source, cause = off[0].input_second_moment, ""
-        raw = bool(off[0].reads_input and source and outside(source) and (source > 1) is grows)
-        if raw:
-            cause = f" The model's input itself has mean square {source:.3g}: standardise it."
+        first = inner[0] if inner else worst
+        cause = raw = _raw(first, grows)
         fixed = sum(row.fixed for row in off)
         if fixed and not raw:
             cause = (
@@ -57,127 +51,65 @@ def forward_variance(rows: Sequence[Row], before: Ancestors) -> Iterator[Finding
                 "evaluation mode: fixed numbers, which normalise nothing."
             )
         gate = None if grows or raw else closed_gate(worst, rows, before)
-        if gate is not None:
+        if raw:
+            repair = Repair(f"{STANDARDISE}; then measure again")
+        elif gate is not None:
             cause = f" {gate.name} lets {math.sqrt(gate.second_moment):.3g} of it through: it starts closed."
-        yield Finding(
+            repair = Repair(open_gate(gate, rows))
+        else:
+            repair = _repair(inner, off, worst, chain, rows)
+        begins = "" if first is worst else f", the first {first.name}"
+        finding = Finding(
             rule="scale.forward-variance",
             message=f"The signal's variance {'grows' if grows else 'shrinks'} to {worst.level:.3g} at "
             f"{worst.name}; outside [0.1, 10]: {len(off)} of {len(chain)} that set the scale"
-            f"{_rate(chain, worst)}.{cause}",
+            f"{begins}{_rate(chain, worst, before)}.{cause}",
             expected=Number(1.0, "1", "formula", "mean over units of their variance"),
             measured=Number(worst.level, "1", "measured", "mean over units of their variance"),
             severity=level,
-            repair=_repair(inner or off, chain, rows, before, raw=raw, readout=not inner),
-            where=off[0].where,
-            module=off[0].module,
+            repair=repair.text,
+            where=first.where,
+            module=first.module,
             theory="S1, S2",
             weight=abs(math.log10(worst.level)),
         )
+        yield finding, repair
+
+
+def _raw(first: Row, grows: bool) -> str:
+    """Whether the model's own input is what is off: a sentence; "" where it is not."""
+    source, varies = first.input_second_moment, first.input_variance
+    if not first.reads_input or not source:
+        return ""
+    if outside(source) and (source > 1) is grows:
+        return f" The model's input itself has mean square {source:.3g}: standardise it."
+    if varies and not grows and first.apart > 1:
+        return (
+            f" The model's input itself has variance {varies:.3g} about means of size "
+            f"{first.input_mean:.3g}: standardise it."
+        )
+    return ""
 
 
 def _repair(
-    off: Sequence[Row],
-    chain: Sequence[Row],
-    rows: Sequence[Row],
-    before: Ancestors,
-    *,
-    raw: bool,
-    readout: bool,
-) -> str:
-    if raw:
-        return f"{STANDARDISE}; then measure again"
-    gate = closed_gate(off[0], rows, before) if off[0].level < 1 else None
-    if gate is not None:
-        return open_gate(gate, rows)
-    if readout:
-        more = (
-            ""
-            if len(off) == 1
-            else f"; the same, each with its own fan-in, for {len(off) - 1} more"
-        )
-        small = "a head that begins small is often meant to; if not, " if off[0].level < 1 else ""
-        return f"{small}{repair_one(off[0], rows)}{more}"
-    first = unfixed(off)
-    if off[0].kind == "lookup" or len(off) == 1:
-        return first + repair_one(off[0], rows)
-    return first + repair_all(chain, rows, off)
+    inner: Sequence[Row], off: Sequence[Row], worst: Row, chain: Sequence[Row], rows: Sequence[Row]
+) -> Repair:
+    """The widths: of all operators that are off, or, where these are readouts, of these."""
+    if not inner:
+        heads = [worst, *(row for row in off if row is not worst)]
+        small = "a head that begins small is often meant to; if not, " if worst.level < 1 else ""
+        return Repair(f"{small}{repair_one(worst, rows).text}{and_more(heads)}", weights(heads))
+    first = unfixed(inner)
+    if inner[0].kind == "lookup" or len(inner) == 1:
+        return repair_one(inner[0], rows).after(first)
+    return repair_all(beside(inner, chain, rows), rows, inner).after(first)
 
 
-def _rate(chain: Sequence[Row], worst: Row) -> str:
-    """The factor per layer, where there are layers to speak of."""
-    steps = [row for row in chain if row.index <= worst.index]
-    if len(steps) < 3 or steps[0].level <= 0:
+def _rate(chain: Sequence[Row], worst: Row, before: Ancestors) -> str:
+    """The factor per layer on the way to an operator, where there are layers to speak of."""
+    inside = before[worst.index] | {worst.index}
+    steps = [row for row in chain if row.index in inside]
+    depth = longest(steps, before) - 1
+    if worst.readout or depth < 2 or steps[0].level <= 0:
         return ""
-    return f" (a factor {(worst.level / steps[0].level) ** (1 / (len(steps) - 1)):.3g} per layer)"
-
-
-def forward_mean(rows: Sequence[Row]) -> Iterator[Finding]:
-    """Units whose mean dwarfs what varies, because their inputs are not centred.
-
-    Args:
-        rows: What was measured.
-
-    Yields:
-        At most one finding.
-    """
-
-    def ratio(row: Row) -> float:
-        return (row.input_mean or 0.0) / math.sqrt(row.input_variance or 1.0)
-
-    seen = [
-        row
-        for row in products(rows)
-        if row.input_variance
-        and row.samples >= ENOUGH
-        and ((row.fan_in or 0) >= 8 or row.reads_input)
-        # else the variance's own finding says it
-        and not (outside(row.level) and outside(row.second_moment))
-    ]
-    off = [row for row in seen if ratio(row) > _MEAN_NOTE]
-    if not off:
-        return
-    worst = max(off, key=ratio)
-    feeder = next(
-        (r for r in reversed(rows) if r.index < off[0].index and r.kind == "activation"), None
-    )
-    text = "subtract each input unit's mean, or put a batch norm in front"
-    if off[0].reads_input:
-        text = STANDARDISE
-    elif feeder is not None and feeder.gain is not None and feeder.gain.input_scale is not None:
-        text = spread(feeder, feeder.gain, rows) or text
-    told = _chosen(worst, rows)
-    yield Finding(
-        rule="scale.forward-mean",
-        message=f"The units that enter {worst.name} have means of {ratio(worst):.3g} standard deviations: "
-        f"examples look alike there; {len(off)} of {len(seen)} products have inputs above 1.{told}",
-        expected=Number(0.0, "standard deviations", "formula", "rms over units"),
-        measured=Number(ratio(worst), "standard deviations", "measured", "rms over units"),
-        severity="warning" if ratio(worst) > _MEAN_WARNING and not told else "note",
-        repair=text,
-        where=worst.where,
-        module=worst.module,
-        theory="S2",
-        weight=math.log10(ratio(worst)) + 1,
-    )
-
-
-def _chosen(worst: Row, rows: Sequence[Row]) -> str:
-    """What centred units of unit variance would cost, where the weights keep the mean square instead.
-
-    Args:
-        worst: The product whose input has the largest means.
-        rows: What was measured.
-
-    Returns:
-        A sentence; "" where the weights are others, or the price is within the budget.
-    """
-    chain = [r for r in products(rows) if r.index < worst.index and r.fan_in and r.gain is not None]
-    if not chain or not all(has_width(row, width_of(row, True)) for row in chain):
-        return ""
-    first, cost = chain[0], price(chain[0], len(chain))
-    if cost <= BUDGET:
-        return ""
-    return (
-        f" It is the price of weights that keep the mean square; unit variance ({constants(first)[0]:.4g}/"
-        f"fan-in, centred) would let the gradient's square grow by χ^{len(chain)} = {cost:.3g}."
-    )
+    return f" (a factor {(worst.level / steps[0].level) ** (1 / depth):.3g} per layer)"

@@ -13,6 +13,7 @@ from assay.errors import CannotMeasure, verbatim
 from assay.finding import Result
 from assay.progress import Progress, silent
 from assay.scale.held import Held, held, moves
+from assay.scale.logits import not_logits
 from assay.scale.nonfinite import FirstNonFinite, Origin
 from assay.scale.recorder import Recorder
 from assay.scale.rows import Row
@@ -22,7 +23,7 @@ from assay.scale.show import show
 from assay.scale.signs import random_signs
 from assay.scale.stuck import unregistered
 from assay.scale.table import to_rows
-from assay.scale.twice import SquashedAgain, Twice, squashed_twice
+from assay.scale.twice import SquashedAgain
 from assay.state import preserved, preserved_gradients, unfused
 from assay.subject import Subject, first_floating, tensors
 from assay.view.blocks import View
@@ -95,7 +96,7 @@ def measure_scale(subject: Any, *, progress: Progress = silent) -> Scale:
             preserved_gradients(tensors((subject.inputs, subject.kwargs))),
             unfused(),
         ):
-            objective, finite, whole, twice = _run(subject, recorder, progress)
+            objective, finite, whole, watch = _run(subject, recorder, progress)
             trainable = {n: p for n, p in model.named_parameters() if p.requires_grad}
             left_out = [name for name, p in trainable.items() if p.grad is None]
             still = [n for n, p in trainable.items() if p.grad is not None and not moves(p.grad)]
@@ -120,7 +121,7 @@ def measure_scale(subject: Any, *, progress: Progress = silent) -> Scale:
                 held(subject, rows, still) if finite else Held(),
             ),
             *saturated(recorder.attentions if finite else (), rows),
-            *squashed_twice(twice),
+            *not_logits(watch.found, watch.across),
             *unregistered([p.shape for p in recorder.strangers.values()], recorder.stranger_at),
         ),
     )
@@ -146,12 +147,12 @@ def _require_values(model: nn.Module) -> None:
 
 def _run(
     subject: Subject, recorder: Recorder, progress: Progress
-) -> tuple[Objective, bool, bool, Twice | None]:
+) -> tuple[Objective, bool, bool, SquashedAgain]:
     """Forward and backward.
 
     Returns:
-        What the backward pass started from, whether it began finite, and whether from all outputs; and the
-        probabilities that the loss took for logits, if it did.
+        What the backward pass started from, whether it began finite, and whether from all outputs; and what
+        the loss took for logits.
 
     Raises:
         CannotMeasure: If the output has no elements.
@@ -178,13 +179,13 @@ def _run(
             value = (first * random_signs(first)).sum()  # E g² = 1 where it starts
         finite = all(bool(torch.isfinite(x).all()) for x in (*found, value))
         if not value.requires_grad:
-            return "none", finite, False, watch.found
+            return "none", finite, False, watch
         recorder.gradients.wanted = True
         subject.differentiate(value)
     progress("scale", 2, 2)
     if subject.loss is not None:
-        return "loss", finite, True, watch.found
-    return "random signs", finite, sum(x.requires_grad for x in found) < 2, None
+        return "loss", finite, True, watch
+    return "random signs", finite, sum(x.requires_grad for x in found) < 2, watch
 
 
 def _first_non_finite(subject: Subject) -> Origin | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from assay.scale.backward import Ancestors, Back
 from assay.scale.band import WARNING, outside
 from assay.scale.rows import Row
-from assay.scale.widths import expression
+from assay.scale.widths import and_more, expression
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Multipliers:
         """What lets the branches begin open: Python, and for how many more."""
         first = expression(self.rows[0].parameters[0])
         return (
-            f"`nn.init.ones_({first})`{f'; so for {len(self.rows) - 1} more' * (len(self.rows) > 1)}: what "
-            "a small factor multiplies learns only where a skip goes past it"
+            f"`nn.init.ones_({first})`{and_more(self.rows, 'so')}: what a small factor multiplies learns "
+            "only where a skip goes past it"
         )
 
 

@@ -73,13 +73,18 @@ def mapped(line: Lineage, name: str, parameters: tuple[str, ...], ledger: Ledger
 def _note_divisor(op: Operation, ledger: Ledger, rest: Finish, out: Any) -> None:
     """Note by what a norm divides the output of a record, and then what comes of it."""
     line = op.lines[0] if op.lines else None
-    if line is not None and line.origin is not None:
-        with ledger.pause():
-            found = divisor(op.func, op.name, op.args, ledger.modules.innermost, out)
-        ledger.records[line.origin].divisors.append(found)
     for part in line.parts if line is not None else ():  # of which nothing is known
         ledger.records[part].divisors.append(None)
     rest(out)
+    first = floating(out)
+    if line is None or first is None or (line.origin is None and not line.given):
+        return
+    # of an input there is no record: then it stands at the norm
+    origin = line.origin if line.origin is not None else ledger.of(first).origin
+    if origin is not None:
+        with ledger.pause():
+            found = divisor(op.func, op.name, op.args, ledger.modules.innermost, out)
+        ledger.records[origin].divisors.append(found)
 
 
 def by_hand(op: Operation, ledger: Ledger) -> Lineage | None:

@@ -27,8 +27,10 @@ from assay.scale.operation import Operation
 from assay.scale.reading import activated, read
 from assay.scale.record import Record
 from assay.scale.saturated import Attention
-from assay.scale.twice import Squashed
+from assay.scale.twice import Squash, Squashed
 from assay.where import Location
+
+_SQUASH: dict[str, Squash] = {"sigmoid": "sigmoid", "relu": "ReLU"}
 
 
 class Recorder(TorchDispatchMode):
@@ -88,15 +90,15 @@ class Recorder(TorchDispatchMode):
                 self.records[line.origin].read_raw |= not line.mapped
 
     def squashed(self, given: Sequence[Tensor]) -> list[Squashed]:
-        """Those of some tensors that are what a softmax or a sigmoid returned."""
+        """Those of some tensors that are what a softmax, a sigmoid or a ReLU returned."""
         found = []
         for x in given:
             line = self._ledger.of(x)
             made = self.records[line.origin] if line.origin is not None else None
             if line.weights and line.factor == 1:
                 found.append(Squashed(x, "softmax", self._ledger.softmax_at))
-            elif made is not None and made.operator.lower() == "sigmoid" and line.factor == 1:
-                found.append(Squashed(x, "sigmoid", made.where))
+            elif made is not None and line.factor == 1 and made.operator.lower() in _SQUASH:
+                found.append(Squashed(x, _SQUASH[made.operator.lower()], made.where))
         return found
 
     # Modules that are an activation as a whole (a GELU is one, though it is made of five operators)

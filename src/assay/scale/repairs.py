@@ -6,12 +6,14 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 from statistics import median
+from typing import NamedTuple
 
 from assay.scale.backward import Ancestors, ancestors
-from assay.scale.gain import Gain
+from assay.scale.band import WARNING
+from assay.scale.networks import longest
 from assay.scale.rows import Row
 from assay.scale.widths import (
-    centre,
+    and_more,
     constant,
     constants,
     drawn,
@@ -28,50 +30,24 @@ BUDGET = 10.0  # by how much unit variance forward may let the gradient's square
 STANDARDISE = (
     "standardise the model's input: `x = (x - mean)/std`, for each feature over the training data"
 )
-_CLOSED = 1e-2  # mean square of a gate that lets less than a tenth through
 _MORE = 2.5  # times: a sum over many; dropout with p = 1/2 has 2
-_NEAR = 1.25  # times: a mean is what the activation's theory says
 _KEPT = 1.6  # times, between most layers: dropout
 
 
-def closed_gate(row: Row, rows: Sequence[Row], before: Ancestors) -> Row | None:
-    """The gate on the way to a row that lets hardly anything through; None where there is none.
+class Repair(NamedTuple):
+    """What to do.
 
     Args:
-        row: A row with a small signal.
-        rows: All rows.
-        before: Which rows each of these depends on.
-
-    Returns:
-        The activation that is multiplied with the signal.
+        text: Python to write, and remarks.
+        sets: The names of the parameters whose values it sets.
     """
-    by = {r.index: r for r in rows}
-    gates = [
-        r
-        for i in sorted(before[row.index])
-        if (r := by.get(i)) is not None
-        and r.kind == "activation"
-        and r.gate
-        and r.second_moment < _CLOSED * min(1.0, r.input_second_moment or 0.0)
-    ]
-    return min(gates, key=lambda r: r.second_moment, default=None)
 
+    text: str
+    sets: frozenset[str] = frozenset()
 
-def open_gate(gate: Row, rows: Sequence[Row]) -> str:
-    """What lets a gate begin open: the bias in front of it.
-
-    Args:
-        gate: The activation.
-        rows: All rows.
-
-    Returns:
-        Python to write.
-    """
-    source = [r for r in rows if r.index in gate.follows and r.parameters]
-    names = source[-1].parameters if source else ()
-    if len(names) < 2:
-        return f"let {gate.name} begin open: what enters it should be near 0, not far below"
-    return f"let the gate begin open: `nn.init.zeros_({expression(names[1])})`"
+    def after(self, first: str) -> Repair:
+        """The same with something to read before it."""
+        return self._replace(text=first + self.text)
 
 
 def keeping_the_square(row: Row) -> str:
@@ -99,8 +75,8 @@ def unfixed(rows: Sequence[Row]) -> str:
     )
 
 
-def repair_one(row: Row, rows: Sequence[Row] = ()) -> str:
-    """The width that gives one operator unit variance with the input that it has: `σ² = 1/Σ_j E x_j²`.
+def repair_one(row: Row, rows: Sequence[Row] = ()) -> Repair:
+    """The width that gives one operator unit variance with the input that it has: `σ² = 1/Σ_j Var x_j`.
 
     Args:
         row: A product or a lookup whose input is as it should stay.
@@ -109,6 +85,10 @@ def repair_one(row: Row, rows: Sequence[Row] = ()) -> str:
     Returns:
         Python to write, and a remark.
     """
+    return Repair(_one(row, rows), weights([row]))
+
+
+def _one(row: Row, rows: Sequence[Row]) -> str:
     looked_up = [r for r in rows if r.kind == "lookup" and r.parameters[:1] == row.parameters[:1]]
     if looked_up and _tied(row, rows):
         weight, width = expression(row.parameters[0]), looked_up[0].units
@@ -121,15 +101,26 @@ def repair_one(row: Row, rows: Sequence[Row] = ()) -> str:
     if row.kind == "lookup" or not row.fan_in:
         return drawn(row, "1.0")
     c, rest = constants(row)
-    size = row.input_second_moment
+    varies = (row.input_variance or 0.0) if row.variance is not None else 0.0
+    size, mean = varies or row.input_second_moment, row.input_mean or 0.0
+    apart = varies > 0 and row.apart > 1  # the means are more than what varies
     if size and row.level > 0 and has_width(row, c / size):
         return (
             f"`{set_by(row)}.data /= {math.sqrt(row.level / c):.3g}`{rest}: they have the width for the "
             "size of their input already, but what enters does not vary independently"
         )
-    if size is None or size <= 0 or 0.5 <= size <= 2:
+    if size is None or size <= 0 or (0.5 <= size <= 2 and not apart):
         return f"{normal(row, f'{c:.4g}/{row.fan_in}')}{rest}"
-    return f"{normal(row, f'{c:.4g}/({row.fan_in}*{size:.3g})')}{rest}; its input has mean square {size:.3g}"
+    text = f"{normal(row, f'{c:.4g}/({row.fan_in}*{size:.3g})')}{rest}"
+    told = f"its input has {'variance' if varies else 'mean square'} {size:.3g}"
+    if not apart:
+        return f"{text}; {told}"
+    # wide enough for what varies, the weights would be too wide for the means
+    told += f" about means of {mean / math.sqrt(size):.3g} standard deviations"
+    if row.apart**2 > WARNING:  # no width is for what hardly varies
+        first = f"subtract each input unit's mean, or put a batch norm in front of {row.name}"
+        return f"{first}, and measure again: {told}"
+    return f"subtract each input unit's mean, and {text}: {told}"
 
 
 def draw_one(row: Row) -> str:
@@ -146,7 +137,7 @@ def draw_one(row: Row) -> str:
     return normal(row, f"{constants(row)[0]:.4g}/{row.fan_in}")
 
 
-def repair_all(chain: Sequence[Row], rows: Sequence[Row] = (), off: Sequence[Row] = ()) -> str:
+def repair_all(chain: Sequence[Row], rows: Sequence[Row] = (), off: Sequence[Row] = ()) -> Repair:
     """The widths that give a chain of operators unit variance, by the first one.
 
     Where that costs the gradient more than `BUDGET` going backward, the widths that keep the mean square.
@@ -167,40 +158,43 @@ def repair_all(chain: Sequence[Row], rows: Sequence[Row] = (), off: Sequence[Row
     wanted = free
     between = _between(wanted, rows) if rows else None
     if between is not None:
-        return between
-    depth = len(wanted) - 1
+        return Repair(between, weights(wanted))
+    depth = longest(wanted, ancestors(rows)) - 1
     cost, known = price(wanted[0], depth), wanted[0].gain
     square = known.square_scale if cost > BUDGET and known is not None else None
     left = [row for row in wanted if not has_width(row, width_of(row, square is not None))]
     if not left:
-        return _kept(wanted[0], depth, cost, square is not None)
+        return Repair(_kept(wanted[0], depth, cost, square is not None))
     if off:
         small = off[0].level < 1
         left = [row for row in left if (ratio(row, width_of(row, square is not None)) < 1) is small]
         if not left or left[0].index > off[0].index:  # what is off comes from what is between
             each = drawn(off[0], "1/math.sqrt(fan_in * x.square().mean())")
-            more = f"; so for {len(off) - 1} more, in the order of the forward pass" * (
-                len(off) > 1
-            )
-            return f"{each} with the input x that it has{more}"
+            more = and_more(off, "so, in the order of the forward pass,")
+            return Repair(f"{each} with the input x that it has{more}", weights(off))
     row = left[0]
     c, rest = constants(row)
     own = "fan-in and activation"
     if any(is_a_factor(constant(r)) for r in wanted):
         own = "fan-in, activation and constant factor"
-    others = f"; the same, each with its own {own}, for {len(left) - 1} more" * (len(left) > 1)
+    others = and_more(left, f"the same, each with its own {own},")
     if square is not None:
         c, rest = constants(wanted[0])
-        return (
+        return Repair(
             f"{normal(row, f'{width_of(row, True):.4g}/{row.fan_in}')}{others}: it keeps the mean square. "
             f"Unit variance ({c:.4g}/fan-in{rest}) would cost χ^{depth} = {cost:.3g} going backward, unless "
-            "skip connections are added"
+            "skip connections are added",
+            weights(left),
         )
     text = f"{normal(row, f'{c:.4g}/{row.fan_in}')}{rest}{others}"
     too_much = ": too much without skip connections" if cost > BUDGET else ""
-    return (
-        f"{text}. Its price backward is χ^{depth} = {cost:.3g}{too_much}" if cost > 1.001 else text
-    )
+    told = f". Its price backward is χ^{depth} = {cost:.3g}{too_much}" if cost > 1.001 else ""
+    return Repair(f"{text}{told}", weights(left))
+
+
+def weights(rows: Sequence[Row]) -> frozenset[str]:
+    """The names of the weights that some rows read."""
+    return frozenset(row.parameters[0] for row in rows if row.parameters)
 
 
 def _kept(row: Row, depth: int, cost: float, square: bool) -> str:
@@ -215,31 +209,6 @@ def _kept(row: Row, depth: int, cost: float, square: bool) -> str:
     if rest:
         return f"{own}{rest}"
     return f"{own}: see in the columns E u² and E g² where it happens"
-
-
-def spread(activation: Row, gain: Gain, rows: Sequence[Row]) -> str:
-    """How wide the weights in front of an activation should be, for units with unit variance behind it.
-
-    Args:
-        activation: The row of the activation.
-        gain: Its gain, with an input scale.
-        rows: All rows: which weights these are.
-
-    Returns:
-        What to do; "" where the weights have that width and what comes out is centred by nothing else.
-    """
-    width, name = (gain.input_scale or 1.0) ** 2, activation.operator
-    in_front = _nearest(activation, rows, ancestors(rows, sized=True))
-    found = [r for r in rows if r.index in in_front and r.fan_in and not r.frozen]
-    wide = [r for r in found if not has_width(r, width)]
-    rest = centre(gain, name)
-    if found and not wide:
-        mean, shift = activation.mean, gain.input_shift or 0.0
-        return rest.removeprefix("; ") if 1 / _NEAR < mean / (shift or math.inf) < _NEAR else ""
-    text = f"draw the weights in front of {name} with Var W = {width:.4g}/fan_in"
-    if wide and wide[0].divided:  # of these a factor counts, and no new draw
-        text = f"{normal(wide[0], f'{width:.4g}/{wide[0].fan_in}')}, in front of {name}"
-    return text + rest
 
 
 def _tied(row: Row, rows: Sequence[Row]) -> bool:
@@ -264,7 +233,7 @@ def _between(chain: Sequence[Row], rows: Sequence[Row]) -> str | None:
     pairs = [
         (a, b)
         for a, b in pairwise(chain)
-        if _nearest(b, rows, depends) == {a.index} and not (b.beside_input or a.calls or b.calls)
+        if nearest(b, rows, depends) == {a.index} and not (b.beside_input or a.calls or b.calls)
     ]
     for before, row in pairs:
         inside = [
@@ -287,9 +256,9 @@ def _between(chain: Sequence[Row], rows: Sequence[Row]) -> str | None:
     if max(gains) <= _MORE and median(gains) > _KEPT:
         whole = median(_passed_on(before.second_moment, row) for before, row in pairs)
         return (
-            f"{normal(first, f'{1 / whole:.3g}/{first.fan_in}')}; the same, each with its own fan-in, for "
-            f"{len(gains)} more: from one to the next the mean square goes times {whole:.3g} (median), more "
-            "than the activation leaves, as with dropout"
+            f"{normal(first, f'{1 / whole:.3g}/{first.fan_in}')}{and_more(chain)}: from one to the "
+            f"next the mean square goes times {whole:.3g} (median), more than the activation "
+            "leaves, as with dropout"
         )
     most = max(range(len(gains)), key=lambda k: gains[k])
     before, after = pairs[most]
@@ -308,7 +277,7 @@ def _between(chain: Sequence[Row], rows: Sequence[Row]) -> str | None:
     )
 
 
-def _nearest(row: Row, rows: Sequence[Row], depends: Ancestors) -> set[int]:
+def nearest(row: Row, rows: Sequence[Row], depends: Ancestors) -> set[int]:
     """The products that the size of a row's input comes from, but for what that comes from itself."""
     sources = {r.index for r in rows if r.kind in ("product", "lookup")} & depends[row.index]
     return sources - set[int]().union(*(depends[i] for i in sources))

@@ -87,7 +87,7 @@ class Row:
             what goes into such a one and nowhere else.
         normalised: Everything that reads this output, alone or in a sum, is a norm of it.
         divisor: What the norm divides by that reads this output; of several the one with the largest part of
-            ε; None where there is none or it is not known.
+            ε; None where there is none or it is not known. Of a norm of the model's input its own.
         no_effect: A factor on this output changes nothing behind it: norms alone read it, nothing is added on
             the way, and their ε is small against what they divide by.
         beside_larger: Added to a larger signal, as a residual branch is: it does not set the scale.
@@ -188,6 +188,14 @@ class Row:
         whole = sum(energy for energy, _ in self.gradients)
         of = sum(energy for energy, reads in self.gradients if index in reads)
         return of / whole if whole > 0 else 1.0
+
+    @property
+    def apart(self) -> float:
+        """The means of the input's units, in standard deviations of what it is the mean of (all, mostly).
+
+        A mean over n positions takes the standard deviation down by √n, and leaves the mean of each unit.
+        """
+        return (self.input_mean or 0.0) / math.sqrt((self.input_variance or 1.0) * self.averaged)
 
     @property
     def name(self) -> str:

@@ -9,13 +9,16 @@ from assay.finding import Finding
 from assay.scale.backward import ancestors
 from assay.scale.broken import no_gradient, non_finite, without_gradient
 from assay.scale.dead import dead_units
-from assay.scale.divisors import epsilon, no_effect
+from assay.scale.divisors import epsilon, kept_before, no_effect
 from assay.scale.held import Held
-from assay.scale.levels import forward_mean, forward_variance
+from assay.scale.levels import forward_variance
+from assay.scale.means import forward_mean
 from assay.scale.nonfinite import Origin
+from assay.scale.once import once
 from assay.scale.rows import Row
 from assay.scale.stuck import stuck, symmetric
 from assay.scale.vanishing import backward_variance, over_calls
+from assay.scale.zeros import zeros
 
 _FREE = Held()
 
@@ -45,22 +48,27 @@ def find(
         dark = [row.index for row in broken if not math.isfinite(row.second_moment)]
         sound = [row for row in rows if row.index < min(dark, default=0)]
         grown = [
-            f for f in forward_variance(sound, before) if f.fails and float(f.measured.value) > 1
+            f
+            for f, _ in forward_variance(sound, before, {})
+            if f.fails and float(f.measured.value) > 1
         ]
         return (non_finite(broken, origin, grown[0].repair if grown else ""), *grown)
-    alike = tuple(symmetric(rows))
+    alike, kept = tuple(symmetric(rows)), kept_before(rows, before)
     return (
         *no_gradient(cut_off),
         *without_gradient(rows, left_out),
-        *forward_variance(rows, before),
-        *forward_mean(rows),
-        *stuck(rows, still, before),
-        *alike,
-        *(
-            () if alike else backward_variance(rows, before)
-        ),  # equal units: gradients cancel or add up
-        *over_calls(rows),
-        *dead_units(rows, before),
-        *epsilon(rows),
+        *once(
+            (
+                *alike,
+                *over_calls(rows),
+                *forward_variance(rows, before, kept),
+                # equal units: gradients cancel or add up
+                *(() if alike else backward_variance(rows, before)),
+                *forward_mean(rows, before, kept),
+            )
+        ),
+        *(stuck(rows, still, before) if still.draw else zeros(rows, before)),
+        *dead_units(rows, before, kept),
+        *epsilon(rows, kept),
         *no_effect(rows),
     )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from assay.scale.backward import Ancestors, Back
+from assay.scale.band import NOTE
 from assay.scale.rows import Row
+
+_CHI = math.pi / (math.pi - 1)  # of a ReLU
 
 
 @dataclass(frozen=True)
@@ -18,18 +21,42 @@ class Skips:
         sums: By how much the gradient's energy times mean square grows, back from the sums to what they add.
         joined: The same, back from what reads a concatenation to the earliest that stands in it.
         alone: How many operators with weights on the path have no skip past them.
+        projected: How many have one that is an operator itself, as where the width changes in a ResNet.
         operators: How many there are.
+        fits: The same growth over those of them that a skip would fit around: of one width and resolution.
+        fitting: How many these are.
     """
 
     sums: float
     joined: float
     alone: int
+    projected: int
     operators: int
+    fits: float
+    fitting: int
 
     @property
     def any(self) -> bool:
         """Whether there is a skip."""
         return self.alone < self.operators
+
+    def would_fit(self, factor: float) -> bool:
+        """Whether most of a gradient's growth is where skips would fit that are not there."""
+        most = math.sqrt(factor)
+        return self.fits > most if factor > 1 else self.fits < most
+
+    def complete(self, factor: float) -> bool:
+        """Whether skips are wherever one fits, and a gradient grows by the price of norms in between alone.
+
+        Where the width or the resolution changes, a norm and a ReLU let it grow by χ, as unit variance does.
+
+        Returns:
+            True where most of the growth is there, and most operators have a skip.
+        """
+        left = factor / max(1.0, self.sums * self.joined)
+        without = self.alone + self.projected
+        there = 2 * without <= self.operators and not self.would_fit(factor)
+        return there and math.sqrt(factor) < left < NOTE * _CHI**without
 
 
 def skips(back: Back, rows: Sequence[Row], before: Ancestors) -> Skips:
@@ -62,7 +89,67 @@ def skips(back: Back, rows: Sequence[Row], before: Ancestors) -> Skips:
             kind, last = "sum" if by[end].skip == start else "", end
             growth[kind] *= _size(by[start]) / (_size(by[end]) or math.inf) or 1.0
     fed = {i for i in path | {back.end.index} if by[i].kind in ("product", "lookup")}
-    return Skips(growth["sum"], growth[""], len(fed - past), len(fed))
+    projected = (_projected(rows, by, before) & fed) - past
+    alone = fed - past - projected
+    fits, fitting = _fits([by[i] for i in sorted(ends)], alone, before, back.factor > 1)
+    return Skips(growth["sum"], growth[""], len(alone), len(projected), len(fed), fits, fitting)
+
+
+def _projected(rows: Sequence[Row], by: Mapping[int, Row], before: Ancestors) -> set[int]:
+    """The operators of two summands, of which the one is a shorter way from what both are made of."""
+    found = set[int]()
+    for row in rows:
+        if row.kind != "sum" or len(row.follows) != 2:
+            continue
+        a, b = ({i, *before[i]} for i in row.follows)
+        if not a & b:
+            continue
+        ways = [[i for i in way if by[i].kind == "product"] for way in (a - b, b - a)]
+        if 0 < min(map(len, ways)) < max(map(len, ways)):
+            found.update(*ways)
+    return found
+
+
+def _fits(
+    path: Sequence[Row], alone: Collection[int], before: Ancestors, grows: bool
+) -> tuple[float, int]:
+    """Where skips would fit that are not there: from an output to a later one of the same shape.
+
+    Of all ways to place them side by side the one is taken that most of the growth is in.
+
+    Args:
+        path: The rows, in order.
+        alone: Which of them have no skip past them.
+        before: Which rows each row depends on.
+        grows: Whether the gradient grows, going back; else it shrinks.
+
+    Returns:
+        By how much it does so around these, and how many operators that is.
+    """
+    rows = [r for r in path if r.kind in ("product", "lookup", "sum")]
+    best = [(0.0, 0)]  # of the first so many rows: the logarithm of the growth, and the operators
+    for j, end in enumerate(rows):
+        found, count = [best[-1]], 0
+        for i in reversed(range(j)):
+            start, after = rows[i], rows[i + 1]
+            if after.kind != "sum" and after.index not in alone:
+                break  # this one has a skip already
+            count += after.index in alone
+            fits = (start.units, start.samples) == (end.units, end.samples)
+            inside = i > 0 and start.kind != "sum" and start.index not in alone  # of a branch
+            sizes = _size(start), _size(end)
+            if (
+                fits
+                and count
+                and not inside
+                and min(sizes) > 0
+                and start.index in before[end.index]
+            ):
+                log = math.log(sizes[0] / sizes[1])
+                found.append((best[i + 1][0] + (log if grows else -log), best[i + 1][1] + count))
+        best.append(max(found))
+    log, count = best[-1]
+    return math.exp(log if grows else -log), count
 
 
 def _pairs(

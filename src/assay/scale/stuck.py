@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 from assay.finding import Finding, Number
 from assay.scale.backward import Ancestors
 from assay.scale.held import Held
-from assay.scale.repairs import draw_one, repair_one
+from assay.scale.once import Advised
+from assay.scale.repairs import Repair, draw_one, repair_one, weights
 from assay.scale.rows import Row
+from assay.scale.widths import and_more
 from assay.where import Location
 
 _TOLD = 4  # shapes in a sentence
@@ -36,8 +38,7 @@ def stuck(rows: Sequence[Row], still: Held, before: Ancestors) -> Iterator[Findi
         return
     first = drawn[0]
     told = list(map(draw_one, drawn[:_DRAWN]))
-    more = len(drawn) - _DRAWN
-    rest = f" and the same, each with its own fan-in, for {more} more" if more > 0 else ""
+    rest = and_more(drawn[_DRAWN - 1 :])
     yield Finding(
         "scale.stuck",
         f"The weights of {first.name} are zero, {_why(first, rows, still, before)}: the gradients are "
@@ -82,33 +83,35 @@ def _named(names: Sequence[str]) -> str:
     )
 
 
-def symmetric(rows: Sequence[Row]) -> Iterator[Finding]:
+def symmetric(rows: Sequence[Row]) -> Iterator[Advised]:
     """Units with equal values and equal gradients: steps keep them equal, and they count as one.
 
     Args:
         rows: What was measured.
 
     Yields:
-        At most one warning.
+        At most one warning, with its repair.
     """
     off = [row for row in rows if row.alike and row.gradient_energy and not row.frozen]
     if not off:
         return
     worst = max(off, key=lambda row: row.units)
     more = f" (so at {len(off) - 1} more)" if len(off) > 1 else ""
-    yield Finding(
+    text = f"draw the weights at random: {repair_one(worst).text}{and_more([worst, *off])}"
+    finding = Finding(
         "scale.symmetric",
         f"All {worst.units} units of {worst.name} have the same values and the same gradients: every step "
         f"keeps them equal, and together they are one unit{more}.",
         Number(worst.units, "different units", "formula"),
         Number(1, "units", "measured"),
         "warning",
-        repair=f"draw the weights at random: {repair_one(worst)}",
+        repair=text,
         where=worst.where,
         module=worst.module,
         theory="S1",
         weight=1e6,
     )
+    yield finding, Repair(text, weights(off))
 
 
 def unregistered(shapes: Sequence[Sequence[int]], where: Location | None) -> Iterator[Finding]:

@@ -1,11 +1,10 @@
-"""A loss that takes logits, or logarithms, and is given probabilities."""
+"""What a loss takes of the outputs: the softmax of a softmax, logarithms along the wrong dimension."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -14,53 +13,96 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from assay.finding import Finding, Number
-from assay.scale.operators import SOFTMAX, name_of
-from assay.where import Location
+from assay.scale.operators import SOFTMAX, keeps_numbers, name_of
+from assay.where import Location, here
+
+Squash = Literal["softmax", "sigmoid", "ReLU"]
 
 _TAKES = {
     "binary_cross_entropy_with_logits": "sigmoid",
     "nll_loss_forward": "nothing",
     "nll_loss2d_forward": "nothing",
     "nll_loss_nd": "nothing",
-    **dict.fromkeys(("_log_softmax", "log_softmax", *SOFTMAX), "softmax"),
+    **dict.fromkeys(("_log_softmax", "log_softmax"), "log-softmax"),
+    **dict.fromkeys(SOFTMAX, "softmax"),
 }
+_MAKES: dict[str, Squash] = {
+    **dict.fromkeys(SOFTMAX, "softmax"),
+    "sigmoid": "sigmoid",
+    "relu": "ReLU",
+}
+# these choose among numbers and change none
+_CHOOSES = {"index", "index_select", "masked_select"}
+_NEAR = 1e-3  # what rounding leaves of a sum of probabilities, in half precision too
 
 
 @dataclass(frozen=True)
 class Squashed:
-    """What the model returned.
+    """What the model returned, or what the loss made of it.
 
     Args:
-        x: The tensor.
+        x: The tensor; as long as it is held, no other one has its storage.
         by: What made it.
         where: The line.
+        own: The model made it, not the loss.
     """
 
     x: Tensor
-    by: Literal["softmax", "sigmoid"]
+    by: Squash
     where: Location | None
+    own: bool = True
 
 
 @dataclass(frozen=True)
 class Twice:
-    """What the model squashed, and what the loss took of it: "softmax", "sigmoid" or "nothing"."""
+    """What was squashed, and what the loss took of it.
+
+    Args:
+        squashed: What was squashed.
+        takes: "softmax", "log-softmax", "sigmoid" or "nothing".
+        logits: The tensor that it took it of.
+        over: Along which dimension.
+    """
 
     squashed: Squashed
     takes: str
+    logits: Tensor
+    over: int = -1
+
+    @property
+    def classes(self) -> int:
+        """Between how many a softmax chooses."""
+        return self.logits.shape[self.over] if self.logits.dim() else 1
+
+
+@dataclass(frozen=True)
+class Across:
+    """Logarithms of probabilities that add up to 1 along another dimension than that of the classes.
+
+    Args:
+        shape: Their shape, the classes along dimension 1.
+        over: Along which dimension they do.
+        where: The line that takes their likelihood.
+    """
+
+    shape: tuple[int, ...]
+    over: int
+    where: Location | None
 
 
 class SquashedAgain(TorchDispatchMode):
-    """Notices what a loss takes of some tensors, or of views of them.
+    """Notices what a loss takes of some tensors, of views and copies of them, and of what it squashes.
 
     Args:
-        given: The tensors.
+        given: What the model squashed.
     """
 
     def __init__(self, given: Sequence[Squashed]) -> None:
         super().__init__()
-        self._storages = {s.x.untyped_storage().data_ptr(): s for s in given}
+        self._storages = {_storage(s.x): s for s in given}
+        self._caller: Location | None = None
         self.found: Twice | None = None
+        self.across: Across | None = None
 
     def __torch_dispatch__(
         self,
@@ -69,16 +111,55 @@ class SquashedAgain(TorchDispatchMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        takes = _TAKES.get(name_of(func))
-        if takes:
-            self.note(args[0], takes)
-        return func(*args, **(kwargs or {}))
+        name, first = name_of(func), args[0] if args else None
+        if name in _TAKES:
+            over = args[1] if "softmax" in name else 1
+            self.note(first, _TAKES[name], over)
+            if _TAKES[name] == "nothing":
+                self._add_up(first)
+        out = func(*args, **(kwargs or {}))
+        self._follow(func, name, first, out)
+        return out
 
-    def note(self, x: Any, takes: str) -> None:
-        """Note what is taken of a tensor, if it is one of those that were given."""
-        if isinstance(x, Tensor) and x.layout == torch.strided:
-            squashed = self._storages.get(x.untyped_storage().data_ptr())
-            self.found = Twice(squashed, takes) if squashed is not None else self.found
+    def _follow(self, func: Any, name: str, x: Any, out: Any) -> None:
+        """Note what comes of a tensor that the model has a gradient by."""
+        if not (_has_storage(out) and _has_storage(x)) or not (self._storages or name in _MAKES):
+            return
+        if func._schema.is_mutable:
+            self._storages.pop(_storage(x), None)
+        if name in _MAKES and x.requires_grad:
+            self._storages[_storage(out)] = Squashed(out, _MAKES[name], self._line(), own=False)
+        elif name in _CHOOSES or keeps_numbers(func, name):
+            known = self._storages.get(_storage(x))
+            if known is not None:
+                self._storages.setdefault(_storage(out), replace(known, x=out))
+
+    def note(self, x: Any, takes: str, over: int = 1) -> None:
+        """Note what is taken of a tensor, if it is one of those that were squashed."""
+        known = self._storages.get(_storage(x)) if _has_storage(x) else None
+        if known is None or self.found is not None:
+            return
+        # a softmax alone may be weights; of a ReLU these are what they should be
+        if known.by != "ReLU" or takes in ("log-softmax", "sigmoid"):
+            self.found = Twice(known, takes, x, over)
+
+    def _add_up(self, x: Any) -> None:
+        """Look along which dimension logarithms of probabilities add up to 1.
+
+        As many classes as examples may be pairs, of which either is to be found by the other.
+        """
+        if not _has_storage(x) or x.dim() < 2 or x.shape[1] < 2:
+            return
+        p = x.detach().float().exp()
+        others = [k for k in range(x.dim()) if k != 1 and x.shape[k] not in (1, x.shape[1])]
+        for over in others:
+            if _is_one(p.sum(over)) and not _is_one(p.sum(1)):
+                self.across = Across(tuple(x.shape), over, self._line())
+
+    def _line(self) -> Location | None:
+        """The line of the loss that is running; None where it is made of torch alone."""
+        found = here()
+        return None if found == self._caller else found
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -87,8 +168,21 @@ class SquashedAgain(TorchDispatchMode):
         Yields:
             Nothing.
         """
+        self._caller = here()
         with self, _Divergences(self):
             yield
+
+
+def _has_storage(x: Any) -> bool:
+    return isinstance(x, Tensor) and x.layout == torch.strided and x.numel() > 0
+
+
+def _storage(x: Tensor) -> int:
+    return x.untyped_storage().data_ptr()
+
+
+def _is_one(x: Tensor) -> bool:
+    return bool((x - 1).abs().max() < _NEAR)
 
 
 class _Divergences(TorchFunctionMode):
@@ -113,66 +207,3 @@ class _Divergences(TorchFunctionMode):
         if func is F.kl_div:
             self._watch.note(args[0] if args else kwargs.get("input"), "nothing")
         return func(*args, **kwargs)
-
-
-def squashed_twice(found: Twice | None) -> Iterator[Finding]:
-    """What a loss can reach at best that takes probabilities for logits.
-
-    Logits between 0 and 1 are at most 1 apart: with K classes the cross-entropy stays above
-    log(1 + (K - 1)/e), however well the model classifies; the binary one above log(1 + 1/e) and log 2.
-
-    Args:
-        found: What was squashed twice, if anything.
-
-    Yields:
-        A warning, if it was.
-    """
-    if found is None:
-        return
-    by, x = found.squashed.by, found.squashed.x
-    if found.takes == "nothing":
-        yield _without_logarithm(found.squashed)
-        return
-    classes = x.shape[1] if x.dim() > 1 else 1
-    if found.takes == "softmax":
-        if classes < 2:
-            return
-        least = math.log1p((classes - 1) / math.e)
-        bound = f"with {classes} classes it cannot fall below {least:.3g}"
-        instead = "`F.nll_loss` of its logarithm" if by == "softmax" else ""
-    else:
-        least = math.log1p(1 / math.e)
-        bound = f"it cannot fall below {least:.3g} where the target is 1, and 0.693 where it is 0"
-        instead = "`F.binary_cross_entropy`"
-    a = "the softmax" if found.takes == "softmax" else "the sigmoid"
-    already = "a softmax already" if by == "softmax" else "a sigmoid already"
-    yield Finding(
-        rule=f"scale.double-{found.takes}",
-        message=f"The loss takes {a} of what is {already}: {bound}, however well the model classifies, and "
-        "its gradient nearly vanishes.",
-        expected=Number(0.0, "nats", "formula", "least cross-entropy of logits"),
-        measured=Number(
-            least, "nats", "formula", "least cross-entropy of probabilities taken for logits"
-        ),
-        severity="warning",
-        repair=f"return the logits: leave out the model's own {by}"
-        + (f", or take {instead}" * bool(instead)),
-        where=found.squashed.where,
-        theory="S4",
-        weight=least,
-    )
-
-
-def _without_logarithm(squashed: Squashed) -> Finding:
-    return Finding(
-        rule="scale.no-logarithm",
-        message=f"The loss wants logarithms of probabilities and is given what a {squashed.by} returned: it "
-        "is linear in these, and where the model is most wrong its gradient vanishes.",
-        expected=Number("logarithms", "", "formula"),
-        measured=Number("probabilities", "", "measured"),
-        severity="warning",
-        repair=f"return `log_softmax` in place of the {squashed.by}, or logits with `F.cross_entropy`",
-        where=squashed.where,
-        theory="S4",
-        weight=1.0,
-    )

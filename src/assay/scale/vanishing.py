@@ -6,24 +6,20 @@ import math
 from collections.abc import Iterator, Sequence
 
 from assay.finding import Finding, Number
-from assay.scale.backward import Ancestors, Back, backward, energy
+from assay.scale.backward import Ancestors, Back, backward, energy, kept_of
 from assay.scale.band import distance, outside, severity
+from assay.scale.closed import closed_gate, open_gate
 from assay.scale.multipliers import multipliers
-from assay.scale.repairs import (
-    closed_gate,
-    keeping_the_square,
-    open_gate,
-    price,
-    repair_all,
-    unfixed,
-)
+from assay.scale.networks import beside
+from assay.scale.once import Advised
+from assay.scale.repairs import Repair, keeping_the_square, price, repair_all, unfixed
 from assay.scale.rows import Row, products
-from assay.scale.skips import skips
+from assay.scale.skips import Skips, skips
 from assay.scale.widths import orthogonal
 from assay.view.prose import counted
 
 
-def backward_variance(rows: Sequence[Row], before: Ancestors) -> Iterator[Finding]:
+def backward_variance(rows: Sequence[Row], before: Ancestors) -> Iterator[Advised]:
     """Gradients against the ends that they come from, for plain and for normalised operators apart.
 
     Args:
@@ -31,7 +27,7 @@ def backward_variance(rows: Sequence[Row], before: Ancestors) -> Iterator[Findin
         before: Which rows each row depends on.
 
     Yields:
-        At most one finding for each of the two groups.
+        At most one finding for each of the two groups, with its repair.
     """
     kinds = [
         row
@@ -39,7 +35,9 @@ def backward_variance(rows: Sequence[Row], before: Ancestors) -> Iterator[Findin
         if row.kind in ("product", "lookup") and not (row.beside_larger or row.frozen)
     ]
     inside = _in_loops(rows, before)
-    for group in (products(rows), [row for row in kinds if row.normalised and row.varies]):
+    # what a norm divides by its ε, and not by its size, is not normalised
+    sized = [row for row in kinds if row.normalised and row.varies and kept_of(row) == 1]
+    for group in (products(rows), sized):
         # a loop's rows add up over its calls: `over_calls` judges them
         chain = [row for row in group if energy(row) > 0 and not (row.index in inside or row.score)]
         found = backward(chain, rows, before)
@@ -55,20 +53,29 @@ def backward_variance(rows: Sequence[Row], before: Ancestors) -> Iterator[Findin
         what = f"ratio of gradient energies{' times mean squares' if row.normalised else ''}"
         held = multipliers(worst, rows, before)
         small = f"; {held}" if held.explain(worst) else ""
-        yield Finding(
+        past = skips(worst, rows, before) if row.normalised else None
+        level = severity(worst.unexplained)
+        if small:
+            repair = Repair(held.repair)
+        elif past is not None and past.complete(factor):
+            repair, level = Repair(_all_there(past)), "note"
+        else:
+            repair = _repair(chain, worst, rows, before, past)
+        finding = Finding(
             rule="scale.backward-variance",
             message=f"The gradient{times} {'grows' if factor > 1 else 'shrinks'} by {factor:.3g} (in the "
             f"square) from {end.name} back to {row.name}, {earlier} earlier"
             f"{_by_means(worst)}{small}.",
             expected=Number(1.0, "1", "formula", what),
             measured=Number(factor, "1", "measured", what),
-            severity=severity(worst.unexplained),
-            repair=held.repair if small else _repair(chain, worst, rows, before),
+            severity=level,
+            repair=repair.text,
             where=row.where,
             module=row.module,
             theory="S4",
             weight=abs(math.log10(worst.unexplained)),
         )
+        yield finding, repair
 
 
 def _by_means(back: Back) -> str:
@@ -83,41 +90,63 @@ def _by_means(back: Back) -> str:
     return "".join(f"; {part}" for part in known)
 
 
-def _repair(chain: Sequence[Row], back: Back, rows: Sequence[Row], before: Ancestors) -> str:
+def _repair(
+    chain: Sequence[Row], back: Back, rows: Sequence[Row], before: Ancestors, past: Skips | None
+) -> Repair:
     worst, factor, depth = back.row, back.factor, back.depth
     gate = closed_gate(back.end, rows, before) if factor < 1 else None
     if gate is not None:
-        return open_gate(gate, rows)
-    if worst.normalised:
-        return _past_skips(back, rows, before)
+        return Repair(open_gate(gate, rows))
+    if past is not None:
+        return Repair(_past_skips(back, past))
     own = price(worst, depth)
     if factor > 1 and own > math.sqrt(factor):  # most of it is what unit variance forward costs
-        return (
+        return Repair(
             f"unit variance forward costs χ^{depth} = {own:.3g} with {worst.activation}: add skip "
             f"connections, or take an activation with a smaller χ (`assay.init.gain('elu').chi` = 1.079)"
             f"{keeping_the_square(worst)}"
         )
-    return unfixed([r for r in chain if outside(r.level)]) + repair_all(chain, rows)
+    first = unfixed([r for r in chain if outside(r.level)])
+    # what readouts may begin with is another finding
+    inner = [r for r in beside([worst], chain, rows) if not (r.readout and outside(r.level))]
+    return repair_all(inner, rows).after(first)
 
 
-def _past_skips(back: Back, rows: Sequence[Row], before: Ancestors) -> str:
+def _past_skips(back: Back, found: Skips) -> str:
     """What to do where norms divide by all widths: it is a matter of what goes past the operators."""
-    found, most = skips(back, rows, before), math.sqrt(back.factor)
-    if not found.any:
+    most, there = math.sqrt(back.factor), found.would_fit(back.factor)
+    if not found.any and there:
         return "add skip connections around the operators between them"
-    if back.factor < 1:
+    if back.factor < 1 and found.any:
         return "see in the column E g² where it happens: a mean over many positions divides it"
-    if found.sums > most:
+    if found.sums > most > 1:
         return (
             "the skips between them are outweighed by their branches: start each branch at zero, "
             "`nn.init.zeros_` of the weight of its last norm or last matrix"
         )
-    if found.alone and found.sums * found.joined < most:
+    if there:
         return (
-            f"add skip connections around the operators between them that have none ({found.alone} of "
+            f"add skip connections around the operators between them that have none ({found.fitting} of "
             f"{found.operators}): most of it is there"
         )
+    if found.alone > found.fitting and (not found.any or found.sums * found.joined < most):
+        return (
+            f"{found.alone - found.fitting} of the {found.operators} operators between them have no skip and "
+            "change the width or the resolution, and most of it is there: a skip around these needs a "
+            "projection, `x = project(x) + block(x)`"
+        )
     return "see in the column E g² where it happens: it is spread, and most of it has skips past it"
+
+
+def _all_there(found: Skips) -> str:
+    """What to do where a skip stands wherever one fits."""
+    without = found.alone + found.projected
+    more = "; a skip past what has none needs a projection, `x = project(x) + block(x)`"
+    return (
+        f"nothing that fits: skips go past what keeps its width and resolution, and the {without} of "
+        f"{found.operators} operators that no identity goes past let it grow as norms do (χ each)"
+        f"{more * bool(found.alone)}"
+    )
 
 
 def _loops(row: Row) -> bool:
@@ -139,14 +168,14 @@ def _in_loops(rows: Sequence[Row], before: Ancestors) -> set[int]:
     }
 
 
-def over_calls(rows: Sequence[Row]) -> Iterator[Finding]:
+def over_calls(rows: Sequence[Row]) -> Iterator[Advised]:
     """Loops over time: the first call against the last.
 
     Args:
         rows: What was measured.
 
     Yields:
-        At most one finding.
+        At most one finding, with its repair.
     """
     worst: tuple[float, Row, str] | None = None
     for row in rows:
@@ -163,20 +192,27 @@ def over_calls(rows: Sequence[Row]) -> Iterator[Finding]:
     factor, row, direction = worst
     assert row.calls is not None
     way = "back to the first" if direction == "gradient" else "from the first to the last"
-    yield Finding(
+    repair = Repair(
+        "carry the state past this operator: an ungated skip, or a gate whose bias starts near keeping "
+        "(`assay highway` shows which)"
+    )
+    if factor > 1:
+        repair = Repair(
+            f"scale what each call adds to the state by 1/{row.calls.count}; where the state is replaced, "
+            f"{orthogonal(row)}",
+            frozenset(row.parameters[:1]),
+        )
+    finding = Finding(
         rule="scale.backward-variance" if direction == "gradient" else "scale.forward-variance",
         message=f"Over the {row.calls.count} calls of {row.name}, {way}, the {direction} "
         f"{'grows' if factor > 1 else 'shrinks'} by {factor:.3g} (in the square).",
         expected=Number(1.0, "1", "formula", "ratio of two calls"),
         measured=Number(factor, "1", "measured", "ratio of two calls"),
         severity=severity(factor),
-        repair="carry the state past this operator: an ungated skip, or a gate whose bias starts near "
-        "keeping (`assay highway` shows which)"
-        if factor < 1
-        else f"scale what each call adds to the state by 1/{row.calls.count}; where the state is replaced, "
-        f"{orthogonal(row)}",
+        repair=repair.text,
         where=row.where,
         module=row.module,
         theory="S4",
         weight=distance(factor) / math.log(10),
     )
+    yield finding, repair

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from assay.scale.gain import Gain
 from assay.scale.rows import Row
+
+_NAMED = 6  # names in a sentence
 
 
 def expression(parameter: str) -> str:
@@ -21,6 +24,23 @@ def expression(parameter: str) -> str:
     return "model" + "".join(
         f"[{part}]" if part.isdigit() else f".{part}" for part in parameter.split(".")
     )
+
+
+def and_more(rows: Sequence[Row], opening: str = "the same, each with its own fan-in,") -> str:
+    """For which weights something is to be done, beside those of the first of several rows.
+
+    Args:
+        rows: What reads these weights.
+        opening: What.
+
+    Returns:
+        "; the same, each with its own fan-in, for 2 more (4.weight, 6.weight)", the first names of many; ""
+        where there are no others.
+    """
+    names = dict.fromkeys(row.parameters[0] for row in rows if row.parameters)
+    others = list(names)[1:]
+    told = ", ".join(others[:_NAMED]) + ", …" * (len(others) > _NAMED)
+    return f"; {opening} for {len(others)} more ({told})" if others else ""
 
 
 def constant(row: Row) -> float:

@@ -1,0 +1,37 @@
+"""Of several findings that would set the same weights, the first one's repair."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from assay.finding import Finding
+from assay.scale.repairs import Repair
+
+Advised = tuple[Finding, Repair]  # the repair that the finding has the text of
+
+
+def once(found: Sequence[Advised]) -> Iterator[Finding]:
+    """Let a finding wait for the repair of another one where both would set the same weights.
+
+    Two widths for one weight contradict each other, and what the one leaves of the other is to be measured.
+
+    Args:
+        found: The findings, causes first.
+
+    Yields:
+        The same findings, in order.
+    """
+    taken: dict[str, str] = {}
+    for finding, repair in found:
+        shared = sorted(taken.keys() & repair.sets)
+        if not shared:
+            taken.update(dict.fromkeys(repair.sets, finding.rule))
+            yield finding
+            continue
+        rule = f"{'the other ' * (taken[shared[0]] == finding.rule)}`{taken[shared[0]]}`"
+        told = shared[0] + f" and {len(shared) - 1} more" * (len(shared) > 1)
+        yield replace(
+            finding,
+            repair=f"first what {rule} says of the same weights ({told}); then measure again",
+        )
