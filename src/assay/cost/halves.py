@@ -24,7 +24,7 @@ def with_products(law: Polynomial) -> Polynomial:
         >>> d, half = Polynomial.of("d"), Polynomial.of("d", 0, 2)
         >>> squares = half * half * 4 + d * d - d + half * 2
         >>> str(squares), str(with_products(squares))
-        ('d**2 + 4*(d//2)**2 - d + 2*(d//2)', '4*d*(d//2)')
+        ('d**2 + 4*(d//2)**2 + 2*(d//2) - d', '4*d*(d//2)')
     """
     halves = {atom for monomial in law.terms for atom, k in monomial if k == 2 and _is_half(atom)}
     for half in sorted(halves):

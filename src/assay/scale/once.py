@@ -8,6 +8,7 @@ from dataclasses import replace
 from assay.finding import Finding
 from assay.scale.repairs import Repair
 
+_BEHIND = 1e-9
 Advised = tuple[Finding, Repair]  # the repair that the finding has the text of
 
 
@@ -22,16 +23,18 @@ def once(found: Sequence[Advised]) -> Iterator[Finding]:
     Yields:
         The same findings, in order.
     """
-    taken: dict[str, str] = {}
+    taken: dict[str, Finding] = {}
     for finding, repair in found:
         shared = sorted(taken.keys() & repair.sets)
         if not shared:
-            taken.update(dict.fromkeys(repair.sets, finding.rule))
+            taken.update(dict.fromkeys(repair.sets, finding))
             yield finding
             continue
-        rule = f"{'the other ' * (taken[shared[0]] == finding.rule)}`{taken[shared[0]]}`"
+        first = taken[shared[0]]
+        rule = f"{'the other ' * (first.rule == finding.rule)}`{first.rule}`"
         told = shared[0] + f" and {len(shared) - 1} more" * (len(shared) > 1)
         yield replace(
             finding,
+            weight=min(finding.weight, first.weight - _BEHIND),  # who waits is told behind
             repair=f"first what {rule} says of the same weights ({told}); then measure again",
         )
