@@ -22,7 +22,7 @@ _ODD = (3, 5, 7, 11, 13)  # times so much a part divides few wholes
 _TOLD = 2  # so many of them must run where it divides, and not where it does not
 _BEYOND = (
     1 << 12
-)  # times a size no width is a multiple of; a size that has to be a power of two may be
+)  # times its value no size divides a width; one that has to be a power of two is fine
 _RARE = 37  # a quotient with this factor is no dimension by chance
 _PARTS = (5, 7)  # what parts are multiplied with
 
@@ -118,10 +118,10 @@ def rounded_alone(laws: Laws, samples: Samples) -> None:
     Raises:
         Divides: If there is one.
     """
+    base = dict(zip(samples.names, samples.base, strict=True))
     for i, name in enumerate(samples.names):
         law = laws.all[i]
         if law.span.high is None and not law.atoms and not straight(i, law, laws, samples):
-            base = dict(zip(samples.names, samples.base, strict=True))
             for pair in rounded(samples.probe, base, name):
                 if pair.part == name:
                     raise pair
@@ -157,8 +157,10 @@ def divisors_of(probe: Probe, base: Mapping[str, int], name: str) -> tuple[int, 
 
     Returns:
         The divisors of its value: the model runs at all of them, and not at all multiples. None where that is
-        not so.
+        not so, and where the model is run or built with data, which a large multiple has no memory for.
     """
+    if probe.way in ("real", "moved"):
+        return ()
 
     def runs(x: int) -> bool:
         try:

@@ -49,16 +49,16 @@ def findings_of(
     if found.leader == contenders[0].name:  # else another one stood in for it
         own = next((row for row in rows if row.name == found.leader), None)
         real = contenders[0].subject.loss is not None
-        mine = (
-            [_astray(found, warmup, repair)]
-            if found.astray
-            else _of_leader(own, found, warmup, real)
-        )
+        mine = _of_leader(own, found, warmup, repair, real)
     return (*mine, *unheld, *steps, *map(_failed, failed))
 
 
-def _of_leader(row: Step | None, found: Walk, warmup: int, real: bool) -> list[Finding]:
+def _of_leader(
+    row: Step | None, found: Walk, warmup: int, repair: str, real: bool
+) -> list[Finding]:
     """What its steps say of its rate; `real` where there is a loss to go down."""
+    if found.astray:
+        return [_astray(found, warmup, repair)]
     if warmup and found.shrunk(warmup):
         return [_shrunk(found, warmup)]
     if row is None or not real:
