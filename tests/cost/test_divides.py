@@ -199,6 +199,16 @@ def test_a_stride_that_is_a_size():
     assert answers(cost, b=1, h=7, p=3) is None
 
 
+def test_a_stride_that_is_a_size_before_a_stack():
+    def stack(b: int = 2, h: int = 32, p: int = 8, d: int = 8):
+        layers = [nn.Sequential(nn.Conv2d(d, d, 1), nn.Conv2d(d, d, 1)) for _ in range(6)]
+        return nn.Sequential(nn.Conv2d(3, d, p, p), *layers), torch.randn(b, 3, h, h)
+
+    cost = derive_cost(stack)
+    places = ((1, 6, 3, 4), (2, 224, 16, 5), (3, 49, 7, 9))
+    assert not wrong_answers(cost, stack, [dict(zip("bhpd", at, strict=True)) for at in places])
+
+
 def test_a_part_of_one():
     cost = derive_cost(heads, h=1)
     grid = [{"b": 2, "n": n, "d": d, "h": h} for n, d, h in ((16, 64, 1), (5, 24, 3), (9, 64, 8))]

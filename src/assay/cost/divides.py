@@ -118,7 +118,7 @@ def rounded_alone(laws: Laws, samples: Samples) -> None:
     Raises:
         Divides: If there is one.
     """
-    base = dict(zip(samples.names, samples.base, strict=True))
+    base = samples.sizes(samples.base)
     for i, name in enumerate(samples.names):
         law = laws.all[i]
         if law.span.high is None and not law.atoms and not straight(i, law, laws, samples):
