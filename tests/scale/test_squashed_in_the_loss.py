@@ -13,11 +13,26 @@ TARGETS = torch.arange(32) % 10
 TEACHER = torch.randn(32, 10, generator=torch.Generator().manual_seed(1))
 
 
-def rules(loss, last=()):
+class WithLoss(nn.Module):
+    """A model that returns its loss, as those of transformers do where they are given labels."""
+
+    def __init__(self, model, loss):
+        super().__init__()
+        self.model, self.loss = model, loss
+
+    def forward(self, x):
+        return self.loss(self.model(x))
+
+
+def rules(loss, last=(), *, inside=False):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(16, 10), *last)
-    found = measure_scale((model, torch.randn(32, 16), loss)).findings
-    return {finding.rule: finding for finding in found}
+    x = torch.randn(32, 16)
+    subject = (WithLoss(model, loss), x, lambda y: y) if inside else (model, x, loss)
+    return {finding.rule: finding for finding in measure_scale(subject).findings}
+
+
+INSIDE = pytest.mark.parametrize("inside", [False, True], ids=["loss", "forward"])
 
 
 @pytest.mark.parametrize(
@@ -32,28 +47,33 @@ def rules(loss, last=()):
         lambda y: F.cross_entropy(y.softmax(-1)[TARGETS < 9], TARGETS[TARGETS < 9]),
     ],
 )
-def test_it_is_found_as_if_the_model_ended_in_it(loss):
-    finding = rules(loss)["scale.double-softmax"]
+@INSIDE
+def test_it_is_found_as_if_the_model_ended_in_it(loss, inside):
+    finding = rules(loss, inside=inside)["scale.double-softmax"]
     assert finding.severity == "warning"
     assert finding.measured.value == pytest.approx(math.log1p(9 / math.e))
     assert finding.repair.startswith("give the loss the logits: leave out the s")
 
 
-def test_the_line_is_that_of_the_loss():
+@INSIDE
+def test_the_line_is_that_of_the_loss(inside):
     def loss(y):
         p = F.softmax(y, -1)
         return F.cross_entropy(p, TARGETS)
 
-    where = rules(loss)["scale.double-softmax"].where
+    where = rules(loss, inside=inside)["scale.double-softmax"].where
     assert where.code == "p = F.softmax(y, -1)"
 
 
-def test_other_losses_of_probabilities():
+@INSIDE
+def test_other_losses_of_probabilities(inside):
     ones = torch.ones(32, 10)
     assert "scale.double-sigmoid" in rules(
-        lambda y: F.binary_cross_entropy_with_logits(y.sigmoid(), ones)
+        lambda y: F.binary_cross_entropy_with_logits(y.sigmoid(), ones), inside=inside
     )
-    assert "scale.no-logarithm" in rules(lambda y: F.nll_loss(y.softmax(-1), TARGETS))
+    assert "scale.no-logarithm" in rules(
+        lambda y: F.nll_loss(y.softmax(-1), TARGETS), inside=inside
+    )
 
 
 class Attention(nn.Module):
@@ -94,8 +114,9 @@ class Attention(nn.Module):
     ],
 )
 @pytest.mark.parametrize("last", [[], [Attention()]])
-def test_what_is_as_it_should_be(loss, last):
-    found = rules(loss, last)
+@INSIDE
+def test_what_is_as_it_should_be(loss, last, inside):
+    found = rules(loss, last, inside=inside)
     assert not any(
         word in rule for rule in found for word in ("double", "logarithm", "dimension", "rectified")
     )

@@ -158,7 +158,8 @@ def _run(
         CannotMeasure: If the output has no elements.
     """
     with torch.inference_mode(False), torch.enable_grad():
-        with recorder.watching():
+        watch = SquashedAgain()
+        with recorder.watching(), watch.watching():
             output = subject.forward()
         progress("scale", 1, 2)
         found = [x for x in tensors(output) if x.is_floating_point()]
@@ -170,7 +171,7 @@ def _run(
                 "Give example inputs with a batch of two or more.",
             )
         recorder.returned(list(tensors(output)))
-        watch = SquashedAgain(recorder.squashed(found))
+        watch.returned(recorder.squashed(found))
         if subject.loss is not None:
             with watch.watching():
                 value = subject.objective(output)

@@ -91,18 +91,27 @@ class Across:
 
 
 class SquashedAgain(TorchDispatchMode):
-    """Notices what a loss takes of some tensors, of views and copies of them, and of what it squashes.
+    """Notices what a loss takes of what was squashed, and of views and copies of it.
 
-    Args:
-        given: What the model squashed.
+    The loss may be part of the model, or be given what the model returned.
     """
 
-    def __init__(self, given: Sequence[Squashed]) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._storages = {_storage(s.x): s for s in given}
+        self._storages: dict[int, Squashed] = {}
+        self._in_model = True
         self._caller: Location | None = None
         self.found: Twice | None = None
         self.across: Across | None = None
+
+    def returned(self, given: Sequence[Squashed]) -> None:
+        """From here on a loss takes something of what the model returned.
+
+        Args:
+            given: What of that the model squashed.
+        """
+        self._storages = {_storage(s.x): s for s in given}
+        self._in_model = False
 
     def __torch_dispatch__(
         self,
@@ -139,8 +148,8 @@ class SquashedAgain(TorchDispatchMode):
         known = self._storages.get(_storage(x)) if _has_storage(x) else None
         if known is None or self.found is not None:
             return
-        # a softmax alone may be weights; of a ReLU these are what they should be
-        if known.by != "ReLU" or takes in ("log-softmax", "sigmoid"):
+        # a softmax alone may be weights; of a ReLU, and inside of a model, these are what they should be
+        if takes != "softmax" or not (known.by == "ReLU" or self._in_model):
             self.found = Twice(known, takes, x, over)
 
     def _add_up(self, x: Any) -> None:
@@ -163,7 +172,7 @@ class SquashedAgain(TorchDispatchMode):
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Watch the loss inside.
+        """Watch the model or the loss inside.
 
         Yields:
             Nothing.
