@@ -137,6 +137,9 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
         elif affordable(point) and samples.runs(point):
             together.append(point)
             yield point
+        elif x == _TOGETHER[-1]:  # what is known of so many values at once may be too little
+            alone = (put(low, i, law.nearest(x)) for i, law in enumerate(laws.all[:count]))
+            yield from (point for point in alone if affordable(point) and samples.runs(point))
     marks, spelled_out = _pointed_at(found, laws, samples), samples.probe.constants
     beyond = max((max(point[:count]) for point in together if count), default=0)
     for x in marks:
