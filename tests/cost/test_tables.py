@@ -144,3 +144,17 @@ def test_a_table_that_is_indexed_ends_too():
     model, x = build(n=ROWS + 1)
     with pytest.raises(IndexError):
         model(x)
+
+
+def test_an_end_at_a_size_that_is_tried_is_found_where_not_all_sizes_may_be_large_at_once():
+    """A mask of 20,011 rows of 20,011 is too much to know, as in GPT-2, which has 1,024 positions."""
+
+    class Masked(Positions):
+        def forward(self, x):
+            mask = torch.ones(x.shape[:2], dtype=torch.bool)
+            return super().forward(x if mask.all() else x.tril())
+
+    def build(b: int = 2, n: int = 8):
+        return Masked(1024, counted), torch.randn(b, n, 4)
+
+    assert derive_cost(build).ends["n"].value == 1024
