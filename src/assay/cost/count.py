@@ -94,7 +94,8 @@ def count(
             objective = objective_of(subject, output)
         if objective.requires_grad:
             watch.phase, modules.backward, known.backward = BACKWARD, True, True
-            subject.differentiate(objective)
+            with causal.again():
+                subject.differentiate(objective)
     learning = {p for p in parameters if p.requires_grad}
     # optimizers keep nothing for a parameter that never gets a gradient
     if objective.requires_grad:

@@ -30,14 +30,14 @@ def fused_kernels(*keys: str) -> Iterator[None]:
     library = torch.library.Library("aten", "IMPL")
     try:
         for key in keys:
-            library.impl("scaled_dot_product_attention", _attention, key)
+            library.impl("scaled_dot_product_attention", attention, key)
             library.impl("dropout", _dropout, key)
         yield
     finally:
         library._destroy()
 
 
-def _attention(
+def attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -48,6 +48,7 @@ def _attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Any:
+    """Attention as a kernel; see `torch.nn.functional.scaled_dot_product_attention`."""
     if query.dim() != 4:  # as on a GPU
         return _aten._scaled_dot_product_attention_math(
             query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa

@@ -188,7 +188,8 @@ class Probe:
             # a builder may return the same model each time
             kept = preserved(subject.model) if _with_data(subject.model) else nullcontext()
             with kept, fresh_caches(subject.model):
-                tally = count(subject, names, memory, known, fused=self.fused)
+                fused = self.fused and self.way != "real"
+                tally = count(subject, names, memory, known, fused=fused)
             self.assumed |= known.assumed
             self.draws = self.draws or before != _host_state(self.way)
         self.uncounted = {**tally.uncounted, **self.uncounted}
