@@ -6,12 +6,10 @@ import math
 from collections.abc import Callable, Iterator
 from random import Random
 
-import numpy as np
-
 from assay.cost.hints import thresholds
 from assay.cost.interpolate import Interpolant, Point
 from assay.cost.law import Laws
-from assay.cost.polynomial import Atom
+from assay.cost.rounding import rounded
 from assay.cost.samples import Samples, put, steps_at
 from assay.cost.tally import BYTES, OPERATIONS, WEIGHTS, Key
 from assay.cost.turns import largest_run, turns, unturned
@@ -34,8 +32,6 @@ _STEEPEST = 3  # power of a size with which a builder's own work may grow
 _DEEP = 10_000  # steps that may run with all layers where code branches
 _TURNS = 12  # times the steps of any far probe where a comparison turns
 _LEAST = 3  # but at least so many runs
-_WHOLE = 2000  # multiples that are looked at for how they are rounded
-_DIFFER = 2  # and so many of those on each side are tried
 _FIRST = 6  # integers up to this are strides and numbers of heads
 
 
@@ -112,6 +108,8 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
     for i, law in enumerate(laws.all):
         if i >= count and laws.hold(samples.base):  # with all layers, further down
             continue
+        odd = sorted({x for a in law.atoms for x in rounded(a, law.span.low) if x in law.span})
+        yield from filter(affordable, (put(low, i, x) for x in odd))
         if law.span.high is not None:
             yield put(low, i, law.nearest(law.span.high))
             continue
@@ -126,8 +124,6 @@ def far(found: Interpolant[Key], laws: Laws, samples: Samples) -> Iterator[Point
             if affordable(put(low, i, law.value(steps))):
                 yield put(low, i, law.value(steps))
         yield from filter(affordable, _multiples(i, laws))
-        odd = sorted({x for atom in law.atoms for x in rounded(atom) if x in law.span})
-        yield from filter(affordable, (put(low, i, x) for x in odd))
     together: list[Point] = []
     for x in _TOGETHER:
         point = laws.inside((*(x for _ in range(count)), *low[count:]))
@@ -211,23 +207,6 @@ def _multiples(i: int, laws: Laws) -> Iterator[Point]:
         for x in (law.span.low, law.span.low - law.span.step):
             for k in (2, 3):
                 yield from (put(low, i, law.nearest(k * x + more)) for more in (0, 1))
-
-
-def rounded(atom: Atom) -> Iterator[int]:
-    """Values at which floating-point numbers round a multiple to the other side: `int(90 * 0.7)` is 62."""
-    p, f = atom.period, atom.factor
-    ways = (
-        lambda x: x * (f / p),
-        lambda x: x / p * f,
-        lambda x: x * (1 / p) * f,
-        lambda x: x / (p / f),
-        lambda x: x * (1 - (p - f) / p),
-    )
-    if p & (p - 1):  # powers of 2 are exact
-        whole = np.arange(1, _WHOLE, dtype=float)
-        for found in (way(whole * p) for way in ways):
-            for off in (found < whole * f, found > whole * f):
-                yield from (int(k) * p for k in whole[off][:_DIFFER])
 
 
 def _apart(point: Point, laws: Laws, samples: Samples) -> list[Point]:

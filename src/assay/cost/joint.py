@@ -10,13 +10,13 @@ from math import isqrt, lcm
 from random import Random
 
 from assay.cost.elimination import Solved
-from assay.cost.heldout import rounded
 from assay.cost.interpolate import Index, Interpolant, Point
 from assay.cost.law import Law, Laws
 from assay.cost.pairs import floors_of_two
 from assay.cost.piece import Range
 from assay.cost.polynomial import Atom, Monomial
 from assay.cost.refusal import Refused
+from assay.cost.rounding import rounded
 from assay.cost.samples import Fails, Samples, put
 from assay.cost.tally import Key
 
@@ -223,7 +223,7 @@ def _odd(atom: Atom, placed: Callable[[int, int], Point]) -> Iterator[Point]:
     names = atom.grows_with
     of = {product: factor for factor, product in atom.products}
     k, a, b = of[names], of.get(names[:1], 0), of.get(names[1:], 0)
-    for value in rounded(Atom("", 0, atom.period, k)):
+    for value in rounded(Atom("", 0, atom.period, k), 1):
         for x in range(1, _BESIDE):
             y, left = divmod(k * value - a * x, k * x + b) if k * x + b else (0, 1)
             if not left and y > 0:

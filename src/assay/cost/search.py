@@ -22,6 +22,7 @@ from assay.cost.peaks import lawless, with_peaks
 from assay.cost.piece import Range
 from assay.cost.refusal import NoneLeft, Refused, Unexplained, no_law, not_running, of_values
 from assay.cost.regained import regained
+from assay.cost.rounding import left_between
 from assay.cost.samples import Fails, Samples, TooMany, equal, put
 from assay.cost.tally import PEAK, SAVED, Key
 
@@ -201,7 +202,7 @@ class Search:
                 return self._boxes(above, left)
             below = law.until(better.span.low - step)
             try:
-                lower = self._boxes(laws.having(i, below), 2)
+                lower = self._boxes(laws.having(i, below), max(left - 2, 2))
             except Refused:  # the smallest sizes may go without
                 if samples.base[i] in below.span:
                     raise
@@ -222,8 +223,12 @@ class Search:
             raise Refused(reason, samples.names[i])
         ends = [turned, turned + step] if returns(i, turned, laws, samples) else [turned]
         highs = [*(end - step for end in ends), span.high]
+        parts = list(zip([span.low, *ends], highs, strict=True))
+        left_over = left_between(law.atoms, turned, samples.base[i])
+        if left_over is not None and span.high is None:
+            parts[-1] = max(left_over[0], ends[-1]), left_over[1]
         found: list[Box] = []
-        for low, high in zip([span.low, *ends], highs, strict=True):
+        for low, high in parts:
             part = replace(law, span=replace(span, low=low, high=high))
             here = laws.having(i, part), max(left - len(found) - 1, 1)
             if samples.base[i] in part.span:
