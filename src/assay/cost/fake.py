@@ -22,11 +22,22 @@ _REMEMBERED = 1 << 20  # elements of a tensor whose values are kept; torch itsel
 _FEW = 64  # of a tensor of floating-point numbers: a schedule, and no weight
 
 
+_aten = torch.ops.aten
+# norms that return statistics behind their output, and which argument their weights are
+_NORMS = {
+    _aten.native_layer_norm.default: 2,
+    _aten.native_group_norm.default: 1,
+    _aten.native_batch_norm.default: 1,
+}
+
+
 class _Remembering(FakeTensorMode):
     """Has a tensor that was made of nothing, as by `arange`, remember its values: integers, or a few."""
 
     def dispatch(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = super().dispatch(func, types, args, kwargs)
+        if func in _NORMS:
+            return _with_exact_statistics(out, args[_NORMS[func]])
         if func not in MAKERS or not isinstance(out, FakeTensor) or out.constant is not None:
             return out
         if out.numel() <= (_FEW if out.is_floating_point() else _REMEMBERED):
@@ -34,6 +45,25 @@ class _Remembering(FakeTensorMode):
                 out.constant = func(*args, **{**(kwargs or {}), "device": "cpu"})
             self.fake_tensor_converter.add_constant_storage_mapping(out)
         return out
+
+
+def _with_exact_statistics(out: Any, weight: Tensor | None) -> Any:
+    """What a norm returns: with weights of 32 bits so are its statistics, as under autocast.
+
+    Torch's tensors without data have them as short as the input.
+
+    Returns:
+        The output and the statistics.
+    """
+    if weight is None or weight.dtype is not torch.float32:
+        return out
+    longer = (
+        remade(x.shape, x.stride(), weight.dtype, x.fake_device, x.fake_mode)
+        if x.dtype in (torch.bfloat16, torch.float16)
+        else x
+        for x in out[1:]
+    )
+    return out[0], *longer
 
 
 @contextmanager
