@@ -393,3 +393,21 @@ def test_the_last_divisor_is_said_to_be_that():
     found = largest(cost, "h", "memory", 10**9, sizes, Counter(build, cost.way))
     assert found.value == 24
     assert "no larger h for which it holds divides d = 24" in found.unlimited
+
+
+def test_a_size_that_is_at_most_another_is_not_told_to_divide_something():
+    def chosen(b: int = 2, n: int = 6, k: int = 2):
+        class Top(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.linear = nn.Linear(4, 4)
+
+            def forward(self, x):
+                best = self.linear(x).topk(k).values
+                return F.pad(best, (0, 0, 0, int(1.25 * k * len(x) / 4)))
+
+        return Top(), torch.randn(b * n, 4)
+
+    cost = derive_cost(chosen)
+    assert not cost.divisors
+    assert "has to divide" not in str(cost)

@@ -156,8 +156,8 @@ def divisors_of(probe: Probe, base: Mapping[str, int], name: str) -> tuple[int, 
         name: A size at which it runs at no evenly spaced values.
 
     Returns:
-        The divisors of its value: the model runs at all of them, and not at all multiples. None where that is
-        not so, and where the model is run or built with data, which a large multiple has no memory for.
+        The divisors of its value: the model runs at all of them, and at a larger number than one at which it does
+        not. None where that is not so, and where the model is run or built with data, which a large multiple has no memory for.
     """
     if probe.way in ("real", "moved"):
         return ()
@@ -171,7 +171,12 @@ def divisors_of(probe: Probe, base: Mapping[str, int], name: str) -> tuple[int, 
 
     value = base[name]
     divisors = tuple(x for x in range(1, value) if value % x == 0)
-    return divisors if not runs(value * _BEYOND) and all(map(runs, divisors)) else ()
+    if runs(value * _BEYOND) or not all(map(runs, divisors)):
+        return ()
+    # what is at most another, as the k of topk, runs at nothing larger than where it does not
+    odd = next((x for x in _ODD if not runs(x)), value * _BEYOND)
+    larger = (value * k for k in (1, 2, 4, 8) if value * k > odd)
+    return divisors if any(map(runs, larger)) else ()
 
 
 def _seen(probe: Probe, base: Mapping[str, int], whole: str, part: str, times: int) -> bool:
