@@ -226,6 +226,7 @@ def _measure(
 
         curve = {m: loss - there if m == 1 else decrease(m) for m in MULTIPLES}
         short = name == leader.name and 0 < predicted < SLOW * abs(loss)
+        best = best_multiple(decrease, curve, resolution, far=short)
         rows.append(
             Step(
                 name,
@@ -237,7 +238,8 @@ def _measure(
                 loss - there,
                 degrees(step, descent),
                 tuple(curve.values()),
-                best_multiple(decrease, curve, resolution, far=short),
+                best,
+                0.0 if best is None else curve[best] if best in curve else decrease(best),
                 spacing / length(step),
             )
         )

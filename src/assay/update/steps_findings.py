@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from assay.finding import Finding, Number
+from assay.update.aim import aim
 from assay.update.contender import Contender
 from assay.update.failure import Failure
 from assay.update.steps import Norm, Step
@@ -12,6 +13,9 @@ from assay.update.walk import Walk
 
 SLOW = 1e-4  # of the loss, predicted for one step: a step that may be far too short
 SHORT = 1e4  # times as long, and the loss falls most: no schedule makes up for that
+STILL = 1e-5  # of the loss, for one step: 50,000 do not halve it, and most trainings are no longer
+LONGER = 256.0  # times as long, and the loss falls most, where training stands still (healthy: 2 to 1024)
+MUCH = 0.1  # of the loss, that the longer step takes off: it does not stand at what no weights can better
 HARDLY = 0.1  # of the decrease that the gradient predicts: on a parabola a step that is nearly twice too long
 AWAY = ("step.diverged", "step.rose")  # from where training means to go
 LOW = ("step.short", "step.rounded")  # a rate that moves nothing
@@ -48,23 +52,22 @@ def findings_of(
     mine: list[Finding] = []
     if found.leader == contenders[0].name:  # else another one stood in for it
         own = next((row for row in rows if row.name == found.leader), None)
-        real = contenders[0].subject.loss is not None
-        mine = _of_leader(own, found, warmup, repair, real)
+        mine = _of_leader(own, found, warmup, repair, contenders[0])
     return (*mine, *unheld, *steps, *map(_failed, failed))
 
 
 def _of_leader(
-    row: Step | None, found: Walk, warmup: int, repair: str, real: bool
+    row: Step | None, found: Walk, warmup: int, repair: str, leader: Contender
 ) -> list[Finding]:
-    """What its steps say of its rate; `real` where there is a loss to go down."""
+    """What its steps say of its rate."""
     if found.astray:
         return [_astray(found, warmup, repair)]
     if warmup and found.shrunk(warmup):
         return [_shrunk(found, warmup)]
-    if row is None or not real:
+    if row is None or leader.subject.loss is None:
         return []
-    if row.best is not None and row.best >= SHORT:
-        return [_short(row, found.last)]
+    if _is_short(row, found, warmup):
+        return [_short(row, found.last, leader)]
     return [_rounded(row)] if row.rounding > 1 else []
 
 
@@ -102,18 +105,35 @@ def _better(row: Step) -> str:
     return f": the loss falls most at {row.best:.2g} of it, which {row.name} steps at {factor:.2g} of its lr"
 
 
-def _short(row: Step, loss: float) -> Finding:
+def _is_short(row: Step, found: Walk, warmup: int) -> bool:
+    """Whether one step, and all of the warm-up, is next to nothing of what its direction offers."""
+    if row.best is None:
+        return False
+    loss = abs(found.last)
+    stands = row.predicted < STILL * loss and not found.first - found.last > warmup * STILL * loss
+    return row.best >= SHORT or (stands and row.best >= LONGER and row.most > MUCH * loss)
+
+
+def _short(row: Step, loss: float, leader: Contender) -> Finding:
     best = row.best or 1.0
     factor = 10 ** math.floor(math.log10(best / 10))
     many = abs(loss) / 2 / row.predicted
+    aimed = aim(leader.subject, leader.seed)
+    why, repair = "", f"Raise the lr of {row.name}: multiply it by {factor:g} to begin with."
+    if aimed is not None and aimed.far:  # then a rate that fits now is far too high near the target
+        why = (
+            f" The outputs, of size {aimed.size:.2g}, have to move by {aimed.distance:.1g} for that: "
+            "the targets are in other units than a network's outputs start in."
+        )
+        repair = "Standardise the targets, y = (y - mean) / std, and undo it on the outputs."
     return Finding(
         "step.short",
         f"A step of {row.name} lowers the loss of {loss:.3g} by {row.predicted:.2g}, so that {many:.2g} "
-        f"would halve it; one that is {best:.2g} times as long lowers it most.",
+        f"would halve it; one that is {best:.2g} times as long lowers it most.{why}",
         Number(best, "1", "measured", "of its own step, where the loss falls most"),
         Number(1.0, "1", "measured", "its own step"),
         "warning",
-        repair=f"Raise the lr of {row.name}: multiply it by {factor:g} to begin with.",
+        repair=repair,
         theory="U1",
     )
 
