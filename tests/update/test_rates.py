@@ -47,6 +47,7 @@ def warned(make: Callable[[Any], Any] | None, subject: Subject) -> list[Finding]
         (functools.partial(SGD, lr=0.1, momentum=0.9), 1.0, None),
         (functools.partial(Adam, lr=0.5), 1.0, "step.rose"),
         (functools.partial(SGD, lr=3.0), 1.0, "step.diverged"),
+        (functools.partial(Adam, lr=0.0), 1.0, "step.zero"),
         (functools.partial(SGD, lr=1e-3), 3e5, "step.diverged"),  # no finite gradient at all
         (None, 1e-6, None),  # a rate that assay chose is no news
     ],
@@ -55,6 +56,15 @@ def test_a_rate_that_does_not_train_is_a_warning(
     make: Callable[[Any], Any] | None, scale: float, rule: str | None
 ) -> None:
     assert [f.rule for f in warned(make, regression(scale))] == ([rule] if rule else [])
+
+
+def test_a_step_of_zero_says_why() -> None:
+    (found,) = warned(functools.partial(Adam, lr=0.0), regression())
+    assert "its lr is 0" in found.message
+    other = nn.Linear(8, 1)  # made for another model
+    (found,) = warned(lambda _: Adam(other.parameters()), regression())
+    assert found.rule == "step.zero"
+    assert "lr is 0" not in found.message
 
 
 @pytest.mark.parametrize(
@@ -72,6 +82,42 @@ def test_the_repair_of_a_rate_that_is_too_high_lowers_the_loss(
     factor = float(found.repair.split(": at ")[1].split()[0])
     lower = functools.partial(make.func, lr=make.keywords["lr"] * factor)
     assert not warned(lower, regression(scale))
+
+
+def raw_columns() -> Subject:
+    """Minutes and miles as they are: the first step is far too long for them, and kills all units."""
+    torch.manual_seed(0)
+    x = torch.stack(
+        [1440 * torch.rand(256), 100 + 2500 * torch.rand(256), 365 * torch.rand(256)], 1
+    )
+    y = 10 + 0.02 * x[:, :1] + 5 * torch.randn(256, 1)
+    model = nn.Sequential(nn.Linear(3, 64), nn.ReLU(), nn.Linear(64, 1))
+    return Subject(model, x, loss=lambda u: F.mse_loss(u, y))
+
+
+def test_a_rate_that_only_comes_down_at_dead_units_is_no_repair_and_one_rate_is_told() -> None:
+    subject = raw_columns()
+    sgd = functools.partial(SGD, lr=1e-3)
+    section = assay.report(
+        lambda: subject, sections=("step",), optimizer=lambda m: sgd(m.parameters())
+    ).sections[0]
+    assert section.result is not None
+    mine = [f for f in section.result.findings if "SGD" in f.message]
+    assert [f.rule for f in mine] == ["step.diverged"]
+    factor = float(mine[0].repair.split(": at ")[1].split()[0])
+    rate, model = 1e-3 * factor, subject.model
+    optimizer = SGD(model.parameters(), lr=rate)
+    losses = []
+    for _ in range(300):
+        loss = subject.objective(subject.forward())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert max(losses) < 2 * losses[0]
+    units = model[0](subject.inputs[0]) > 0  # type: ignore[index, operator]
+    assert units.any(0).sum() > 16  # alive
+    assert losses[-1] < losses[0] / 10
 
 
 @pytest.mark.parametrize("lr", [1e-7, 1e-6])

@@ -18,7 +18,7 @@ LONGER = 256.0  # times as long, and the loss falls most, where training stands 
 MUCH = 0.1  # of the loss, that the longer step takes off: it does not stand at what no weights can better
 HARDLY = 0.1  # of the decrease that the gradient predicts: on a parabola a step that is nearly twice too long
 AWAY = ("step.diverged", "step.rose")  # from where training means to go
-LOW = ("step.short", "step.rounded")  # a rate that moves nothing
+LOW = ("step.short", "step.rounded", "step.zero")  # a rate that moves nothing
 NAMED = 6  # parameters that are listed
 
 
@@ -47,12 +47,22 @@ def findings_of(
     Returns:
         The findings.
     """
-    steps = [one for row in rows if (one := _of_step(row, kind, resolution)) is not None]
+    astray = found.astray and found.leader == contenders[0].name
+    steps = [
+        one
+        for row in rows  # of a leader that went astray one rate is told, that which was tried
+        if not (astray and row.name == found.leader)
+        and (one := _of_step(row, kind, resolution)) is not None
+    ]
     unheld = [_unheld(c.name, c.unheld) for c in contenders if c.name in found.steps and c.unheld]
     mine: list[Finding] = []
     if found.leader == contenders[0].name:  # else another one stood in for it
         own = next((row for row in rows if row.name == found.leader), None)
         mine = _of_leader(own, found, warmup, repair, contenders[0])
+    still = next((one for one in failed if one.still and one.name == contenders[0].name), None)
+    if still is not None and contenders[0].subject.loss is not None:
+        mine.append(_zero(still, contenders[0]))
+        failed = [one for one in failed if one is not still]
     return (*mine, *unheld, *steps, *map(_failed, failed))
 
 
@@ -161,6 +171,23 @@ def _shrunk(found: Walk, warmup: int) -> Finding:
         Number(last, "1", "measured", "after the warm-up"),
         "warning",
         repair=f"Lower the weight decay of {found.leader}, or its lr: each step takes lr times the decay.",
+        theory="U1",
+    )
+
+
+def _zero(still: Failure, leader: Contender) -> Finding:
+    groups = getattr(leader.optimizer, "param_groups", None) or ()
+    no_rate = bool(groups) and all(float(group.get("lr", 1.0)) == 0 for group in groups)
+    why = ": its lr is 0" if no_rate else ""
+    return Finding(
+        "step.zero",
+        f"A step of {still.name} moves no weight, although they have gradients{why}.",
+        Number("a step above 0", "1", "formula", "‖ΔΦ‖"),
+        Number(0.0, "1", "measured", "‖ΔΦ‖"),
+        "warning",
+        repair="Give it the lr that it trains at; a schedule that begins at 0 wastes its first steps."
+        if no_rate
+        else still.remedy,
         theory="U1",
     )
 
