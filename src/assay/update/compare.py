@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import get_args
 
@@ -20,6 +19,7 @@ from assay.errors import (
     require_seed,
     verbatim,
 )
+from assay.finding import Finding
 from assay.progress import Progress, silent
 from assay.state import preserved, preserved_gradients
 from assay.subject import Subject, first_floating, tensors
@@ -33,6 +33,7 @@ from assay.update.direction import (
     length,
     rms,
 )
+from assay.update.epsilon import epsilon
 from assay.update.failure import Failure
 from assay.update.optimizer import Make, needs_closure
 from assay.update.probe import Probe, scale_to_function_norm
@@ -95,10 +96,12 @@ def compare_steps(
         paired = broadcast(subject)
         contenders, failed = _enter_all(optimizers, subject, seed)
 
-        def lower() -> str:
+        def anew() -> Contender:
             first = contenders[0].name
-            anew = functools.partial(enter, first, optimizers[first], subject, seed)
-            return at_a_rate(first, slower(anew, warmup))
+            return enter(first, optimizers[first], subject, seed)
+
+        def lower() -> str:
+            return at_a_rate(contenders[0].name, slower(anew, warmup))
 
         try:
             found = walk(contenders, failed, warmup, progress)
@@ -121,8 +124,9 @@ def compare_steps(
             **{row.name: steps[row.name] for row in result.rows},
         }
         units = in_other_units(leader, mine, warmup)
+        findings = _with_epsilon(result, contenders[0], anew, warmup, found)
         said = () if paired is None else (paired,)
-        result = replace(result, units=units, findings=(*said, *result.findings))
+        result = replace(result, units=units, findings=(*said, *findings))
         progress("steps", warmup + 2, warmup + 2)
     return result
 
@@ -263,6 +267,19 @@ def _measure(
         objective="loss" if leader.subject.loss is not None else "sum of the outputs",
         findings=findings_of(rows, failed, kind, resolution, found, contenders, warmup, repair),
     )
+
+
+def _with_epsilon(
+    result: Steps, leader: Contender, anew: Callable[[], Contender], warmup: int, found: Walk
+) -> tuple[Finding, ...]:
+    """The findings, and what the leader's ε does; where that is a warning, its steps are short for it."""
+    row = next((row for row in result.rows if row.name == leader.name), None)
+    if row is None or leader.subject.loss is None or found.astray:
+        return result.findings
+    said = epsilon(leader, row, anew, warmup, found)
+    if said is None:
+        return result.findings
+    return (said, *(f for f in result.findings if not said.fails or f.rule != "step.short"))
 
 
 def _remarks(
