@@ -80,6 +80,7 @@ def test_the_repair_of_a_rate_that_is_too_high_lowers_the_loss(
 ) -> None:
     (found,) = warned(make, regression(scale))
     factor = float(found.repair.split(": at ")[1].split()[0])
+    assert found.repair.startswith("Standardise the targets") == (scale > 1e3)
     lower = functools.partial(make.func, lr=make.keywords["lr"] * factor)
     assert not warned(lower, regression(scale))
 

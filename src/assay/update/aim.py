@@ -14,6 +14,7 @@ from assay.subject import Subject
 from assay.update.direction import rms
 
 FAR = 100.0  # times the outputs, or times 1: what a network puts out starts near 1
+STANDARDISE = "Standardise the targets, y = (y - mean) / std, and undo it on the outputs"
 _DOUBLED = 60
 
 

@@ -23,6 +23,7 @@ from assay.finding import Finding
 from assay.progress import Progress, silent
 from assay.state import preserved, preserved_gradients
 from assay.subject import Subject, first_floating, tensors
+from assay.update.aim import STANDARDISE, aim
 from assay.update.broadcast import broadcast
 from assay.update.contender import Contender, enter, is_plain_sgd, require_trainable
 from assay.update.direction import (
@@ -101,7 +102,10 @@ def compare_steps(
             return enter(first, optimizers[first], subject, seed)
 
         def lower() -> str:
-            return at_a_rate(contenders[0].name, slower(anew, warmup))
+            rate = at_a_rate(contenders[0].name, slower(anew, warmup))
+            aimed = None if subject.loss is None else aim(subject, seed)
+            far = aimed is not None and aimed.far
+            return f"{STANDARDISE}; or {rate[0].lower()}{rate[1:]}" if far else rate
 
         try:
             found = walk(contenders, failed, warmup, progress)

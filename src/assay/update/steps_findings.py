@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from assay.finding import Finding, Number
-from assay.update.aim import aim
+from assay.update.aim import STANDARDISE, aim
 from assay.update.contender import Contender
 from assay.update.failure import Failure
 from assay.update.steps import Norm, Step
@@ -135,7 +135,7 @@ def _short(row: Step, loss: float, leader: Contender) -> Finding:
             f" The outputs, of size {aimed.size:.2g}, have to move by {aimed.distance:.1g} for that: "
             "the targets are in other units than a network's outputs start in."
         )
-        repair = "Standardise the targets, y = (y - mean) / std, and undo it on the outputs."
+        repair = f"{STANDARDISE}."
     return Finding(
         "step.short",
         f"A step of {row.name} lowers the loss of {loss:.3g} by {row.predicted:.2g}, so that {many:.2g} "
