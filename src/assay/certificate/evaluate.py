@@ -151,6 +151,30 @@ def constant_errors(examples: Examples) -> int | None:
     return len(examples) - int(counts.unique(dim=0, return_counts=True)[1].max())
 
 
+def constant_errors_held_out(examples: Examples, held: Examples) -> int | None:
+    """Held-out errors of the rule that always says the most frequent target of training.
+
+    Args:
+        examples: The training examples, of which the rule is read.
+        held: Those that it is judged on, by the same convention.
+
+    Returns:
+        Their number; None under a rule of the user's own, or where the two are of another kind.
+    """
+    if (
+        examples.errors is not None
+        or held.errors is not None
+        or held.targets.shape[1:] != examples.targets.shape[1:]
+    ):
+        return None
+    seen, counts = examples.targets.flatten(1 if examples.targets.dim() > 1 else 0).unique(
+        dim=0, return_counts=True
+    )
+    said = seen[counts.argmax()]
+    differs = held.targets.reshape(len(held), -1).to(said.device) != said.reshape(1, -1)
+    return int(differs.any(1).sum())
+
+
 def error_rule(examples: Examples) -> str:
     """What counts as an error, as text.
 

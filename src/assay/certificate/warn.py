@@ -7,7 +7,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from assay.certificate.bounds import VACUOUS, Bounds, below_truth, bound
-from assay.certificate.evaluate import constant_errors, depends_on_batch, fingerprints
+from assay.certificate.evaluate import (
+    constant_errors,
+    constant_errors_held_out,
+    depends_on_batch,
+    fingerprints,
+)
 from assay.certificate.prior import Prior
 from assay.finding import Finding, Number, ranked
 from assay.subject import Examples, Subject
@@ -15,7 +20,10 @@ from assay.subject import Examples, Subject
 if TYPE_CHECKING:
     from assay.certificate.certify import Holdout
 
-UNLIKELY = 1e-3  # a held-out error this unlikely under the bound is no accident
+UNLIKELY = (
+    1e-3  # a held-out error this unlikely, under the bound or the training error, is no accident
+)
+BETTER = 0.05  # and one this unlikely for a rule that knows the most frequent target only is better than that
 
 
 def findings(
@@ -51,6 +59,8 @@ def findings(
         *_copies(given),
         *_overlap(given, holdout),
         *_shift(bounds, holdout),
+        *_gap(given, bounds, holdout),
+        *_one_target(given),
         *_vacuous(prior, bounds),
         *_untrained(prior, origin),
         *brought(prior, anchored),
@@ -270,5 +280,78 @@ def _shift(bounds: Bounds, holdout: Holdout | None) -> Iterator[Finding]:
             measured=Number(least, "1", "bound", f"lower limit at {UNLIKELY:g}"),
             severity="warning",
             repair="Shuffle before splitting; count one example for each independent draw.",
+            theory="L1",
+        )
+
+
+def _gap(given: Examples, bounds: Bounds, holdout: Holdout | None) -> Iterator[Finding]:
+    """A warning where what was learned is about the training examples only; a note where a part of it is."""
+    if holdout is None or given.holdout is None or holdout.errors == 0:
+        return
+    least = below_truth(holdout.errors, holdout.examples, UNLIKELY)
+    most = bound(bounds.errors, bounds.examples, 0, UNLIKELY).binomial
+    constant = constant_errors_held_out(given, given.holdout)
+    if constant is not None and _memorised(bounds, holdout, constant, least):
+        yield _nothing_learned(bounds, holdout, constant)
+    elif most < least <= bounds.best:  # above the bound it is a shift, and told as that
+        yield Finding(
+            "certificate.gap",
+            f"The training error is {bounds.rate:.3f} and the held-out error {holdout.rate:.3f}: by more "
+            "than chance the model is better on what it was trained on. Trust the held-out error.",
+            expected=Number(
+                most,
+                "1",
+                "bound",
+                f"training error, as if of a test set: upper limit at {UNLIKELY:g}",
+            ),
+            measured=Number(least, "1", "bound", f"held-out error, lower limit at {UNLIKELY:g}"),
+            severity="note",
+            repair="More examples, or fewer numbers that training may choose, make the gap smaller; a "
+            "held-out error that suffices needs no repair.",
+            theory="L1",
+        )
+
+
+def _memorised(bounds: Bounds, holdout: Holdout, constant: int, least: float) -> bool:
+    """Whether training gained much over the constant rule, and the held-out examples show nothing of it.
+
+    Returns:
+        True, with probability `UNLIKELY` at most, of a model that keeps half of what it gained.
+    """
+    blind = constant / holdout.examples
+    gained = bound(bounds.errors, bounds.examples, 0, UNLIKELY).binomial < blind
+    better = bound(holdout.errors, holdout.examples, 0, BETTER).binomial < blind
+    return gained and not better and least > (bounds.rate + blind) / 2
+
+
+def _nothing_learned(bounds: Bounds, holdout: Holdout, constant: int) -> Finding:
+    blind = constant / holdout.examples
+    return Finding(
+        "certificate.memorised",
+        f"The model knows its training examples (error {bounds.rate:.3f}), and no others: it gets "
+        f"{holdout.rate:.3f} of {holdout.examples:,} held-out examples wrong, and always saying the most "
+        f"frequent target {blind:.3f}.",
+        expected=Number(
+            blind, "1", "measured", "of the most frequent training target, always said"
+        ),
+        measured=Number(holdout.rate, "1", "measured", "held-out error"),
+        severity="warning",
+        repair="Check that inputs and targets belong together (a shuffle of one of them), that the targets "
+        "can be told from the inputs, and that held-out inputs are prepared as training's are; then more "
+        "examples or fewer numbers.",
+        theory="L1",
+    )
+
+
+def _one_target(given: Examples) -> Iterator[Finding]:
+    if len(given) > 1 and constant_errors(given) == 0:
+        yield Finding(
+            "certificate.one-target",
+            f"All {len(given):,} training examples have the same target: a rule that always says it makes no "
+            "error, and nothing else is certified.",
+            expected=Number("two or more", "targets", "formula"),
+            measured=Number(1, "targets", "measured"),
+            severity="note",
+            repair="Look at how the targets are read: a filter, a wrong column, or a default value.",
             theory="L1",
         )

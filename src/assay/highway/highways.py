@@ -21,7 +21,7 @@ from assay.highway.operators import FUSED_RECURRENCE
 from assay.highway.paths import PlainPath, SkipPath
 from assay.highway.plain import Stretch, longest_stretch
 from assay.highway.record import Recording, record, refuse_inference
-from assay.highway.retention import gradient_norms, half_life
+from assay.highway.retention import arriving_norms, gradient_norms, half_life
 from assay.progress import Progress, silent
 from assay.state import preserved
 from assay.subject import Subject
@@ -135,14 +135,23 @@ def _measured(
     keys = sorted(groups, key=lambda key: (-groups[key][0].length, not groups[key][0].is_sum))
     routes = [route_of(graph, first[key]) for key in keys[:_MEASURED]]
     norms: list[tuple[float, ...]] = []
+    arriving: dict[object, tuple[float, ...]] = {}
     if not recording.is_meta:
         norms = gradient_norms(graph, recording.objective, routes)
+        gated = {
+            key: route
+            for key, route in zip(keys, routes, strict=False)
+            if groups[key][0].tied and groups[key][0].gate is not None
+        }
+        whole = arriving_norms(graph, recording.objective, list(gated.values()))
+        arriving = dict(zip(gated, whole, strict=True))
     norms += [()] * (len(keys) - len(norms))
     return tuple(
         replace(
             groups[key][0],
             count=len(groups[key]),
             gradient=found,
+            arriving=arriving.get(key, ()),
             retention=found[-1] if found else math.nan,
             half_life=half_life(found),
         )

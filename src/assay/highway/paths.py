@@ -28,6 +28,8 @@ class SkipPath:
         modules: The module of every addition, first to last; "" is the model itself.
         gradient: Norm of the gradient by additions back from the end, as fractions; the first is 1. Empty
             where it was not measured: on the meta device, and beyond the longest 24 paths.
+        arriving: The same of all the gradient that the loss sends there, not of that from the last addition
+            alone, as fractions of the largest; of tied paths with a gate.
         growth: Root mean square of the value after the last addition, over that after the first; over 1
             where the path starts from a constant state, such as zeros.
         activation_on_skip: Whether a rectifier lies on the path, as in the first ResNets.
@@ -49,6 +51,7 @@ class SkipPath:
     kind: str = "identity"
     modules: tuple[str, ...] = ()
     gradient: tuple[float, ...] = ()
+    arriving: tuple[float, ...] = ()
     growth: float = math.nan
     activation_on_skip: bool = False
     projections: int = 0

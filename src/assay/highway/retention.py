@@ -62,6 +62,44 @@ def gradient_norms(
     return found
 
 
+def arriving_norms(
+    graph: Graph, objective: Tensor, routes: Sequence[Sequence[Edge]]
+) -> list[tuple[float, ...]]:
+    """Norms of the objective's whole gradient along each route: of all that the loss reads on the way too.
+
+    Args:
+        graph: The graph; it can be walked again afterwards.
+        objective: Its root.
+        routes: Values, each route from its end to its start.
+
+    Returns:
+        For each route the norms, as fractions of the largest; none where that is zero or not finite.
+
+    Raises:
+        UserCodeError: If the backward pass raises.
+    """
+    if not routes:
+        return []
+    norms: dict[Edge, float] = {}
+    between = {value: None for route in routes for value in route[1:-1]}
+    ends = list({value: None for route in routes for value in (route[0], route[-1])})
+    hooks = [
+        graph.handles[value.node].register_prehook(_keep_norm(norms, value)) for value in between
+    ]
+    try:
+        gradients = _send_back([objective], None, graph, ends)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    norms.update((end, _norm(gradient)) for end, gradient in zip(ends, gradients, strict=True))
+    found = []
+    for route in routes:
+        largest = max(norms.get(value, 0.0) for value in route)
+        known = 0 < largest < math.inf
+        found.append(tuple(norms.get(value, 0.0) / largest for value in route) if known else ())
+    return found
+
+
 def _send_back(
     outputs: Sequence[Tensor] | Sequence[GradientEdge],
     gradients: Sequence[Tensor] | None,

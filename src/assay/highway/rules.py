@@ -16,6 +16,7 @@ from assay.view.prose import counted
 
 LONG = 8  # additions or operators from which on a path counts as long
 FACTOR = 16.0  # four halvings: a path may lose or gain this much from end to end
+READ = 2.0  # times what comes from the end: at such a step the loss reads the state itself
 CLEARLY = 2.0  # times that factor: less is a note for a stretch, whose number changes with the seed
 
 
@@ -47,7 +48,7 @@ def _once_a_line(found: list[Finding]) -> list[Finding]:
     alike: dict[object, list[Finding]] = {}
     for i, one in enumerate(found):
         together = one.severity == "note" and one.where is not None
-        alike.setdefault((one.rule, one.where) if together else i, []).append(one)
+        alike.setdefault((one.rule, one.where, one.repair) if together else i, []).append(one)
     return [
         replace(one, message=f"{one.message} So is it with {len(more)} more of this line.")
         if more
@@ -158,23 +159,48 @@ def _short_memory(path: SkipPath, model: nn.Module) -> Finding | None:
     if steps < LONG or not path.half_life < steps / 4:
         return None
     gate = "data" if path.gate == "data" else "a constant"
+    read = _read_along(path)
+    where = (
+        " But most states have a gradient that need not come from the end, as where the loss reads each: "
+        "what is near is learned all the same, and what lies many half-lives back hardly is."
+        if read
+        else ""
+    )
     return Finding(
         rule="highway.short-memory",
         message=(
             f"The gate (by {gate}) forgets: the gradient halves every {path.half_life:.2g} steps, "
-            f"{path.retention:.2g} of it survives the {steps} steps of the path."
+            f"{path.retention:.2g} of it survives the {steps} steps of the path.{where}"
         ),
         expected=Number(
             steps / 4, "steps", "formula", "half-life of at least a quarter of the path"
         ),
         measured=Number(path.half_life, "steps", "measured", "straight line through log norms"),
-        severity="warning",
+        severity="note" if read else "warning",
         repair=keep_bias(path, model),
         where=path.where,
         module=path.modules[0],
         theory="H2",
         weight=_octaves(path.retention),
     )
+
+
+def _read_along(path: SkipPath) -> bool:
+    """Whether most states have a gradient that need not come from the end, and is not small either.
+
+    Returns:
+        True where both are so: a half-life of a fifth of the path leaves much at most steps, and what the
+        layer below a last state is sent comes along the layer above, and is small.
+    """
+    if not path.arriving:
+        return False
+    last = path.arriving[0]
+    carried = [last * kept for kept in path.gradient]
+    reads = [
+        all_of_it > READ * alone and all_of_it > 1 / FACTOR
+        for all_of_it, alone in zip(path.arriving, carried, strict=True)
+    ]
+    return sum(reads) > len(reads) / 2
 
 
 def _gate_unneeded(path: SkipPath) -> Finding | None:

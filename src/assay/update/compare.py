@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import get_args
 
@@ -20,9 +19,11 @@ from assay.errors import (
     require_seed,
     verbatim,
 )
+from assay.finding import Finding
 from assay.progress import Progress, silent
 from assay.state import preserved, preserved_gradients
 from assay.subject import Subject, first_floating, tensors
+from assay.update.aim import STANDARDISE, aim
 from assay.update.broadcast import broadcast
 from assay.update.contender import Contender, enter, is_plain_sgd, require_trainable
 from assay.update.direction import (
@@ -33,6 +34,7 @@ from assay.update.direction import (
     length,
     rms,
 )
+from assay.update.epsilon import epsilon
 from assay.update.failure import Failure
 from assay.update.optimizer import Make, needs_closure
 from assay.update.probe import Probe, scale_to_function_norm
@@ -95,10 +97,15 @@ def compare_steps(
         paired = broadcast(subject)
         contenders, failed = _enter_all(optimizers, subject, seed)
 
-        def lower() -> str:
+        def anew() -> Contender:
             first = contenders[0].name
-            anew = functools.partial(enter, first, optimizers[first], subject, seed)
-            return at_a_rate(first, slower(anew, warmup))
+            return enter(first, optimizers[first], subject, seed)
+
+        def lower() -> str:
+            rate = at_a_rate(contenders[0].name, slower(anew, warmup))
+            aimed = None if subject.loss is None else aim(subject, seed)
+            far = aimed is not None and aimed.far
+            return f"{STANDARDISE}; or {rate[0].lower()}{rate[1:]}" if far else rate
 
         try:
             found = walk(contenders, failed, warmup, progress)
@@ -121,8 +128,9 @@ def compare_steps(
             **{row.name: steps[row.name] for row in result.rows},
         }
         units = in_other_units(leader, mine, warmup)
+        findings = _with_epsilon(result, contenders[0], anew, warmup, found)
         said = () if paired is None else (paired,)
-        result = replace(result, units=units, findings=(*said, *result.findings))
+        result = replace(result, units=units, findings=(*said, *findings))
         progress("steps", warmup + 2, warmup + 2)
     return result
 
@@ -226,6 +234,7 @@ def _measure(
 
         curve = {m: loss - there if m == 1 else decrease(m) for m in MULTIPLES}
         short = name == leader.name and 0 < predicted < SLOW * abs(loss)
+        best = best_multiple(decrease, curve, resolution, far=short)
         rows.append(
             Step(
                 name,
@@ -237,7 +246,8 @@ def _measure(
                 loss - there,
                 degrees(step, descent),
                 tuple(curve.values()),
-                best_multiple(decrease, curve, resolution, far=short),
+                best,
+                0.0 if best is None else curve[best] if best in curve else decrease(best),
                 spacing / length(step),
             )
         )
@@ -261,6 +271,19 @@ def _measure(
         objective="loss" if leader.subject.loss is not None else "sum of the outputs",
         findings=findings_of(rows, failed, kind, resolution, found, contenders, warmup, repair),
     )
+
+
+def _with_epsilon(
+    result: Steps, leader: Contender, anew: Callable[[], Contender], warmup: int, found: Walk
+) -> tuple[Finding, ...]:
+    """The findings, and what the leader's ε does; where that is a warning, its steps are short for it."""
+    row = next((row for row in result.rows if row.name == leader.name), None)
+    if row is None or leader.subject.loss is None or found.astray:
+        return result.findings
+    said = epsilon(leader, row, anew, warmup, found)
+    if said is None:
+        return result.findings
+    return (said, *(f for f in result.findings if not said.fails or f.rule != "step.short"))
 
 
 def _remarks(

@@ -19,12 +19,14 @@ class Failure:
         why: The reason, in a phrase.
         traceback: Of the user's own code, where that raised; else "".
         remedy: What to do about this reason, as a sentence.
+        still: Whether it stepped, and moved nothing.
     """
 
     name: str
     why: str
     traceback: str = ""
     remedy: str = ""
+    still: bool = False
 
     @classmethod
     def of(cls, name: str, error: AssayError) -> Failure:
@@ -62,7 +64,10 @@ class Failure:
         why = "its step is zero" if finite else "its step is not finite"
         if narrow is None:
             return cls(
-                name, why, remedy="Run it alone on this model: look at its lr and its state."
+                name,
+                why,
+                remedy="Run it alone on this model: look at its lr and its state.",
+                still=finite,
             )
         kind = str(narrow).removeprefix("torch.")
         return cls(
@@ -70,4 +75,5 @@ class Failure:
             why,
             remedy=f"Measure the model in float32: in {kind} squares of gradients overflow, and they and a "
             "small ε vanish.",
+            still=finite,
         )

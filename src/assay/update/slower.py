@@ -14,7 +14,9 @@ _TRIED = 8
 
 
 def slower(entrant: Callable[[], Contender], warmup: int) -> float | None:
-    """The largest of the lower rates at which the warm-up takes the loss down.
+    """The largest lower rate at which the warm-up takes the loss down, and never to twice what it was.
+
+    Steps that are far too long may end lower than they began: all units are dead, and nothing is learned.
 
     Args:
         entrant: Makes the leader anew, with its own copy of the given weights.
@@ -32,7 +34,7 @@ def slower(entrant: Callable[[], Contender], warmup: int) -> float | None:
             found = walk([one], [], warmup, silent)
         except RAISED:  # it diverges at this rate too, or is no torch optimizer
             continue
-        if one.name in found.steps and not found.astray:
+        if one.name in found.steps and not found.strayed:
             return factor
     return None
 

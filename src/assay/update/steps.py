@@ -31,6 +31,7 @@ class Step:
         curve: Decrease at the multiples `Steps.multiples` of the scaled step.
         best: Multiple of the scaled step at which the loss falls most, to a factor of four where it is none
             of `Steps.multiples`; None where none lowers it. Longer ones are tried for short steps alone.
+        most: Loss decrease there.
         rounding: Spacing of the weights' numbers over the own step: above 1 most of the step is lost.
     """
 
@@ -44,6 +45,7 @@ class Step:
     to_gradient: float | None
     curve: tuple[float, ...] = ()
     best: float | None = None
+    most: float = 0.0
     rounding: float = 0.0
 
 

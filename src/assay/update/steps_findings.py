@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from assay.finding import Finding, Number
+from assay.update.aim import STANDARDISE, aim
 from assay.update.contender import Contender
 from assay.update.failure import Failure
 from assay.update.steps import Norm, Step
@@ -12,9 +13,12 @@ from assay.update.walk import Walk
 
 SLOW = 1e-4  # of the loss, predicted for one step: a step that may be far too short
 SHORT = 1e4  # times as long, and the loss falls most: no schedule makes up for that
+STILL = 1e-5  # of the loss, for one step: 50,000 do not halve it, and most trainings are no longer
+LONGER = 256.0  # times as long, and the loss falls most, where training stands still (healthy: 2 to 1024)
+MUCH = 0.1  # of the loss, that the longer step takes off: it does not stand at what no weights can better
 HARDLY = 0.1  # of the decrease that the gradient predicts: on a parabola a step that is nearly twice too long
 AWAY = ("step.diverged", "step.rose")  # from where training means to go
-LOW = ("step.short", "step.rounded")  # a rate that moves nothing
+LOW = ("step.short", "step.rounded", "step.zero")  # a rate that moves nothing
 NAMED = 6  # parameters that are listed
 
 
@@ -43,28 +47,37 @@ def findings_of(
     Returns:
         The findings.
     """
-    steps = [one for row in rows if (one := _of_step(row, kind, resolution)) is not None]
+    astray = found.astray and found.leader == contenders[0].name
+    steps = [
+        one
+        for row in rows  # of a leader that went astray one rate is told, that which was tried
+        if not (astray and row.name == found.leader)
+        and (one := _of_step(row, kind, resolution)) is not None
+    ]
     unheld = [_unheld(c.name, c.unheld) for c in contenders if c.name in found.steps and c.unheld]
     mine: list[Finding] = []
     if found.leader == contenders[0].name:  # else another one stood in for it
         own = next((row for row in rows if row.name == found.leader), None)
-        real = contenders[0].subject.loss is not None
-        mine = _of_leader(own, found, warmup, repair, real)
+        mine = _of_leader(own, found, warmup, repair, contenders[0])
+    still = next((one for one in failed if one.still and one.name == contenders[0].name), None)
+    if still is not None and contenders[0].subject.loss is not None:
+        mine.append(_zero(still, contenders[0]))
+        failed = [one for one in failed if one is not still]
     return (*mine, *unheld, *steps, *map(_failed, failed))
 
 
 def _of_leader(
-    row: Step | None, found: Walk, warmup: int, repair: str, real: bool
+    row: Step | None, found: Walk, warmup: int, repair: str, leader: Contender
 ) -> list[Finding]:
-    """What its steps say of its rate; `real` where there is a loss to go down."""
+    """What its steps say of its rate."""
     if found.astray:
         return [_astray(found, warmup, repair)]
     if warmup and found.shrunk(warmup):
         return [_shrunk(found, warmup)]
-    if row is None or not real:
+    if row is None or leader.subject.loss is None:
         return []
-    if row.best is not None and row.best >= SHORT:
-        return [_short(row, found.last)]
+    if _is_short(row, found, warmup):
+        return [_short(row, found.last, leader)]
     return [_rounded(row)] if row.rounding > 1 else []
 
 
@@ -102,18 +115,35 @@ def _better(row: Step) -> str:
     return f": the loss falls most at {row.best:.2g} of it, which {row.name} steps at {factor:.2g} of its lr"
 
 
-def _short(row: Step, loss: float) -> Finding:
+def _is_short(row: Step, found: Walk, warmup: int) -> bool:
+    """Whether one step, and all of the warm-up, is next to nothing of what its direction offers."""
+    if row.best is None:
+        return False
+    loss = abs(found.last)
+    stands = row.predicted < STILL * loss and not found.first - found.last > warmup * STILL * loss
+    return row.best >= SHORT or (stands and row.best >= LONGER and row.most > MUCH * loss)
+
+
+def _short(row: Step, loss: float, leader: Contender) -> Finding:
     best = row.best or 1.0
     factor = 10 ** math.floor(math.log10(best / 10))
     many = abs(loss) / 2 / row.predicted
+    aimed = aim(leader.subject, leader.seed)
+    why, repair = "", f"Raise the lr of {row.name}: multiply it by {factor:g} to begin with."
+    if aimed is not None and aimed.far:  # then a rate that fits now is far too high near the target
+        why = (
+            f" The outputs, of size {aimed.size:.2g}, have to move by {aimed.distance:.1g} for that: "
+            "the targets are in other units than a network's outputs start in."
+        )
+        repair = f"{STANDARDISE}."
     return Finding(
         "step.short",
         f"A step of {row.name} lowers the loss of {loss:.3g} by {row.predicted:.2g}, so that {many:.2g} "
-        f"would halve it; one that is {best:.2g} times as long lowers it most.",
+        f"would halve it; one that is {best:.2g} times as long lowers it most.{why}",
         Number(best, "1", "measured", "of its own step, where the loss falls most"),
         Number(1.0, "1", "measured", "its own step"),
         "warning",
-        repair=f"Raise the lr of {row.name}: multiply it by {factor:g} to begin with.",
+        repair=repair,
         theory="U1",
     )
 
@@ -141,6 +171,23 @@ def _shrunk(found: Walk, warmup: int) -> Finding:
         Number(last, "1", "measured", "after the warm-up"),
         "warning",
         repair=f"Lower the weight decay of {found.leader}, or its lr: each step takes lr times the decay.",
+        theory="U1",
+    )
+
+
+def _zero(still: Failure, leader: Contender) -> Finding:
+    groups = getattr(leader.optimizer, "param_groups", None) or ()
+    no_rate = bool(groups) and all(float(group.get("lr", 1.0)) == 0 for group in groups)
+    why = ": its lr is 0" if no_rate else ""
+    return Finding(
+        "step.zero",
+        f"A step of {still.name} moves no weight, although they have gradients{why}.",
+        Number("a step above 0", "1", "formula", "‖ΔΦ‖"),
+        Number(0.0, "1", "measured", "‖ΔΦ‖"),
+        "warning",
+        repair="Give it the lr that it trains at; a schedule that begins at 0 wastes its first steps."
+        if no_rate
+        else still.remedy,
         theory="U1",
     )
 

@@ -30,6 +30,7 @@ class Walk:
         start: Weights and buffers that these were taken from.
         first: The objective at the given weights, with the random numbers of the last step.
         last: The same at the common weights.
+        highest: The largest objective met at the weights between them; NaN without any.
         leader: Whose steps led there.
         norms: Of all weights, at the given ones and at the common ones.
     """
@@ -38,6 +39,7 @@ class Walk:
     start: dict[str, Tensor] = field(default_factory=dict)
     first: float = math.nan
     last: float = math.nan
+    highest: float = math.nan
     leader: str = ""
     norms: tuple[float, float] = (math.nan, math.nan)
 
@@ -57,6 +59,11 @@ class Walk:
     def astray(self) -> bool:
         """Whether the objective is higher than before, on the inputs that the steps were taken for."""
         return self.diverged or self.last - self.first > RISE * abs(self.first)
+
+    @property
+    def strayed(self) -> bool:
+        """Whether it was astray on the way: a loss that has doubled comes down at dead units."""
+        return self.astray or self.highest - self.first > abs(self.first)
 
     @property
     def went(self) -> str:
@@ -116,6 +123,7 @@ def walk(
             if one is alive[0]:
                 found.leader = one.name
                 found.norms = (found.norms[0] if t else size, size)
+                found.highest = objective if t == 0 else max(found.highest, objective)
             if last:
                 found.last = objective
                 _keep(one, before, found, failed)
