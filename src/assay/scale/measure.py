@@ -119,6 +119,7 @@ def measure_scale(subject: Any, *, progress: Progress = silent) -> Scale:
                 cut_off,
                 left_out if whole else (),
                 held(subject, rows, still) if finite else Held(),
+                bool(recorder.strangers),
             ),
             *saturated(recorder.attentions if finite else (), rows),
             *not_logits(watch.found, watch.across),

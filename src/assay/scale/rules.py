@@ -14,7 +14,7 @@ from assay.scale.held import Held
 from assay.scale.levels import forward_variance
 from assay.scale.means import forward_mean
 from assay.scale.nonfinite import Origin
-from assay.scale.once import once
+from assay.scale.once import once, waiting
 from assay.scale.rows import Row
 from assay.scale.stuck import stuck, symmetric
 from assay.scale.vanishing import backward_variance, over_calls
@@ -29,6 +29,7 @@ def find(
     cut_off: int = 0,
     left_out: Sequence[str] = (),
     still: Held = _FREE,
+    strange: bool = False,
 ) -> tuple[Finding, ...]:
     """All findings about these rows.
 
@@ -38,6 +39,7 @@ def find(
         cut_off: Number of trainable parameters, where the objective depends on none of them.
         left_out: Names of trainable parameters that got no gradient, where others got one.
         still: Trainable parameters whose gradient is exactly zero and stays so.
+        strange: Parameters are used that the model does not have: what they make has no rows.
 
     Returns:
         The findings, unranked.
@@ -54,19 +56,18 @@ def find(
         ]
         return (non_finite(broken, origin, grown[0].repair if grown else ""), *grown)
     alike, kept = tuple(symmetric(rows)), kept_before(rows, before)
+    sizes = (
+        *over_calls(rows),
+        *forward_variance(rows, before, kept),
+        # equal units: gradients cancel or add up
+        *(() if alike else backward_variance(rows, before, whole=not strange)),
+        *forward_mean(rows, before, kept),
+    )
+    first = "scale.unregistered" if strange else ""
     return (
         *no_gradient(cut_off),
         *without_gradient(rows, left_out),
-        *once(
-            (
-                *alike,
-                *over_calls(rows),
-                *forward_variance(rows, before, kept),
-                # equal units: gradients cancel or add up
-                *(() if alike else backward_variance(rows, before)),
-                *forward_mean(rows, before, kept),
-            )
-        ),
+        *once((*alike, *waiting(sizes, first))),
         *(stuck(rows, still, before) if still.draw else zeros(rows, before)),
         *dead_units(rows, before, kept),
         *epsilon(rows, kept),

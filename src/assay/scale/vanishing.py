@@ -19,12 +19,15 @@ from assay.scale.widths import orthogonal
 from assay.view.prose import counted
 
 
-def backward_variance(rows: Sequence[Row], before: Ancestors) -> Iterator[Advised]:
+def backward_variance(
+    rows: Sequence[Row], before: Ancestors, *, whole: bool = True
+) -> Iterator[Advised]:
     """Gradients against the ends that they come from, for plain and for normalised operators apart.
 
     Args:
         rows: What was measured.
         before: Which rows each row depends on.
+        whole: The rows are all there is: else nobody knows how many operators lie between two of them.
 
     Yields:
         At most one finding for each of the two groups, with its repair.
@@ -49,7 +52,7 @@ def backward_variance(rows: Sequence[Row], before: Ancestors) -> Iterator[Advise
         if not outside(worst.unexplained) or any(i in between for i in inside):
             continue
         times = ", times what it is of," if row.normalised else ""
-        earlier = counted(worst.operators, "operator with weights", "operators with weights")
+        earlier = f", {counted(worst.operators, 'operator with weights', 'operators with weights')} earlier"
         what = f"ratio of gradient energies{' times mean squares' if row.normalised else ''}"
         held = multipliers(worst, rows, before)
         small = f"; {held}" if held.explain(worst) else ""
@@ -64,7 +67,7 @@ def backward_variance(rows: Sequence[Row], before: Ancestors) -> Iterator[Advise
         finding = Finding(
             rule="scale.backward-variance",
             message=f"The gradient{times} {'grows' if factor > 1 else 'shrinks'} by {factor:.3g} (in the "
-            f"square) from {end.name} back to {row.name}, {earlier} earlier"
+            f"square) from {end.name} back to {row.name}{earlier * whole}"
             f"{_by_means(worst)}{small}.",
             expected=Number(1.0, "1", "formula", what),
             measured=Number(factor, "1", "measured", what),
