@@ -202,13 +202,14 @@ def _kept(row: Row, depth: int, cost: float, square: bool) -> str:
     c, rest = constants(row)
     if square:
         return (
-            f"the weights keep the mean square already. Unit variance ({c:.4g}/fan-in{rest}) would cost "
-            f"χ^{depth} = {cost:.3g} going backward, unless skip connections are added"
+            "nothing to draw again: the weights keep the mean square already. Unit variance "
+            f"({c:.4g}/fan-in{rest}) would cost χ^{depth} = {cost:.3g} going backward, "
+            "unless skip connections are added"
         )
-    own = "the weights have the width of their fan-in and activation already"
+    own = "nothing to draw again: the weights have the width of their fan-in and activation already"
     if rest:
         return f"{own}{rest}"
-    return f"{own}: see in the columns E u² and E g² where it happens"
+    return f"{own}; the columns E u² and E g² show where it happens"
 
 
 def _tied(row: Row, rows: Sequence[Row]) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from assay.finding import Finding, Number
 from assay.scale.backward import Ancestors, Back, backward, energy, kept_of
 from assay.scale.band import distance, outside, severity
+from assay.scale.behind import is_idle, repair_behind
 from assay.scale.closed import closed_gate, open_gate
 from assay.scale.multipliers import multipliers
 from assay.scale.networks import beside
@@ -112,7 +113,10 @@ def _repair(
     first = unfixed([r for r in chain if outside(r.level)])
     # what readouts may begin with is another finding
     inner = [r for r in beside([worst], chain, rows) if not (r.readout and outside(r.level))]
-    return repair_all(inner, rows).after(first)
+    repair = repair_all(inner, rows)
+    if is_idle(repair, back, rows):
+        repair = repair_behind(back, chain, rows, before)
+    return repair.after(first)
 
 
 def _past_skips(back: Back, found: Skips) -> str:
@@ -121,7 +125,7 @@ def _past_skips(back: Back, found: Skips) -> str:
     if not found.any and there:
         return "add skip connections around the operators between them"
     if back.factor < 1 and found.any:
-        return "see in the column E g² where it happens: a mean over many positions divides it"
+        return "nothing to draw again: a mean over many positions divides it (the column E g² shows which)"
     if found.sums > most > 1:
         return (
             "the skips between them are outweighed by their branches: start each branch at zero, "
@@ -133,12 +137,31 @@ def _past_skips(back: Back, found: Skips) -> str:
             f"{found.operators}): most of it is there"
         )
     if found.alone > found.fitting and (not found.any or found.sums * found.joined < most):
+        return _project(found)
+    return (
+        f"nothing that fits: it is spread over {counted(found.operators, 'operator', 'operators')}, and most "
+        "of these have a skip past them (the column E g² shows each)"
+    )
+
+
+def _project(found: Skips) -> str:
+    """What to do about operators that no identity fits around."""
+    without = found.alone - found.fitting
+    shape = "the width or the resolution"
+    if found.operators == 1:
         return (
-            f"{found.alone - found.fitting} of the {found.operators} operators between them have no skip and "
-            "change the width or the resolution, and most of it is there: a skip around these needs a "
+            f"nothing that has to be done for one operator that changes {shape}; a skip past it needs a "
             "projection, `x = project(x) + block(x)`"
         )
-    return "see in the column E g² where it happens: it is spread, and most of it has skips past it"
+    which = (
+        f"the {found.operators}"
+        if without == found.operators
+        else f"{without} of the {found.operators}"
+    )
+    return (
+        f"put skips with a projection, `x = project(x) + block(x)`, past {which} operators between them that "
+        f"have none and change {shape}: most of it is there"
+    )
 
 
 def _all_there(found: Skips) -> str:
