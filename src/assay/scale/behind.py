@@ -57,9 +57,10 @@ def repair_behind(
     narrow = [r for r in after if _would_change(r, grows=back.factor < 1)]
     if narrow:
         return repair_all(narrow, rows)
-    return Repair(
-        f"nothing to draw again: the weights behind it have their width{_where(back, rows, path, before)}"
-    )
+    told = "no other width of the weights behind it would help"
+    if all(_has_width(r) for r in after if r.fan_in):
+        told = "nothing to draw again: the weights behind it have their width"
+    return Repair(told + _where(back, rows, path, before))
 
 
 def _would_change(row: Row, *, grows: bool) -> bool:
@@ -68,10 +69,14 @@ def _would_change(row: Row, *, grows: bool) -> bool:
         return False
     c, size = constants(row)[0], row.input_variance or row.input_second_moment or 1.0
     size = 1.0 if _USUAL[0] <= size <= _USUAL[1] else size
-    if has_width(row, c / size) or has_width(row, width_of(row, square=True)):
+    if has_width(row, c / size) or _has_width(row):
         return False
     wider = c / (row.fan_in * size) / ((row.weight_std or math.inf) * (constant(row) or 1.0)) ** 2
     return not 1 / _NEAR**2 < wider < _NEAR**2 and (wider > 1) is grows
+
+
+def _has_width(row: Row) -> bool:
+    return any(has_width(row, width_of(row, square)) for square in (False, True))
 
 
 def _where(back: Back, rows: Sequence[Row], path: set[int], before: Ancestors) -> str:

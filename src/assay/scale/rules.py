@@ -11,7 +11,7 @@ from assay.scale.broken import no_gradient, non_finite, without_gradient
 from assay.scale.dead import dead_units
 from assay.scale.divisors import epsilon, kept_before, no_effect
 from assay.scale.held import Held
-from assay.scale.levels import forward_variance
+from assay.scale.levels import forward_variance, is_raw
 from assay.scale.means import forward_mean
 from assay.scale.nonfinite import Origin
 from assay.scale.once import once, waiting
@@ -56,11 +56,17 @@ def find(
         ]
         return (non_finite(broken, origin, grown[0].repair if grown else ""), *grown)
     alike, kept = tuple(symmetric(rows)), kept_before(rows, before)
+    forward = tuple(forward_variance(rows, before, kept))
+    raw = any(
+        row.raw_square is not None and is_raw(repair) for row in rows for _, repair in forward
+    )
+    # equal units: gradients cancel or add up
+    back = () if alike else backward_variance(rows, before, whole=not strange)
     sizes = (
         *over_calls(rows),
-        *forward_variance(rows, before, kept),
-        # equal units: gradients cancel or add up
-        *(() if alike else backward_variance(rows, before, whole=not strange)),
+        *forward,
+        # of raw columns beside others, all gradients of the others are told by what the columns make
+        *waiting(back, "scale.forward-variance" if raw else ""),
         *forward_mean(rows, before, kept),
     )
     first = "scale.unregistered" if strange else ""
