@@ -123,6 +123,7 @@ def measure_scale(subject: Any, *, progress: Progress = silent) -> Scale:
             ),
             *saturated(recorder.attentions if finite else (), rows),
             *not_logits(watch.found, watch.across),
+            *watch.targets.findings(),
             *unregistered([p.shape for p in recorder.strangers.values()], recorder.stranger_at),
         ),
     )

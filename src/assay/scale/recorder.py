@@ -27,7 +27,7 @@ from assay.scale.operation import Operation
 from assay.scale.reading import activated, read
 from assay.scale.record import Record
 from assay.scale.saturated import Attention
-from assay.scale.twice import Squash, Squashed
+from assay.scale.squashed import Squash, Squashed
 from assay.where import Location
 
 _SQUASH: dict[str, Squash] = {"sigmoid": "sigmoid", "relu": "ReLU"}
