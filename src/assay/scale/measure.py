@@ -12,6 +12,7 @@ from assay.builder import as_builder
 from assay.errors import CannotMeasure, verbatim
 from assay.finding import Result
 from assay.progress import Progress, silent
+from assay.scale.dropout import dropout
 from assay.scale.held import Held, held, moves
 from assay.scale.logits import not_logits
 from assay.scale.nonfinite import FirstNonFinite, Origin
@@ -105,6 +106,8 @@ def measure_scale(subject: Any, *, progress: Progress = silent) -> Scale:
     rows = to_rows(recorder.records)
     finite = finite and all(row.finite for row in rows)
     origin = None if finite else _first_non_finite(subject)
+    dropped = tuple(dropout(list(recorder.dropouts.seen.values())))
+    first = "scale.unregistered" if recorder.strangers else "scale.dropout" * bool(dropped)
     cut_off = len(trainable) if objective == "none" else 0
     return Scale(
         name=subject.name,
@@ -119,8 +122,9 @@ def measure_scale(subject: Any, *, progress: Progress = silent) -> Scale:
                 cut_off,
                 left_out if whole else (),
                 held(subject, rows, still) if finite else Held(),
-                bool(recorder.strangers),
+                first,
             ),
+            *dropped,
             *saturated(recorder.attentions if finite else (), rows),
             *not_logits(watch.found, watch.across),
             *watch.targets.findings(),

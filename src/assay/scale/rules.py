@@ -29,7 +29,7 @@ def find(
     cut_off: int = 0,
     left_out: Sequence[str] = (),
     still: Held = _FREE,
-    strange: bool = False,
+    first: str = "",
 ) -> tuple[Finding, ...]:
     """All findings about these rows.
 
@@ -39,7 +39,8 @@ def find(
         cut_off: Number of trainable parameters, where the objective depends on none of them.
         left_out: Names of trainable parameters that got no gradient, where others got one.
         still: Trainable parameters whose gradient is exactly zero and stays so.
-        strange: Parameters are used that the model does not have: what they make has no rows.
+        first: What findings of sizes wait for: "scale.unregistered" where what parameters outside the model
+            make has no rows; "scale.dropout".
 
     Returns:
         The findings, unranked.
@@ -61,7 +62,7 @@ def find(
         row.raw_square is not None and is_raw(repair) for row in rows for _, repair in forward
     )
     # equal units: gradients cancel or add up
-    back = () if alike else backward_variance(rows, before, whole=not strange)
+    back = () if alike else backward_variance(rows, before, whole=first != "scale.unregistered")
     sizes = (
         *over_calls(rows),
         *forward,
@@ -69,7 +70,6 @@ def find(
         *waiting(back, "scale.forward-variance" if raw else ""),
         *forward_mean(rows, before, kept),
     )
-    first = "scale.unregistered" if strange else ""
     return (
         *no_gradient(cut_off),
         *without_gradient(rows, left_out),
