@@ -26,7 +26,7 @@ from assay.scale.stuck import unregistered
 from assay.scale.table import to_rows
 from assay.scale.twice import SquashedAgain
 from assay.state import preserved, preserved_gradients, unfused
-from assay.subject import Subject, first_floating, tensors
+from assay.subject import Subject, first_floating, for_an_output, tensors
 from assay.view.blocks import View
 
 Objective = Literal["loss", "random signs", "none"]
@@ -174,7 +174,7 @@ def _run(
                 "forward",
                 verbatim(f"an output of shape {list(found[0].shape)}"),
                 "an output with elements",
-                "Give example inputs with a batch of two or more.",
+                for_an_output(subject),
             )
         recorder.returned(list(tensors(output)))
         watch.returned(recorder.squashed(found))
