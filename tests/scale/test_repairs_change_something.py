@@ -37,6 +37,16 @@ def test_an_embedding_of_width_1_is_not_to_be_drawn_again():
         assert "model.e.weight" not in finding.repair
 
 
+def test_a_table_of_width_1_of_which_mostly_padding_is_looked_up():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(100, 64, padding_idx=0), nn.Linear(64, 64))
+    tokens = TOKENS * (torch.rand(TOKENS.shape) < 0.04)
+    repair = found(model, tokens)["scale.forward-variance"].repair
+    assert repair.startswith("nothing to draw again: the rows of the table have the width 1")
+    nn.init.normal_(model[0].weight, std=0.02)
+    assert "std=1.0" in found(model, TOKENS)["scale.forward-variance"].repair
+
+
 class Graph(nn.Module):
     """Two layers of a graph of which each node takes the mean of all."""
 

@@ -31,6 +31,7 @@ STANDARDISE = (
     "standardise the model's input: `x = (x - mean)/std`, for each feature over the training data"
 )
 _MORE = 2.5  # times: a sum over many; dropout with p = 1/2 has 2
+_THERE = 1.1  # times: a width that is there already
 _KEPT = 1.6  # times, between most layers: dropout
 
 
@@ -85,6 +86,12 @@ def repair_one(row: Row, rows: Sequence[Row] = ()) -> Repair:
     Returns:
         Python to write, and a remark.
     """
+    width = (row.weight_std or 0.0) * constant(row)
+    if row.kind == "lookup" and 1 / _THERE < width < _THERE and not _tied(row, rows):
+        return Repair(
+            "nothing to draw again: the rows of the table have the width 1, and those that are looked up are "
+            "few or 0, as for padding"
+        )
     return Repair(_one(row, rows), weights([row]))
 
 
