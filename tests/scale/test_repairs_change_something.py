@@ -1,11 +1,15 @@
 """A repair changes what it is told for, or says plainly that there is nothing to do."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from assay import measure_scale
+from assay.scale.past import past_skips
+from assay.scale.skips import Skips
 
 
 def found(model, x, loss=None):
@@ -122,3 +126,14 @@ def test_one_operator_is_told_in_plain_words(seed):
     finding = found(model, 0.03 * torch.randn(16, 1, 16, 16))["scale.backward-variance"]
     assert "1 of the 1" not in finding.repair
     assert finding.repair.startswith("nothing that has to be done for one operator")
+
+
+def test_what_is_spread_and_has_skips_is_told_in_plain_words():
+    spread = Skips(sums=1.0, joined=1.0, alone=1, projected=2, operators=14, fits=1.0, fitting=1)
+    told = past_skips(SimpleNamespace(factor=26.7), spread)
+    assert told.startswith("nothing that fits: it is spread over 14 operators")
+    some = Skips(sums=1.0, joined=1.0, alone=9, projected=0, operators=14, fits=1.0, fitting=2)
+    told = past_skips(SimpleNamespace(factor=26.7), some)
+    assert told.startswith(
+        "put skips with a projection, `x = project(x) + block(x)`, past 7 of the 14 op"
+    )

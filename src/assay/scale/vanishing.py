@@ -13,6 +13,7 @@ from assay.scale.closed import closed_gate, open_gate
 from assay.scale.multipliers import multipliers
 from assay.scale.networks import beside
 from assay.scale.once import Advised
+from assay.scale.past import all_there, past_skips
 from assay.scale.repairs import Repair, keeping_the_square, price, repair_all, unfixed
 from assay.scale.rows import Row, products
 from assay.scale.skips import Skips, skips
@@ -62,7 +63,7 @@ def backward_variance(
         if small:
             repair = Repair(held.repair)
         elif past is not None and past.complete(factor):
-            repair, level = Repair(_all_there(past)), "note"
+            repair, level = Repair(all_there(past)), "note"
         else:
             repair = _repair(chain, worst, rows, before, past)
         finding = Finding(
@@ -102,7 +103,7 @@ def _repair(
     if gate is not None:
         return Repair(open_gate(gate, rows))
     if past is not None:
-        return Repair(_past_skips(back, past))
+        return Repair(past_skips(back, past))
     own = price(worst, depth)
     if factor > 1 and own > math.sqrt(factor):  # most of it is what unit variance forward costs
         return Repair(
@@ -117,62 +118,6 @@ def _repair(
     if is_idle(repair, back, rows):
         repair = repair_behind(back, chain, rows, before)
     return repair.after(first)
-
-
-def _past_skips(back: Back, found: Skips) -> str:
-    """What to do where norms divide by all widths: it is a matter of what goes past the operators."""
-    most, there = math.sqrt(back.factor), found.would_fit(back.factor)
-    if not found.any and there:
-        return "add skip connections around the operators between them"
-    if back.factor < 1 and found.any:
-        return "nothing to draw again: a mean over many positions divides it (the column E g² shows which)"
-    if found.sums > most > 1:
-        return (
-            "the skips between them are outweighed by their branches: start each branch at zero, "
-            "`nn.init.zeros_` of the weight of its last norm or last matrix"
-        )
-    if there:
-        return (
-            f"add skip connections around the operators between them that have none ({found.fitting} of "
-            f"{found.operators}): most of it is there"
-        )
-    if found.alone > found.fitting and (not found.any or found.sums * found.joined < most):
-        return _project(found)
-    return (
-        f"nothing that fits: it is spread over {counted(found.operators, 'operator', 'operators')}, and most "
-        "of these have a skip past them (the column E g² shows each)"
-    )
-
-
-def _project(found: Skips) -> str:
-    """What to do about operators that no identity fits around."""
-    without = found.alone - found.fitting
-    shape = "the width or the resolution"
-    if found.operators == 1:
-        return (
-            f"nothing that has to be done for one operator that changes {shape}; a skip past it needs a "
-            "projection, `x = project(x) + block(x)`"
-        )
-    which = (
-        f"the {found.operators}"
-        if without == found.operators
-        else f"{without} of the {found.operators}"
-    )
-    return (
-        f"put skips with a projection, `x = project(x) + block(x)`, past {which} operators between them that "
-        f"have none and change {shape}: most of it is there"
-    )
-
-
-def _all_there(found: Skips) -> str:
-    """What to do where a skip stands wherever one fits."""
-    without = found.alone + found.projected
-    more = "; a skip past what has none needs a projection, `x = project(x) + block(x)`"
-    return (
-        f"nothing that fits: skips go past what keeps its width and resolution, and the {without} of "
-        f"{found.operators} operators that no identity goes past let it grow as norms do (χ each)"
-        f"{more * bool(found.alone)}"
-    )
 
 
 def _loops(row: Row) -> bool:
