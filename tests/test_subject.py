@@ -252,3 +252,29 @@ def test_a_loss_that_wants_targets_is_told_to_bind_them(loss):
 )
 def test_what_can_be_called_with_the_output_alone_is_a_loss(loss):
     assert Subject(nn.Linear(2, 2), torch.ones(1, 2), loss=loss).objective(torch.ones(2)) == 2
+
+
+@pytest.mark.parametrize("measured", ["scale", "highway", "steps"])
+def test_a_batch_without_rows_is_told_as_that(measured):
+    import assay
+
+    kinds = {
+        "scale": assay.measure_scale,
+        "highway": assay.find_highways,
+        "steps": lambda s: assay.compare_steps({"a": torch.optim.SGD, "b": torch.optim.Adam}, s),
+    }
+
+    def subject(x):
+        return Subject(nn.Linear(3, 2), x, loss=lambda y: y.square().mean())
+
+    with pytest.raises(CannotMeasure, match=r"The batch has 0 rows: an input has shape \[0, 3\]"):
+        kinds[measured](subject(torch.ones(4, 3)[:0]))
+    assert kinds[measured](subject(torch.randn(1, 3))) is not None
+
+
+def test_where_no_input_is_empty_and_the_output_is():
+    from assay.subject import for_an_output
+
+    model = nn.Linear(3, 2)
+    assert "returns numbers" in for_an_output(Subject(model, torch.ones(4, 3)))
+    assert "of shape [4, 0]" in for_an_output(Subject(model, torch.ones(4, 0)))

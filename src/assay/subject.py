@@ -370,6 +370,24 @@ def _wants_more(loss: Any) -> bool:
     return False
 
 
+def for_an_output(subject: Subject) -> str:
+    """What to do where a model returned nothing, as for a batch that a filter left no rows of.
+
+    Args:
+        subject: What ran.
+
+    Returns:
+        A sentence.
+    """
+    empty = next((x for x in tensors((subject.inputs, subject.kwargs)) if not x.numel()), None)
+    if empty is None:
+        return "Give example inputs that the model returns numbers for."
+    shape = list(empty.shape)
+    if shape[0] == 0:
+        return f"The batch has 0 rows: an input has shape {shape}. Look at what reads and filters the data."
+    return f"An input is empty, of shape {shape}. Look at what reads and filters the data."
+
+
 def first_floating(output: Any) -> Tensor:
     """The output's first floating-point tensor; of a transformers output, its first field.
 

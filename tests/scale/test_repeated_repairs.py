@@ -17,7 +17,7 @@ def test_weights_that_keep_the_mean_square_are_not_told_to_do_so():
     nn.init.normal_(model[-1].weight, std=64**-0.5)
     repair = repairs(model, x)["scale.forward-variance"]
     assert repair.startswith(
-        "the weights keep the mean square already. Unit variance (2.934/fan-in"
+        "nothing to draw again: the weights keep the mean square already. Unit variance (2.934/fan-in"
     )
 
 

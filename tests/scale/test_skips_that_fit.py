@@ -119,5 +119,7 @@ def test_layers_of_one_width_are_asked_for_skips_and_layers_of_many_for_projecti
     torch.manual_seed(0)
     assert backward(plain([16] * 18), 8).repair.startswith("add skip connections around")
     told = backward(plain(range(16, 34)), 8).repair
-    assert told.startswith("17 of the 17 operators between them have no skip and change the width")
-    assert "project(x)" in told
+    assert told.startswith(
+        "put skips with a projection, `x = project(x) + block(x)`, past the 17 oper"
+    )
+    assert "that have none and change the width" in told

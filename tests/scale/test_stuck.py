@@ -191,3 +191,27 @@ def test_an_input_that_is_a_parameter_is_an_input():
 def test_what_such_layers_return_is_not_called_the_models_input():
     scale = measure_scale((Listed(list), X, loss))
     assert not any("standardise" in f.message + f.repair for f in scale.findings)
+
+
+class Tail(nn.Module):
+    def __init__(self, container, depth=3):
+        super().__init__()
+        self.first, self.last = nn.Linear(20, 32), nn.Linear(32, 10)
+        self.hidden = container([nn.Linear(32, 32) for _ in range(depth)])
+
+    def forward(self, x):
+        x = self.first(x).relu()
+        for layer in self.hidden:
+            x = layer(x).relu()
+        return self.last(x)
+
+
+def test_sizes_wait_for_layers_that_the_model_does_not_have():
+    found = rules(Tail(list))
+    sizes = [found["scale.backward-variance"], found["scale.forward-variance"]]
+    for finding in sizes:
+        assert finding.repair == "first what `scale.unregistered` says; then measure again"
+        assert "earlier" not in finding.message  # between are layers that nobody counted
+    healed = rules(Tail(nn.ModuleList))
+    assert "4 operators with weights earlier" in healed["scale.backward-variance"].message
+    assert not any("unregistered" in finding.repair for finding in healed.values())

@@ -22,7 +22,7 @@ from assay.errors import CannotMeasure, UserCodeError, verbatim
 from assay.highway.operators import words
 from assay.running import ModuleStack
 from assay.state import unfused
-from assay.subject import Subject, first_floating
+from assay.subject import Subject, first_floating, for_an_output
 from assay.where import Location, here
 
 
@@ -258,7 +258,7 @@ def _objective(subject: Subject, output: Any) -> Tensor:
                 "forward",
                 verbatim(f"an empty output, of shape {list(value.shape)}"),
                 "at least one number in the output",
-                "Give example inputs with at least one example.",
+                for_an_output(subject),
             )
         if not value.is_meta and not bool(torch.isfinite(value).all()):
             bad = int((~torch.isfinite(value)).sum())

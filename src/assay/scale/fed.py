@@ -67,6 +67,7 @@ def _product(op: Operation, found: operators.Product, ledger: Ledger) -> Finish:
     record.trained |= ledger.is_trained(weight)
     record.add_reads(op.on)
     record.reads_input = source.given
+    record.raw_square = source.beside
     record.averaged = max(record.averaged, source.averaged)
     ledger.consume([line for line in op.lines if line is not source], "other")
     ledger.consume([source], record.index)

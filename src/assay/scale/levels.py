@@ -76,8 +76,27 @@ def forward_variance(rows: Sequence[Row], before: Ancestors, kept: Kept) -> Iter
         yield finding, repair
 
 
+def is_raw(repair: Repair) -> bool:
+    """Whether it is the model's own input that is to be repaired.
+
+    Returns:
+        Whether.
+    """
+    return repair.text.startswith(STANDARDISE)
+
+
 def _raw(first: Row, grows: bool) -> str:
     """Whether the model's own input is what is off: a sentence; "" where it is not."""
+    if (
+        grows
+        and first.raw_square is not None
+        and outside(first.raw_square)
+        and first.raw_square > 1
+    ):
+        return (
+            f" The columns of its input that are the model's own, beside others, have mean square "
+            f"{first.raw_square:.3g}: standardise them."
+        )
     source, varies = first.input_second_moment, first.input_variance
     if not first.reads_input or not source:
         return ""

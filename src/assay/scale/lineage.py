@@ -24,6 +24,8 @@ class Lineage:
             a parameter is made into something else.
         mapped: It is what a fixed map of each channel, a batch norm in evaluation mode, made of that output.
         given: It is one of the model's inputs, or several side by side, up to shape and a constant.
+        beside: The mean square of those of the model's inputs that stand in it side by side with something
+            else, of several the largest; None where it is nothing of the kind.
         raw: One of the model's inputs is in it, past no product and no norm.
         signal: It depends on a record or on one of the model's inputs.
         pair: Bits: of a product of two signals, what was multiplied; a softmax of it makes these scores.
@@ -45,6 +47,7 @@ class Lineage:
     factor: float = 1.0
     mapped: bool = False
     given: bool = False
+    beside: float | None = None
     raw: bool = False
     signal: bool = False
     pair: int = 0

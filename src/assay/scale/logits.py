@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator
 
 from assay.finding import Finding, Number
-from assay.scale.twice import Across, Squashed, Twice
+from assay.scale.squashed import Squashed
+from assay.scale.twice import Across, Twice
 
 
 def not_logits(found: Twice | None, across: Across | None) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from assay.finding import Finding, Number
 from assay.scale.backward import Ancestors, ancestors
-from assay.scale.band import ENOUGH, WARNING, outside
+from assay.scale.band import ENOUGH, NOTE, WARNING, outside
 from assay.scale.divisors import Kept
 from assay.scale.gain import Gain
 from assay.scale.networks import longest
@@ -48,7 +48,8 @@ def forward_mean(rows: Sequence[Row], before: Ancestors, kept: Kept) -> Iterator
     told = _chosen(worst, rows, before)
     averages = f" of what they average over {worst.averaged:.4g}" * (worst.averaged > 1)
     begins = "" if first is worst else f", the first {first.name}"
-    repair = Repair(STANDARDISE) if first.reads_input else _centred(first, rows, before)
+    raw = first.reads_input or (first.raw_square is not None and first.raw_square > NOTE)
+    repair = Repair(STANDARDISE) if raw else _centred(first, rows, before)
     finding = Finding(
         rule="scale.forward-mean",
         message=f"The units that enter {worst.name} have means of {worst.apart:.3g} standard deviations"

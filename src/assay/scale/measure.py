@@ -12,6 +12,7 @@ from assay.builder import as_builder
 from assay.errors import CannotMeasure, verbatim
 from assay.finding import Result
 from assay.progress import Progress, silent
+from assay.scale.dropout import dropout
 from assay.scale.held import Held, held, moves
 from assay.scale.logits import not_logits
 from assay.scale.nonfinite import FirstNonFinite, Origin
@@ -25,7 +26,7 @@ from assay.scale.stuck import unregistered
 from assay.scale.table import to_rows
 from assay.scale.twice import SquashedAgain
 from assay.state import preserved, preserved_gradients, unfused
-from assay.subject import Subject, first_floating, tensors
+from assay.subject import Subject, first_floating, for_an_output, tensors
 from assay.view.blocks import View
 
 Objective = Literal["loss", "random signs", "none"]
@@ -105,6 +106,8 @@ def measure_scale(subject: Any, *, progress: Progress = silent) -> Scale:
     rows = to_rows(recorder.records)
     finite = finite and all(row.finite for row in rows)
     origin = None if finite else _first_non_finite(subject)
+    dropped = tuple(dropout(list(recorder.dropouts.seen.values())))
+    first = "scale.unregistered" if recorder.strangers else "scale.dropout" * bool(dropped)
     cut_off = len(trainable) if objective == "none" else 0
     return Scale(
         name=subject.name,
@@ -119,9 +122,12 @@ def measure_scale(subject: Any, *, progress: Progress = silent) -> Scale:
                 cut_off,
                 left_out if whole else (),
                 held(subject, rows, still) if finite else Held(),
+                first,
             ),
+            *dropped,
             *saturated(recorder.attentions if finite else (), rows),
             *not_logits(watch.found, watch.across),
+            *watch.targets.findings(),
             *unregistered([p.shape for p in recorder.strangers.values()], recorder.stranger_at),
         ),
     )
@@ -168,7 +174,7 @@ def _run(
                 "forward",
                 verbatim(f"an output of shape {list(found[0].shape)}"),
                 "an output with elements",
-                "Give example inputs with a batch of two or more.",
+                for_an_output(subject),
             )
         recorder.returned(list(tensors(output)))
         watch.returned(recorder.squashed(found))

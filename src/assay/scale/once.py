@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from assay.finding import Finding
@@ -38,3 +38,21 @@ def once(found: Sequence[Advised]) -> Iterator[Finding]:
             weight=min(finding.weight, first.weight - _BEHIND),  # who waits is told behind
             repair=f"first what {rule} says of the same weights ({told}); then measure again",
         )
+
+
+def waiting(found: Iterable[Advised], rule: str) -> Iterator[Advised]:
+    """Let findings wait for the repair of one that changes what all of them are about.
+
+    Args:
+        found: The findings, with their repairs.
+        rule: The one that is to be repaired first; "" where there is none.
+
+    Yields:
+        The same, in order.
+    """
+    for finding, repair in found:
+        if rule:
+            text = f"first what `{rule}` says; then measure again"
+            yield replace(finding, repair=text), Repair(text)
+        else:
+            yield finding, repair

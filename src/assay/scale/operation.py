@@ -70,10 +70,29 @@ class Operation:
             signal, raw = signal or line.signal, raw or line.raw
         if self.name == "exp" or self.name in operators.SOFTMAX:
             sizes = 0  # what comes out is no multiple of what goes in
-        beside = self.name in operators.STRUCTURAL and all(x.given for x in self.signals)
+        together = self.name in operators.STRUCTURAL
+        given = together and signal and all(x.given for x in self.signals)
         return Lineage(
-            rows=rows, sizes=sizes, last=last, signal=signal, given=beside and signal, raw=raw
+            rows=rows,
+            sizes=sizes,
+            last=last,
+            signal=signal,
+            given=given,
+            beside=self._beside() if together and not given else None,
+            raw=raw,
         )
+
+    def _beside(self) -> float | None:
+        """The mean square of those of the model's inputs that it puts beside something else."""
+        pairs = zip(self.given, self.lines, strict=True)
+        sizes = [x.beside for x in self.lines if x.beside is not None]
+        with torch.no_grad():
+            sizes += [
+                operators.mean_square(x)
+                for x, line in pairs
+                if line.given and x.is_floating_point()
+            ]
+        return max(sizes, default=None)
 
     @property
     def pair(self) -> int:

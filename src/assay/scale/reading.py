@@ -97,7 +97,10 @@ def _times(line: Lineage, factor: float) -> Lineage:
     scores = line.scores
     if scores is not None:
         scores = replace(scores, factor=scores.factor * factor / line.factor)
-    return replace(line, factor=factor, scores=scores)
+    beside = line.beside
+    if beside is not None:
+        beside *= (factor / line.factor) ** 2
+    return replace(line, factor=factor, scores=scores, beside=beside)
 
 
 def _averaged(op: Operation, line: Lineage, ledger: Ledger) -> Finish:

@@ -73,6 +73,7 @@ class Record:
     skip: int | None = None  # of a sum: the record that it adds to what comes of that record
     reads_input: bool = False  # reads the model's own input, in the last call
     beside_input: bool = False  # reads the model's own input too
+    raw_square: float | None = None  # reads that side by side with other columns: its mean square
     function: Function | None = None  # of an activation
     divisors: list[Divisor | None] = field(default_factory=list)  # of the norms that read it
     beside_larger: bool = False

@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from assay.running import ModuleStack
 from assay.scale import operators
 from assay.scale.activations import Function
+from assay.scale.dropout import Dropouts
 from assay.scale.ledger import Ledger
 from assay.scale.lineage import Lineage
 from assay.scale.modules import elementwise, has_fixed_statistics
@@ -27,7 +28,7 @@ from assay.scale.operation import Operation
 from assay.scale.reading import activated, read
 from assay.scale.record import Record
 from assay.scale.saturated import Attention
-from assay.scale.twice import Squash, Squashed
+from assay.scale.squashed import Squash, Squashed
 from assay.where import Location
 
 _SQUASH: dict[str, Squash] = {"sigmoid": "sigmoid", "relu": "ReLU"}
@@ -50,6 +51,7 @@ class Recorder(TorchDispatchMode):
         self._ledger = Ledger(model, inputs, self._modules)
         self._opaque: tuple[nn.Module, Lineage, float] | None = None
         self.gradients = self._ledger.gradients
+        self.dropouts = Dropouts(lambda: self._modules.path)
 
     @property
     def records(self) -> list[Record]:
@@ -74,7 +76,7 @@ class Recorder(TorchDispatchMode):
             Nothing.
         """
         try:
-            with self._modules.following(), self:
+            with self._modules.following(), self.dropouts, self:
                 yield
             self.gradients.arm()
             for record in self.records:

@@ -31,6 +31,7 @@ STANDARDISE = (
     "standardise the model's input: `x = (x - mean)/std`, for each feature over the training data"
 )
 _MORE = 2.5  # times: a sum over many; dropout with p = 1/2 has 2
+_THERE = 1.1  # times: a width that is there already
 _KEPT = 1.6  # times, between most layers: dropout
 
 
@@ -85,6 +86,12 @@ def repair_one(row: Row, rows: Sequence[Row] = ()) -> Repair:
     Returns:
         Python to write, and a remark.
     """
+    width = (row.weight_std or 0.0) * constant(row)
+    if row.kind == "lookup" and 1 / _THERE < width < _THERE and not _tied(row, rows):
+        return Repair(
+            "nothing to draw again: the rows of the table have the width 1, and those that are looked up are "
+            "few or 0, as for padding"
+        )
     return Repair(_one(row, rows), weights([row]))
 
 
@@ -202,13 +209,14 @@ def _kept(row: Row, depth: int, cost: float, square: bool) -> str:
     c, rest = constants(row)
     if square:
         return (
-            f"the weights keep the mean square already. Unit variance ({c:.4g}/fan-in{rest}) would cost "
-            f"χ^{depth} = {cost:.3g} going backward, unless skip connections are added"
+            "nothing to draw again: the weights keep the mean square already. Unit variance "
+            f"({c:.4g}/fan-in{rest}) would cost χ^{depth} = {cost:.3g} going backward, "
+            "unless skip connections are added"
         )
-    own = "the weights have the width of their fan-in and activation already"
+    own = "nothing to draw again: the weights have the width of their fan-in and activation already"
     if rest:
         return f"{own}{rest}"
-    return f"{own}: see in the columns E u² and E g² where it happens"
+    return f"{own}; the columns E u² and E g² show where it happens"
 
 
 def _tied(row: Row, rows: Sequence[Row]) -> bool:

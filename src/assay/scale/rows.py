@@ -95,6 +95,8 @@ class Row:
             softmax, not by widths.
         reads_input: Its input is the model's own, up to shape and a constant factor.
         beside_input: The model's own input goes into it beside earlier rows, past no product and no norm.
+        raw_square: The mean square of those columns of its input that are the model's own, where others stand
+            beside them; None where there are no such.
         readout: No later product depends on it.
         follows: Indices of the rows that its input depends on, but for those that these depend on.
         sized_by: The same, of the rows whose size reaches its input, past no norm.
@@ -153,6 +155,7 @@ class Row:
     score: bool
     reads_input: bool
     beside_input: bool
+    raw_square: float | None
     readout: bool
     follows: tuple[int, ...]
     sized_by: tuple[int, ...]

@@ -11,10 +11,10 @@ from assay.scale.broken import no_gradient, non_finite, without_gradient
 from assay.scale.dead import dead_units
 from assay.scale.divisors import epsilon, kept_before, no_effect
 from assay.scale.held import Held
-from assay.scale.levels import forward_variance
+from assay.scale.levels import forward_variance, is_raw
 from assay.scale.means import forward_mean
 from assay.scale.nonfinite import Origin
-from assay.scale.once import once
+from assay.scale.once import once, waiting
 from assay.scale.rows import Row
 from assay.scale.stuck import stuck, symmetric
 from assay.scale.vanishing import backward_variance, over_calls
@@ -29,6 +29,7 @@ def find(
     cut_off: int = 0,
     left_out: Sequence[str] = (),
     still: Held = _FREE,
+    first: str = "",
 ) -> tuple[Finding, ...]:
     """All findings about these rows.
 
@@ -38,6 +39,8 @@ def find(
         cut_off: Number of trainable parameters, where the objective depends on none of them.
         left_out: Names of trainable parameters that got no gradient, where others got one.
         still: Trainable parameters whose gradient is exactly zero and stays so.
+        first: What findings of sizes wait for: "scale.unregistered" where what parameters outside the model
+            make has no rows; "scale.dropout".
 
     Returns:
         The findings, unranked.
@@ -54,19 +57,23 @@ def find(
         ]
         return (non_finite(broken, origin, grown[0].repair if grown else ""), *grown)
     alike, kept = tuple(symmetric(rows)), kept_before(rows, before)
+    forward = tuple(forward_variance(rows, before, kept))
+    raw = any(
+        row.raw_square is not None and is_raw(repair) for row in rows for _, repair in forward
+    )
+    # equal units: gradients cancel or add up
+    back = () if alike else backward_variance(rows, before, whole=first != "scale.unregistered")
+    sizes = (
+        *over_calls(rows),
+        *forward,
+        # of raw columns beside others, all gradients of the others are told by what the columns make
+        *waiting(back, "scale.forward-variance" if raw else ""),
+        *forward_mean(rows, before, kept),
+    )
     return (
         *no_gradient(cut_off),
         *without_gradient(rows, left_out),
-        *once(
-            (
-                *alike,
-                *over_calls(rows),
-                *forward_variance(rows, before, kept),
-                # equal units: gradients cancel or add up
-                *(() if alike else backward_variance(rows, before)),
-                *forward_mean(rows, before, kept),
-            )
-        ),
+        *once((*alike, *waiting(sizes, first))),
         *(stuck(rows, still, before) if still.draw else zeros(rows, before)),
         *dead_units(rows, before, kept),
         *epsilon(rows, kept),

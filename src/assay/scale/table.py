@@ -108,6 +108,7 @@ def _row(
         score=record.scores and not record.values,
         reads_input=record.reads_input,
         beside_input=record.beside_input,
+        raw_square=record.raw_square,
         readout=not used >> record.index & 1,
         follows=follows,
         sized_by=sized_by,

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from assay.scale.operators import SOFTMAX, keeps_numbers, name_of
+from assay.scale.squashed import Squash, Squashed, has_storage, is_one, storage
+from assay.scale.targets import Targets
 from assay.where import Location, here
-
-Squash = Literal["softmax", "sigmoid", "ReLU"]
 
 _TAKES = {
     "binary_cross_entropy_with_logits": "sigmoid",
@@ -33,24 +32,6 @@ _MAKES: dict[str, Squash] = {
 }
 # these choose among numbers and change none
 _CHOOSES = {"index", "index_select", "masked_select"}
-_NEAR = 1e-3  # what rounding leaves of a sum of probabilities, in half precision too
-
-
-@dataclass(frozen=True)
-class Squashed:
-    """What the model returned, or what the loss made of it.
-
-    Args:
-        x: The tensor; as long as it is held, no other one has its storage.
-        by: What made it.
-        where: The line.
-        own: The model made it, not the loss.
-    """
-
-    x: Tensor
-    by: Squash
-    where: Location | None
-    own: bool = True
 
 
 @dataclass(frozen=True)
@@ -103,6 +84,7 @@ class SquashedAgain(TorchDispatchMode):
         self._caller: Location | None = None
         self.found: Twice | None = None
         self.across: Across | None = None
+        self.targets = Targets()
 
     def returned(self, given: Sequence[Squashed]) -> None:
         """From here on a loss takes something of what the model returned.
@@ -110,7 +92,7 @@ class SquashedAgain(TorchDispatchMode):
         Args:
             given: What of that the model squashed.
         """
-        self._storages = {_storage(s.x): s for s in given}
+        self._storages = {storage(s.x): s for s in given}
         self._in_model = False
 
     def __torch_dispatch__(
@@ -126,43 +108,51 @@ class SquashedAgain(TorchDispatchMode):
             self.note(first, _TAKES[name], over)
             if _TAKES[name] == "nothing":
                 self._add_up(first)
+        difference = self.targets.read(
+            name, args, self._known, self._line, in_loss=not self._in_model
+        )
         out = func(*args, **(kwargs or {}))
+        self.targets.remember(out, difference)
         self._follow(func, name, first, out)
         return out
 
     def _follow(self, func: Any, name: str, x: Any, out: Any) -> None:
         """Note what comes of a tensor that the model has a gradient by."""
-        if not (_has_storage(out) and _has_storage(x)) or not (self._storages or name in _MAKES):
+        if not (has_storage(out) and has_storage(x)) or not (self._storages or name in _MAKES):
             return
         if func._schema.is_mutable:
-            self._storages.pop(_storage(x), None)
+            self._storages.pop(storage(x), None)
         if name in _MAKES and x.requires_grad:
-            self._storages[_storage(out)] = Squashed(out, _MAKES[name], self._line(), own=False)
+            self._storages[storage(out)] = Squashed(out, _MAKES[name], self._line(), own=False)
         elif name in _CHOOSES or keeps_numbers(func, name):
-            known = self._storages.get(_storage(x))
+            known = self._storages.get(storage(x))
             if known is not None:
-                self._storages.setdefault(_storage(out), replace(known, x=out))
+                self._storages.setdefault(storage(out), replace(known, x=out))
 
     def note(self, x: Any, takes: str, over: int = 1) -> None:
         """Note what is taken of a tensor, if it is one of those that were squashed."""
-        known = self._storages.get(_storage(x)) if _has_storage(x) else None
+        known = self._known(x)
         if known is None or self.found is not None:
             return
         # a softmax alone may be weights; of a ReLU, and inside of a model, these are what they should be
         if takes != "softmax" or not (known.by == "ReLU" or self._in_model):
             self.found = Twice(known, takes, x, over)
 
+    def _known(self, x: Any) -> Squashed | None:
+        """What a tensor is, if it was squashed."""
+        return self._storages.get(storage(x)) if has_storage(x) else None
+
     def _add_up(self, x: Any) -> None:
         """Look along which dimension logarithms of probabilities add up to 1.
 
         As many classes as examples may be pairs, of which either is to be found by the other.
         """
-        if not _has_storage(x) or x.dim() < 2 or x.shape[1] < 2:
+        if not has_storage(x) or x.dim() < 2 or x.shape[1] < 2:
             return
         p = x.detach().float().exp()
         others = [k for k in range(x.dim()) if k != 1 and x.shape[k] not in (1, x.shape[1])]
         for over in others:
-            if _is_one(p.sum(over)) and not _is_one(p.sum(1)):
+            if is_one(p.sum(over)) and not is_one(p.sum(1)):
                 self.across = Across(tuple(x.shape), over, self._line())
 
     def _line(self) -> Location | None:
@@ -180,18 +170,6 @@ class SquashedAgain(TorchDispatchMode):
         self._caller = here()
         with self, _Divergences(self):
             yield
-
-
-def _has_storage(x: Any) -> bool:
-    return isinstance(x, Tensor) and x.layout == torch.strided and x.numel() > 0
-
-
-def _storage(x: Tensor) -> int:
-    return x.untyped_storage().data_ptr()
-
-
-def _is_one(x: Tensor) -> bool:
-    return bool((x - 1).abs().max() < _NEAR)
 
 
 class _Divergences(TorchFunctionMode):

@@ -8,10 +8,12 @@ from collections.abc import Iterator, Sequence
 from assay.finding import Finding, Number
 from assay.scale.backward import Ancestors, Back, backward, energy, kept_of
 from assay.scale.band import distance, outside, severity
+from assay.scale.behind import is_idle, repair_behind
 from assay.scale.closed import closed_gate, open_gate
 from assay.scale.multipliers import multipliers
 from assay.scale.networks import beside
 from assay.scale.once import Advised
+from assay.scale.past import all_there, past_skips
 from assay.scale.repairs import Repair, keeping_the_square, price, repair_all, unfixed
 from assay.scale.rows import Row, products
 from assay.scale.skips import Skips, skips
@@ -19,12 +21,15 @@ from assay.scale.widths import orthogonal
 from assay.view.prose import counted
 
 
-def backward_variance(rows: Sequence[Row], before: Ancestors) -> Iterator[Advised]:
+def backward_variance(
+    rows: Sequence[Row], before: Ancestors, *, whole: bool = True
+) -> Iterator[Advised]:
     """Gradients against the ends that they come from, for plain and for normalised operators apart.
 
     Args:
         rows: What was measured.
         before: Which rows each row depends on.
+        whole: The rows are all there is: else nobody knows how many operators lie between two of them.
 
     Yields:
         At most one finding for each of the two groups, with its repair.
@@ -49,7 +54,7 @@ def backward_variance(rows: Sequence[Row], before: Ancestors) -> Iterator[Advise
         if not outside(worst.unexplained) or any(i in between for i in inside):
             continue
         times = ", times what it is of," if row.normalised else ""
-        earlier = counted(worst.operators, "operator with weights", "operators with weights")
+        earlier = f", {counted(worst.operators, 'operator with weights', 'operators with weights')} earlier"
         what = f"ratio of gradient energies{' times mean squares' if row.normalised else ''}"
         held = multipliers(worst, rows, before)
         small = f"; {held}" if held.explain(worst) else ""
@@ -58,13 +63,13 @@ def backward_variance(rows: Sequence[Row], before: Ancestors) -> Iterator[Advise
         if small:
             repair = Repair(held.repair)
         elif past is not None and past.complete(factor):
-            repair, level = Repair(_all_there(past)), "note"
+            repair, level = Repair(all_there(past)), "note"
         else:
             repair = _repair(chain, worst, rows, before, past)
         finding = Finding(
             rule="scale.backward-variance",
             message=f"The gradient{times} {'grows' if factor > 1 else 'shrinks'} by {factor:.3g} (in the "
-            f"square) from {end.name} back to {row.name}, {earlier} earlier"
+            f"square) from {end.name} back to {row.name}{earlier * whole}"
             f"{_by_means(worst)}{small}.",
             expected=Number(1.0, "1", "formula", what),
             measured=Number(factor, "1", "measured", what),
@@ -98,7 +103,7 @@ def _repair(
     if gate is not None:
         return Repair(open_gate(gate, rows))
     if past is not None:
-        return Repair(_past_skips(back, past))
+        return Repair(past_skips(back, past))
     own = price(worst, depth)
     if factor > 1 and own > math.sqrt(factor):  # most of it is what unit variance forward costs
         return Repair(
@@ -109,44 +114,10 @@ def _repair(
     first = unfixed([r for r in chain if outside(r.level)])
     # what readouts may begin with is another finding
     inner = [r for r in beside([worst], chain, rows) if not (r.readout and outside(r.level))]
-    return repair_all(inner, rows).after(first)
-
-
-def _past_skips(back: Back, found: Skips) -> str:
-    """What to do where norms divide by all widths: it is a matter of what goes past the operators."""
-    most, there = math.sqrt(back.factor), found.would_fit(back.factor)
-    if not found.any and there:
-        return "add skip connections around the operators between them"
-    if back.factor < 1 and found.any:
-        return "see in the column E g² where it happens: a mean over many positions divides it"
-    if found.sums > most > 1:
-        return (
-            "the skips between them are outweighed by their branches: start each branch at zero, "
-            "`nn.init.zeros_` of the weight of its last norm or last matrix"
-        )
-    if there:
-        return (
-            f"add skip connections around the operators between them that have none ({found.fitting} of "
-            f"{found.operators}): most of it is there"
-        )
-    if found.alone > found.fitting and (not found.any or found.sums * found.joined < most):
-        return (
-            f"{found.alone - found.fitting} of the {found.operators} operators between them have no skip and "
-            "change the width or the resolution, and most of it is there: a skip around these needs a "
-            "projection, `x = project(x) + block(x)`"
-        )
-    return "see in the column E g² where it happens: it is spread, and most of it has skips past it"
-
-
-def _all_there(found: Skips) -> str:
-    """What to do where a skip stands wherever one fits."""
-    without = found.alone + found.projected
-    more = "; a skip past what has none needs a projection, `x = project(x) + block(x)`"
-    return (
-        f"nothing that fits: skips go past what keeps its width and resolution, and the {without} of "
-        f"{found.operators} operators that no identity goes past let it grow as norms do (χ each)"
-        f"{more * bool(found.alone)}"
-    )
+    repair = repair_all(inner, rows)
+    if is_idle(repair, back, rows):
+        repair = repair_behind(back, chain, rows, before)
+    return repair.after(first)
 
 
 def _loops(row: Row) -> bool:

@@ -13,6 +13,7 @@ import torch
 from assay.finding import Finding, Number
 from assay.state import preserved
 from assay.subject import Subject
+from assay.update.pairs import Pairs
 from assay.where import Location, here
 
 # torch's own words, in every loss that compares two tensors entry by entry
@@ -33,7 +34,7 @@ def _paired(message: object) -> tuple[str, str] | None:
 
 
 def broadcast(subject: Subject) -> Finding | None:
-    """What torch warns of in the user's loss, as a finding.
+    """What torch warns of in the user's loss, as a finding; and the same in a difference written out.
 
     Args:
         subject: The subject; its model and loss are run once.
@@ -52,7 +53,10 @@ def broadcast(subject: Subject) -> Finding | None:
     with preserved(subject.model), torch.enable_grad(), warnings.catch_warnings():
         warnings.filterwarnings("always", message="Using a target size")
         warnings.showwarning = shown
-        subject.objective(subject.forward())
+        output = subject.forward()
+        with (pairs := Pairs()):
+            subject.objective(output)
+    found += pairs.found
     if not found:
         return None
     target, output, where = found[0]

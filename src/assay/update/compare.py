@@ -22,7 +22,7 @@ from assay.errors import (
 from assay.finding import Finding
 from assay.progress import Progress, silent
 from assay.state import preserved, preserved_gradients
-from assay.subject import Subject, first_floating, tensors
+from assay.subject import Subject, first_floating, for_an_output, tensors
 from assay.update.aim import STANDARDISE, aim
 from assay.update.broadcast import broadcast
 from assay.update.contender import Contender, enter, is_plain_sgd, require_trainable
@@ -167,7 +167,7 @@ def _require_finite(subject: Subject) -> None:
             "forward",
             verbatim(f"an output of shape {list(value.shape)} on {value.device}"),
             "an output with elements and values",
-            "Give example inputs with a batch of two or more, on a real device.",
+            "Build it on a real device." if value.is_meta else for_an_output(subject),
         )
     if bad:
         raise CannotMeasure(
