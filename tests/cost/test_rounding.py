@@ -63,7 +63,7 @@ def test_values_that_are_tried_are_those_at_which_python_rounds_otherwise():
     otherwise = [n for n in range(1, 2000) if int(0.7 * n) != 7 * n // 10]
     assert set(otherwise[:2]) <= set(rounded(atom, 1))
     assert not set(otherwise) & set(range(1, 90))
-    assert set(n for n in otherwise if n > 400) & set(rounded(atom, 401))
+    assert {n for n in otherwise if n > 400} & set(rounded(atom, 401))
     assert left_between([atom], 90, 16) == (90, 169)
     assert left_between([atom], 90, 1000) == (731, 1289)
     assert left_between([atom], 90, 170) == (170, 170)

@@ -156,8 +156,9 @@ def divisors_of(probe: Probe, base: Mapping[str, int], name: str) -> tuple[int, 
         name: A size at which it runs at no evenly spaced values.
 
     Returns:
-        The divisors of its value: the model runs at all of them, and at a larger number than one at which it does
-        not. None where that is not so, and where the model is run or built with data, which a large multiple has no memory for.
+        The divisors of its value: the model runs at all of them, and at a larger number than one at which it
+        does not. None where that is not so, and where the model is run or built with data, which a large
+        multiple has no memory for.
     """
     if probe.way in ("real", "moved"):
         return ()
