@@ -113,3 +113,21 @@ def test_nothing_speaks_of_other_machines():
     for page in PAGES:
         assert "/work/" not in page.read_text()
         assert "/tmp/" not in page.read_text()
+
+
+def test_every_row_of_the_theory_that_a_finding_names_is_explained():
+    rows = set(re.findall(r"^\| ([A-Z]\d) \|", (ROOT / "docs" / "theory.md").read_text(), re.M))
+    named = set()
+    for path in SOURCE.rglob("*.py"):
+        named |= set(re.findall(r"\"([SHCUL]\d)(?:, [SHCUL]\d)*\"", path.read_text()))
+        named |= set(re.findall(r"Theory ([SHCUL]\d)", path.read_text()))
+    assert {"S1", "H1", "C3", "U8", "L2"} <= named <= rows
+    assert "docs/theory.md" in (ROOT / "README.md").read_text()
+
+
+def test_a_file_that_the_documents_name_is_one_file():
+    defined = {}
+    for page in PAGES:
+        for name in re.findall(r"^```python\n# (\w+\.py)$", page.read_text(), re.M):
+            assert defined.setdefault(name, page) == page, name
+    assert defined["net.py"].name == "README.md"
