@@ -96,11 +96,16 @@ def test_commands_in_the_documents_parse(page):
 
 
 def examples():
-    """Blocks of Python that import what they need; the others go on where one of these ends."""
+    """Blocks of Python that import what they need, each with those after it that go on where it ends."""
     for page in PAGES[2:]:
-        for i, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.S)):
-            if "import torch" in block or "from assay" in block:
-                yield pytest.param(block, id=f"{page.name}:{i}")
+        whole = []
+        for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.S):
+            if "import torch" in block or "from assay" in block or not whole:
+                whole.append(block)
+            else:
+                whole[-1] += block
+        for i, block in enumerate(whole):
+            yield pytest.param(block, id=f"{page.name}:{i}")
 
 
 @pytest.mark.parametrize("block", [*examples()])
