@@ -330,7 +330,7 @@ def test_places_that_cannot_be_written_or_read(certificate, tmp_path):
 
 
 def test_without_examples(certificate, path):
-    with pytest.raises(UsageError, match="examples = None"):
+    with pytest.raises(UsageError, match="examples is missing"):
         verify(path, Subject(nn.Linear(64, 10)))
 
 
