@@ -256,11 +256,11 @@ def test_a_reader_that_has_seen_enough_is_no_exit_of_the_users_code(tmp_path):
 def test_the_bar_draws_on_a_terminal_only(monkeypatch):
     from rich.console import Console
 
+    from assay.cli.lines import Lines
     from assay.cli.options import bar
-    from assay.progress import silent
 
     with bar() as progress:
-        assert progress is silent
+        assert isinstance(progress, Lines)
     monkeypatch.setattr(Console, "is_terminal", True)
     with bar() as progress:
         progress("training", 1, 2, "loss 3")

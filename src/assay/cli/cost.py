@@ -113,10 +113,10 @@ def cost(
         found = _timed(build, budget or _BUDGET)
         return options.leave(_reported(target, found, start), path, form)
     point = options.integers("--at", tuple(word for words in at for word in words.split(",")))
-    within = memory is not None or flops is not None
-    if (solve is not None) != within:
+    budgeted = memory is not None or flops is not None
+    if (solve is not None) != budgeted:
         raise UsageError(
-            "--solve" if within else "--fit-memory or --fit-flops",
+            "--solve" if budgeted else "--fit-memory or --fit-flops",
             None,
             "--solve together with --fit-memory or --fit-flops",
             "As in --solve n --fit-memory 80GB.",
