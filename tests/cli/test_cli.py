@@ -98,6 +98,8 @@ def test_a_dying_signal_is_found(capsys):
         (["report", f"{TINY}:well", "--delta", "2"], "delta"),
         (["cost", f"{TINY}:well", "--at", "q=3"], "a size of"),
         (["units", "torch.optim:Nope"], "Nope"),
+        (["units", "torch.optim:Adm"], "Did you mean 'Adam'?"),
+        (["units"], "OPTIMIZER is missing: expected package.module:name"),
         (["bound", "--errors", "5", "--examples", "3", "--bits", "1"], "errors"),
         (["ls", "nosuch.py"], "does not exist"),
     ],

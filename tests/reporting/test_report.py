@@ -182,6 +182,14 @@ def test_a_missing_size_is_wrong_usage_not_a_failed_section(rooms):
     assert report(needs, sizes={"n": 2}).exit_code == 0
 
 
+def test_sizes_may_be_keywords(rooms):
+    assert report(mlp, d=16, sections=("scale",)).sizes["d"] == 16
+    with pytest.raises(UsageError, match="size = 'width': expected a parameter of mlp"):
+        report(mlp, width=16)
+    with pytest.raises(UsageError, match="once"):
+        report(mlp, d=16, sizes={"d": 8})
+
+
 def test_some_sections_alone(rooms):
     made = report(mlp, sections=["units", "scale"])
     assert [one.name for one in made.sections] == ["scale", "units"]
