@@ -37,6 +37,8 @@ def test_help_names_every_command_and_exit_code(capsys):
     ):
         assert re.search(rf"^  {name}\b", text, re.M)
     assert "Exit codes" in text
+    assert not re.search(r"\.\.\.$", text.partition("Commands:")[2], re.M)  # no summary is cut
+    assert max(map(len, text.splitlines())) <= 80
     assert run("--version") == 0
 
 

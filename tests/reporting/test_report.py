@@ -500,3 +500,14 @@ def test_a_loss_that_raises_is_not_the_model():
     (finding,) = section(made, "cost").result.findings
     assert "the loss raises IndexError: Target 6 is out of bounds." in finding.message
     assert not finding.message.endswith("..")
+
+
+def test_lines_of_a_traceback_are_not_wrapped():
+    message = "sizes that do not match, " * 8 + "and so on to the end"
+
+    class Raises(nn.Linear):
+        def forward(self, x):
+            raise RuntimeError(message)
+
+    text = str(report((Raises(3, 3), torch.ones(2, 3)), sections=("scale",)))
+    assert f"\nRuntimeError: {message}" in text

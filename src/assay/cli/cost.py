@@ -95,7 +95,7 @@ def cost(
     path: str | None,
     form: str | None,
 ) -> int:
-    """What do forward and backward cost, as exact formulas in TARGET's own sizes?"""
+    """What does a step of TARGET cost, as formulas in its own sizes?"""
     start = time.perf_counter()
     options.check(path, form)
     others = {

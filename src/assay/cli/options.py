@@ -264,7 +264,7 @@ def show(result: Result) -> None:
 
     console = Console()
     if console.is_terminal:
-        console.print(result)
+        console.print(result, crop=False)  # a traceback is wrapped by the terminal itself
     else:
         click.echo(str(result))
 

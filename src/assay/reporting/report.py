@@ -366,13 +366,15 @@ def _device(job: Job) -> str:
 def _tracebacks(sections: Sequence[Section]) -> list[Any]:
     from rich.text import Text
 
+    from assay.view.pieces import Unwrapped
     from assay.view.prose import clean
 
     parts: list[Any] = []
     for section in sections:
         if section.traceback:
             parts += [Text(""), Text(f"{section.view.title} failed with:", style="bold")]
-            parts.append(Text(clean(section.traceback.rstrip()), style="dim"))
+            # a traceback is copied and searched for: its lines stay what they were
+            parts.append(Unwrapped(Text(clean(section.traceback.rstrip()), style="dim")))
     return parts
 
 
