@@ -481,3 +481,15 @@ def test_a_format_that_the_suffix_contradicts_is_wrong_usage(tmp_path, capsys):
 def test_an_optimizer_that_does_not_exist_is_called_one(capsys):
     assert run("report", f"{TINY}:well", "--optimizer", "torch.optm:Adam") == 2
     assert "optimizer = 'torch.optm:Adam'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["json", "html", "sarif"])
+def test_a_file_and_standard_output_end_alike(form, capsys, tmp_path):
+    path = tmp_path / f"out.{form}"
+    assert run("scale", f"{TINY}:plain", "--output", path) in (0, 1)
+    capsys.readouterr()
+    assert run("scale", f"{TINY}:plain", "--format", form) in (0, 1)
+    printed, written = capsys.readouterr().out, path.read_text()
+    assert printed[-4:] == written[-4:]
+    assert written.endswith("\n")
+    assert not written.endswith("\n\n")

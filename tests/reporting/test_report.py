@@ -315,7 +315,8 @@ def test_saving(rooms, tmp_path, suffix):
     made = report(mlp)
     path = tmp_path / f"report.{suffix}"
     made.save(path)
-    assert path.read_text(encoding="utf-8") == made.render({"txt": "text"}.get(suffix, suffix))
+    text = made.render({"txt": "text"}.get(suffix, suffix))
+    assert path.read_text(encoding="utf-8") == text.rstrip("\n") + "\n"
 
 
 def test_saving_that_fails_leaves_nothing(rooms, tmp_path):

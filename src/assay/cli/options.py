@@ -289,7 +289,7 @@ def leave(report: Report, path: str | None, form: str | None) -> int:
         if path is not None:
             click.echo(f"Written to {path}")
     else:
-        data = report.render(str(form))
+        data = report.render(str(form)).rstrip("\n")
         # a program reads it, as UTF-8 always; a stream that stands in for standard output may take text alone
         click.echo(data.encode("utf-8", "replace") if hasattr(sys.stdout, "buffer") else data)
     return report.exit_code

@@ -198,7 +198,8 @@ class Report(Result):
         """
         form = format_of(path, format)
         check_writable(path, form)
-        write_atomically(path, self.render(form))
+        text = self.render(form).rstrip("\n")
+        write_atomically(path, f"{text}\n")  # as the command prints it
 
     def __str__(self) -> str:
         from assay.view.text import render
