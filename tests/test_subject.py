@@ -31,6 +31,13 @@ def test_loss_and_fit_must_be_callable(name):
         Subject(nn.Linear(1, 1), **{name: 3})
 
 
+@pytest.mark.parametrize("place", ["loss", "optimizer"])
+def test_an_optimizer_that_is_made_already_is_told_where_it_belongs(place):
+    model = nn.Linear(1, 1)
+    with pytest.raises(UsageError, match=r"optimizer=lambda model: torch\.optim\.Adam\(model"):
+        Subject(model, **{place: torch.optim.Adam(model.parameters())})
+
+
 @dataclass
 class Out:
     ids: torch.Tensor

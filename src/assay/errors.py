@@ -25,7 +25,7 @@ class AssayError(Exception):
 
     Args:
         argument: The name of the argument, file, size or section at fault.
-        value: The value that it had.
+        value: The value that it had; None where it is missing.
         expected: What was expected in its place; completes "expected …".
         remedy: What to do, as a sentence.
     """
@@ -34,8 +34,10 @@ class AssayError(Exception):
 
     def __init__(self, argument: str, value: object, expected: str, remedy: str) -> None:
         self.argument, self.value, self.expected, self.remedy = argument, value, expected, remedy
-        shown = value if isinstance(value, _Verbatim) else _short.repr(value)
-        super().__init__(f"{argument} = {shown}: expected {expected}. {remedy}")
+        shown = f"= {value if isinstance(value, _Verbatim) else _short.repr(value)}"
+        if value is None:
+            shown = "is missing"
+        super().__init__(f"{argument} {shown}: expected {expected}. {remedy}")
 
     def __str__(self) -> str:
         return str(self.args[0])

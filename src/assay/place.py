@@ -12,6 +12,7 @@ from types import ModuleType
 from assay.errors import RAISED, UsageError, UserCodeError
 
 _FORMS = "path/file.py:name, package.module:name, or hf:TYPE"
+_PLACES = "path/file.py, package.module, or a whole target"
 
 
 def split_target(target: str) -> tuple[str, str]:
@@ -55,7 +56,8 @@ def _check_place(place: str, target: str, what: str = "target") -> None:
             hint = f"Did you mean {path.parent / close[0]}?" if close else "Check the path."
             raise UsageError(what, target, f"a file, but {place!r} does not exist", hint)
     elif not all(part.isidentifier() for part in place.split(".")):
-        raise UsageError(what, target, _FORMS, "A module name is identifiers joined by dots.")
+        forms = _FORMS if ":" in target else _PLACES
+        raise UsageError(what, target, forms, "A module name is identifiers joined by dots.")
 
 
 def _is_file(place: str) -> bool:

@@ -177,11 +177,14 @@ class Subject:
         for name in ("loss", "fit", "optimizer"):
             value = getattr(self, name)
             if value is not None and not callable(value):
+                remedy = f"Give {name}=a function, or None."
+                if isinstance(value, torch.optim.Optimizer):
+                    remedy = (
+                        "Name the optimizer in use by a function that makes it: "
+                        f"assay.Subject(model, inputs, optimizer=lambda model: {_made(value)})."
+                    )
                 raise UsageError(
-                    name,
-                    verbatim(f"of type {type(value).__name__}"),
-                    "a function",
-                    f"Give {name}=a function, or None.",
+                    name, verbatim(f"of type {type(value).__name__}"), "a function", remedy
                 )
         if isinstance(self.loss, nn.modules.loss._Loss) or _wants_more(self.loss):
             raise UsageError(
@@ -353,6 +356,13 @@ def tensors(value: Any) -> Iterator[Tensor]:
                 with suppress(Exception):  # a property may raise whatever it likes
                     held[field.name] = getattr(value, field.name)
         yield from tensors(held)
+
+
+def _made(optimizer: torch.optim.Optimizer) -> str:
+    """The line that makes one like it, as far as its class tells."""
+    kind = type(optimizer)
+    place = "torch.optim." if kind.__module__.startswith("torch.optim") else ""
+    return f"{place}{kind.__name__}(model.parameters())"
 
 
 def _wants_more(loss: Any) -> bool:

@@ -116,7 +116,7 @@ def test_the_file_itself_is_0_and_with_another_builder_1(place, capsys):
 @pytest.mark.parametrize(
     ("name", "code", "said"),
     [
-        ("without", 2, "examples = None"),
+        ("without", 2, "examples is missing"),
         ("empty", 2, "at least one example"),
         ("fit_raises", 3, 'return {}["no such key"]'),
         ("examples_raise", 3, 'open("/no/such/file")'),

@@ -37,6 +37,8 @@ def test_help_names_every_command_and_exit_code(capsys):
     ):
         assert re.search(rf"^  {name}\b", text, re.M)
     assert "Exit codes" in text
+    assert not re.search(r"\.\.\.$", text.partition("Commands:")[2], re.M)  # no summary is cut
+    assert max(map(len, text.splitlines())) <= 80
     assert run("--version") == 0
 
 
@@ -98,6 +100,8 @@ def test_a_dying_signal_is_found(capsys):
         (["report", f"{TINY}:well", "--delta", "2"], "delta"),
         (["cost", f"{TINY}:well", "--at", "q=3"], "a size of"),
         (["units", "torch.optim:Nope"], "Nope"),
+        (["units", "torch.optim:Adm"], "Did you mean 'Adam'?"),
+        (["units"], "OPTIMIZER is missing: expected package.module:name"),
         (["bound", "--errors", "5", "--examples", "3", "--bits", "1"], "errors"),
         (["ls", "nosuch.py"], "does not exist"),
     ],
@@ -256,11 +260,11 @@ def test_a_reader_that_has_seen_enough_is_no_exit_of_the_users_code(tmp_path):
 def test_the_bar_draws_on_a_terminal_only(monkeypatch):
     from rich.console import Console
 
+    from assay.cli.lines import Lines
     from assay.cli.options import bar
-    from assay.progress import silent
 
     with bar() as progress:
-        assert progress is silent
+        assert isinstance(progress, Lines)
     monkeypatch.setattr(Console, "is_terminal", True)
     with bar() as progress:
         progress("training", 1, 2, "loss 3")
@@ -477,3 +481,15 @@ def test_a_format_that_the_suffix_contradicts_is_wrong_usage(tmp_path, capsys):
 def test_an_optimizer_that_does_not_exist_is_called_one(capsys):
     assert run("report", f"{TINY}:well", "--optimizer", "torch.optm:Adam") == 2
     assert "optimizer = 'torch.optm:Adam'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["json", "html", "sarif"])
+def test_a_file_and_standard_output_end_alike(form, capsys, tmp_path):
+    path = tmp_path / f"out.{form}"
+    assert run("scale", f"{TINY}:plain", "--output", path) in (0, 1)
+    capsys.readouterr()
+    assert run("scale", f"{TINY}:plain", "--format", form) in (0, 1)
+    printed, written = capsys.readouterr().out, path.read_text()
+    assert printed[-4:] == written[-4:]
+    assert written.endswith("\n")
+    assert not written.endswith("\n\n")

@@ -78,6 +78,8 @@ def test_two_questions_at_once_are_wrong_usage(words, expected, capsys):
         (["--solve", "b", "--solve", "d", "--fit-flops", "1e9"], "--solve = b, d: .* given once"),
         (["--solve", "d", "--fit-flops", "1", "--fit-flops", "2"], "--fit-flops = 1, 2: "),
         (["--solve", "", "--fit-flops", "1e9"], "--solve = ''"),
+        (["--fit-memory", "1GB"], "--solve is missing: expected --solve together with"),
+        (["--solve", "b"], "--fit-memory or --fit-flops is missing: expected --solve together"),
     ],
 )
 def test_questions_are_checked_before_anything_is_derived(words, expected, capsys, monkeypatch):
@@ -93,18 +95,17 @@ def test_a_budget_that_nothing_fits_leaves_the_other_answers(capsys, tmp_path):
     words = ["cost", f"{TINY}:plain", "--solve", "d", "--fit-memory", "10", "--fit-flops", "1e9"]
     assert run(*words) == 3
     said = capsys.readouterr()
-    assert "a budget that the least d, 1, fits" in said.err
+    assert "a budget that fits the least d, 1, which takes" in said.err
     text = " ".join(said.out.split())
-    assert re.search(
-        r"The largest d within 10 bytes .*: not found\. solve d = a budget of 10", text
-    )
+    least = r"Expected a budget that fits the least d, 1, which takes [\d,]+\. Raise the budget"
+    assert re.search(rf"The largest d within 10 bytes .*: not found\. {least}", text)
     assert re.search(r"The largest d within 1,000,000,000 flops of a training step.*: \d", text)
     assert run(*words, "--format", "json") == 3
     data = json.loads(capsys.readouterr().out)
     assert data["exit_code"] == 3
     none, some = data["sections"][0]["result"]["asked"]
     assert none["value"] is None
-    assert "the least d, 1, fits" in none["missing"]
+    assert "fits the least d, 1, which takes" in none["missing"]
     assert (some["value"] > 1000, some["missing"]) == (True, "")
     page = tmp_path / "page.html"
     assert run(*words, "--output", page) == 3
@@ -115,7 +116,7 @@ def test_a_budget_that_nothing_fits_leaves_the_other_answers(capsys, tmp_path):
     assert done["invocations"][0]["exitCode"] == 3
     (told,) = done["invocations"][0]["toolExecutionNotifications"]
     assert told["descriptor"] == {"id": "cost.unanswered"}
-    assert "the least d, 1, fits" in told["message"]["text"]
+    assert "fits the least d, 1, which takes" in told["message"]["text"]
     assert done["invocations"][0]["executionSuccessful"] is False
 
 

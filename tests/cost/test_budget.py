@@ -26,7 +26,7 @@ def test_the_largest_size_is_the_one_that_trying_all_finds(square, linear, const
     if fitting:
         assert formula.solve("n", below=budget) == max(fitting)
     else:
-        with pytest.raises(CannotMeasure, match="the least n, 1, fits"):
+        with pytest.raises(CannotMeasure, match="fits the least n, 1, which takes"):
             formula.solve("n", below=budget)
 
 
@@ -118,9 +118,11 @@ def test_from_the_crossover_on_it_is_more_at_every_value(one, other):
 def test_the_largest_that_fits_whichever_way_the_cost_turns(formula, budget):
     fitting = [n for n in range(1, FAR) if formula.holds(n=n) and formula(n=n) <= budget]
     if not fitting:
-        with pytest.raises(NothingFits, match=r"a budget that (some n|the least n.*, \d+,) fits"):
+        with pytest.raises(
+            NothingFits, match=r"a budget that fits (some n|the least n.*, \d+, which takes)"
+        ):
             formula.solve("n", below=budget)
-    elif max(fitting) > FAR - 5:
+    elif max(fitting) > FAR - 40:  # grids of several steps meet rarely
         with pytest.raises(CannotMeasure, match=r"(Every n( from .* on)?|Some n) fits"):
             formula.solve("n", below=budget)
     else:
@@ -143,7 +145,7 @@ def test_where_the_cost_falls_it_says_from_where_on_every_size_fits():
     )
     with pytest.raises(CannotMeasure, match="Every n from 50 on fits"):
         falls.solve("n", below=50)
-    with pytest.raises(CannotMeasure, match="a budget that some n fits"):
+    with pytest.raises(CannotMeasure, match="a budget that fits some n"):
         falls.solve("n", below=0)
 
 
@@ -157,13 +159,13 @@ def test_floors_that_hardly_repeat_are_not_compared():
     ("ask", "message"),
     [
         (lambda f: f.crossover("80GB", "n", b=1), "other = '80GB': expected a formula or a number"),
-        (lambda f: f.crossover(None, "n", b=1), "other = None: expected a formula or a number"),
+        (lambda f: f.crossover(None, "n", b=1), "other is missing: expected a formula or a number"),
         (
             lambda f: f.crossover(9, "n", b=1, zz=3),
             r"size = 'zz': expected a size of one .*\(b, n\)",
         ),
         (lambda f: f.crossover(9, "n", b=-4), "size b = -4: expected an integer of at least 1"),
-        (lambda f: f.solve("n", below=None, b=1), "below = None: expected a number of bytes"),
+        (lambda f: f.solve("n", below=None, b=1), "below is missing: expected a number of bytes"),
         (lambda f: f.solve("n", below="80GB", b=1), "below = '80GB'.*80 \\* 10"),
         (lambda f: f.solve("n", below=float("nan"), b=1), "below = nan"),
         (lambda f: f.solve("n", below=9, b=-4), "size b = -4: expected an integer of at least 1"),

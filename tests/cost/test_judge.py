@@ -66,6 +66,13 @@ def test_without_a_loop_the_repair_speaks_of_none():
         assert finding.repair.startswith("No product grows with n, only what is passed over")
 
 
+def test_of_a_batch_without_rows_nothing_outgrows_anything():
+    def build(h: int = 32):
+        return nn.Sequential(nn.Linear(16, h), nn.ReLU(), nn.Linear(h, 5)), torch.randn(0, 16)
+
+    assert derive_cost(build).findings == ()
+
+
 def test_a_dear_backward_pass_is_told_where_the_most_is_added():
     finding = found(CustomBackward)["cost.backward-ratio"]
     assert finding.measured.value > 3

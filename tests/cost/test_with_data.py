@@ -42,11 +42,16 @@ def test_a_change_in_place_that_torch_refuses_is_found():
     found, cost = rules(changed_in_place)
     assert found == [("cost.does-not-run", "warning")]
     assert "modified by an inplace operation" in cost.findings[0].message
+    assert "Run the model alone on these inputs" in cost.findings[0].repair
 
 
 def test_a_dtype_that_the_meta_device_does_not_check_is_found():
-    found, _ = rules(lambda s, x: s.layer(x), lambda b: torch.ones(b, 4, dtype=torch.long))
-    assert found == [("cost.does-not-run", "warning")]
+    for dtype in (torch.long, torch.float64):
+        found, cost = rules(
+            lambda s, x: s.layer(x), lambda b, dtype=dtype: torch.ones(b, 4, dtype=dtype)
+        )
+        assert found == [("cost.does-not-run", "warning")]
+        assert "`.float()` on inputs" in cost.findings[0].repair
 
 
 def test_another_path_with_data_is_found():

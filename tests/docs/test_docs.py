@@ -96,11 +96,16 @@ def test_commands_in_the_documents_parse(page):
 
 
 def examples():
-    """Blocks of Python that import what they need; the others go on where one of these ends."""
+    """Blocks of Python that import what they need, each with those after it that go on where it ends."""
     for page in PAGES[2:]:
-        for i, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.S)):
-            if "import torch" in block or "from assay" in block:
-                yield pytest.param(block, id=f"{page.name}:{i}")
+        whole = []
+        for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.S):
+            if "import torch" in block or "from assay" in block or not whole:
+                whole.append(block)
+            else:
+                whole[-1] += block
+        for i, block in enumerate(whole):
+            yield pytest.param(block, id=f"{page.name}:{i}")
 
 
 @pytest.mark.parametrize("block", [*examples()])
@@ -113,3 +118,21 @@ def test_nothing_speaks_of_other_machines():
     for page in PAGES:
         assert "/work/" not in page.read_text()
         assert "/tmp/" not in page.read_text()
+
+
+def test_every_row_of_the_theory_that_a_finding_names_is_explained():
+    rows = set(re.findall(r"^\| ([A-Z]\d) \|", (ROOT / "docs" / "theory.md").read_text(), re.M))
+    named = set()
+    for path in SOURCE.rglob("*.py"):
+        named |= set(re.findall(r"\"([SHCUL]\d)(?:, [SHCUL]\d)*\"", path.read_text()))
+        named |= set(re.findall(r"Theory ([SHCUL]\d)", path.read_text()))
+    assert {"S1", "H1", "C3", "U8", "L2"} <= named <= rows
+    assert "docs/theory.md" in (ROOT / "README.md").read_text()
+
+
+def test_a_file_that_the_documents_name_is_one_file():
+    defined = {}
+    for page in PAGES:
+        for name in re.findall(r"^```python\n# (\w+\.py)$", page.read_text(), re.M):
+            assert defined.setdefault(name, page) == page, name
+    assert defined["net.py"].name == "README.md"

@@ -182,6 +182,14 @@ def test_a_missing_size_is_wrong_usage_not_a_failed_section(rooms):
     assert report(needs, sizes={"n": 2}).exit_code == 0
 
 
+def test_sizes_may_be_keywords(rooms):
+    assert report(mlp, d=16, sections=("scale",)).sizes["d"] == 16
+    with pytest.raises(UsageError, match="size = 'width': expected a parameter of mlp"):
+        report(mlp, width=16)
+    with pytest.raises(UsageError, match="once"):
+        report(mlp, d=16, sizes={"d": 8})
+
+
 def test_some_sections_alone(rooms):
     made = report(mlp, sections=["units", "scale"])
     assert [one.name for one in made.sections] == ["scale", "units"]
@@ -307,7 +315,8 @@ def test_saving(rooms, tmp_path, suffix):
     made = report(mlp)
     path = tmp_path / f"report.{suffix}"
     made.save(path)
-    assert path.read_text(encoding="utf-8") == made.render({"txt": "text"}.get(suffix, suffix))
+    text = made.render({"txt": "text"}.get(suffix, suffix))
+    assert path.read_text(encoding="utf-8") == text.rstrip("\n") + "\n"
 
 
 def test_saving_that_fails_leaves_nothing(rooms, tmp_path):
@@ -492,3 +501,14 @@ def test_a_loss_that_raises_is_not_the_model():
     (finding,) = section(made, "cost").result.findings
     assert "the loss raises IndexError: Target 6 is out of bounds." in finding.message
     assert not finding.message.endswith("..")
+
+
+def test_lines_of_a_traceback_are_not_wrapped():
+    message = "sizes that do not match, " * 8 + "and so on to the end"
+
+    class Raises(nn.Linear):
+        def forward(self, x):
+            raise RuntimeError(message)
+
+    text = str(report((Raises(3, 3), torch.ones(2, 3)), sections=("scale",)))
+    assert f"\nRuntimeError: {message}" in text

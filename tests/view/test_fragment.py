@@ -109,6 +109,15 @@ def test_an_empty_table_says_so():
     assert "<table" not in html
 
 
+def test_the_number_of_a_line_is_never_broken_off():
+    table = Table((Column("line", code=True),), (("models/net.py:12",), (f"{'a' * 60}.py:3",)))
+    html = to_fragment(View("", "", "", (table,)), styled=False)
+    assert 'models/<span class="whole">net.py:12</span>' in html
+    assert re.search(r'a{28}<span class="whole">a{32}\.py:3</span>', html)
+    assert ".whole { white-space: nowrap; }" in style()
+    assert "line-clamp" not in style()
+
+
 def test_backticks_are_code():
     assert prose("a `b<c` d") == "a <code>b&lt;c</code> d"
     assert prose("lone ` tick") == "lone ` tick"

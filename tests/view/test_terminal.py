@@ -203,3 +203,9 @@ def test_lines_that_differ_at_the_end_of_long_names_are_told_apart():
     )
     assert re.search(r"^matrix products ∝ .*…\S*network  ", text, re.M)
     assert re.search(r"^matrix products ∝ .*…\S*network²  ", text, re.M)
+
+
+def test_a_bars_name_is_cut_only_where_the_bar_needs_the_room():
+    name = "encoder.layers.11.self_attn.out_proj.weight (addmm)"
+    text = to_text(View("", "", "", (Bars(((name, 1.0), ("head", 2.0)), "flops"),)))
+    assert name in text

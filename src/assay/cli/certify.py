@@ -20,7 +20,10 @@ def certify(
     delta: float,
     seed: int,
 ) -> int:
-    """How far can the training error of TARGET be trusted? Writes a file that anyone can verify."""
+    """How far can the training error of TARGET be trusted?
+
+    With --output it writes a file that anyone can verify.
+    """
     if path is not None:
         from assay.reporting.files import check_writable
 

@@ -95,7 +95,7 @@ def cost(
     path: str | None,
     form: str | None,
 ) -> int:
-    """What do forward and backward cost, as exact formulas in TARGET's own sizes?"""
+    """What does a step of TARGET cost, as formulas in its own sizes?"""
     start = time.perf_counter()
     options.check(path, form)
     others = {
@@ -113,10 +113,11 @@ def cost(
         found = _timed(build, budget or _BUDGET)
         return options.leave(_reported(target, found, start), path, form)
     point = options.integers("--at", tuple(word for words in at for word in words.split(",")))
-    if (solve is None) != (memory is None and flops is None):
+    budgeted = memory is not None or flops is not None
+    if (solve is not None) != budgeted:
         raise UsageError(
-            "--solve",
-            solve,
+            "--solve" if budgeted else "--fit-memory or --fit-flops",
+            None,
             "--solve together with --fit-memory or --fit-flops",
             "As in --solve n --fit-memory 80GB.",
         )

@@ -19,5 +19,8 @@ def highway(
     path: str | None,
     form: str | None,
 ) -> int:
-    """Where do long paths of TARGET keep signal and gradient, and is a gate needed?"""
+    """Do long paths of TARGET keep signal and gradient?
+
+    Where its skip paths are, what lies on them, what survives, and whether a gate is needed.
+    """
     return options.section("highway", target, sizes, arguments, path, form, seed=seed)

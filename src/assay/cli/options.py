@@ -13,7 +13,7 @@ import click
 
 from assay.errors import UsageError, require_seed, verbatim
 from assay.place import split_target
-from assay.progress import Progress, silent
+from assay.progress import Progress
 
 if TYPE_CHECKING:
     from assay.builder import Builder
@@ -180,7 +180,7 @@ def builder(target: str, sizes: tuple[str, ...], arguments: tuple[str, ...]) -> 
 
 @contextmanager
 def bar() -> Iterator[Progress]:
-    """A progress bar on standard error while work goes on; nothing where that is no terminal.
+    """A progress bar on standard error while work goes on; where that is no terminal, a line now and then.
 
     Yields:
         What to call as work goes on.
@@ -191,7 +191,10 @@ def bar() -> Iterator[Progress]:
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield silent
+        from assay.cli.lines import Lines
+
+        with Lines(sys.stderr) as lines:
+            yield lines
         return
     columns = (
         TextColumn("{task.description}"),
@@ -261,7 +264,7 @@ def show(result: Result) -> None:
 
     console = Console()
     if console.is_terminal:
-        console.print(result)
+        console.print(result, crop=False)  # a traceback is wrapped by the terminal itself
     else:
         click.echo(str(result))
 
@@ -286,7 +289,7 @@ def leave(report: Report, path: str | None, form: str | None) -> int:
         if path is not None:
             click.echo(f"Written to {path}")
     else:
-        data = report.render(str(form))
+        data = report.render(str(form)).rstrip("\n")
         # a program reads it, as UTF-8 always; a stream that stands in for standard output may take text alone
         click.echo(data.encode("utf-8", "replace") if hasattr(sys.stdout, "buffer") else data)
     return report.exit_code

@@ -13,7 +13,9 @@ from assay.cli import options
 def verify(
     certificate: str, target: str, sizes: tuple[str, ...], arguments: tuple[str, ...]
 ) -> int:
-    """Check every claim of the file CERTIFICATE against TARGET's own architecture and examples.
+    """Check every claim of a CERTIFICATE on TARGET.
+
+    The claims are held against TARGET's own architecture and examples.
 
     Nothing in the file is trusted or run: the code word is decoded, the errors are counted again,
     and the bounds are computed again.

@@ -283,7 +283,10 @@ def not_found(
     Returns:
         An answer without a value that says why.
     """
-    return Largest(size, None, budget, _OF[kind], _others(size, at, counter), missing=str(error))
+    missing = f"Expected {error.expected}. {error.remedy}"
+    if isinstance(error, UserCodeError):
+        missing = str(error)
+    return Largest(size, None, budget, _OF[kind], _others(size, at, counter), missing=missing)
 
 
 def _grid(spans: Iterable[Range], value: int) -> str:

@@ -66,7 +66,7 @@ def solve(formula: Formula, size: str, below: float, at: Mapping[str, int]) -> L
         raise NothingFits(
             f"solve {size}",
             verbatim(f"a budget of {below:,}"),
-            f"a budget that {_cheapest(formula, size, held, others)} fits",
+            f"a budget that fits {_cheapest(formula, size, held, others)}",
             "Raise the budget, or lower the other sizes.",
         )
     if best.at > FARTHEST // 2:
@@ -98,14 +98,14 @@ def _check_budget(below: object) -> None:
 
 
 def _cheapest(formula: Formula, size: str, held: Sequence[Range], others: Mapping[str, int]) -> str:
-    """The value that a budget must fit at least, in words: the least, unless costs fall from there."""
+    """The value that a budget must fit at least, and what it takes: the least, unless costs fall later."""
     least = min(span.low for span in held)
     ends = [(span, span.high or FARTHEST) for span in held]
     most = max(end - (end - span.low) % span.step for span, end in ends)
-    falls = formula(**{**others, size: least}) > formula(**{**others, size: most})
-    if falls:
+    takes = formula(**{**others, size: least})
+    if takes > formula(**{**others, size: most}):
         return f"some {size}"
-    return f"the least {size}{' with a formula' if least > 1 else ''}, {least:,},"
+    return f"the least {size}{' with a formula' if least > 1 else ''}, {least:,}, which takes {takes:,}"
 
 
 def crossover(one: Formula, other: Formula | float, size: str, at: Mapping[str, int]) -> int | None:

@@ -235,7 +235,7 @@ class Counter:
     def _nothing(self, search: _Search, least: int) -> CannotMeasure:
         """Why nothing up to a value fits: the budget is small, or the amount falls as the size grows."""
         size = search.size
-        expected = f"a budget that some {size} fits"
+        expected = f"a budget that fits some {size}"
         remedy = "Raise the budget, or lower the other sizes."
         larger = (least << k for k in range(1, _FALLING + 1))
         with suppress(CannotMeasure, StopIteration):  # what runs with data alone is not run larger

@@ -59,7 +59,9 @@ def judge(cost: Cost) -> tuple[Finding, ...]:
     """
     found = [*_refused(cost), *_uncounted(cost)]
     if not cost.flops.forward.reason:
-        found += [*_bytes(cost), *_backward(cost), *_grouped(cost)]
+        if not _of_nothing(cost):
+            found += _bytes(cost)
+        found += [*_backward(cost), *_grouped(cost)]
     return tuple(found)
 
 
@@ -120,6 +122,13 @@ def _uncounted(cost: Cost) -> list[Finding]:
         )
         for name, why in reasons.items()
     ]
+
+
+def _of_nothing(cost: Cost) -> bool:
+    """Whether products run and multiply nothing, as where inputs hold no example: nothing outgrows that."""
+    parts = cost.parts.base if cost.parts else ()
+    multiplies = any(part.kind in (PRODUCT, CONVOLUTION) for part in parts)
+    return multiplies and cost.products.forward.is_zero
 
 
 def _bytes(cost: Cost) -> list[Finding]:

@@ -20,6 +20,8 @@ _OPERATIONS, _BYTES = 1e9, 1 << 28  # that a run may take: about a second
 # what this machine lacks says nothing about the model
 _LACKS = ("not implemented for", "alloc", "memory", "cuda", "device", "backend", "not compiled")
 
+_TYPES = ("same dtype", "scalar type", "found dtype", "expected dtype")  # in torch's own words
+
 
 def with_data(builder: Builder, cost: Cost) -> tuple[Finding, ...]:
     """What one run with data says against formulas that were derived without.
@@ -76,6 +78,19 @@ def with_data(builder: Builder, cost: Cost) -> tuple[Finding, ...]:
     return ()
 
 
+def _repair(text: str) -> str:
+    """What to do about what torch raised."""
+    if any(sign in text.lower() for sign in _TYPES):
+        return (
+            "Give both the same type: `.float()` on inputs and targets (numpy's numbers are float64), or "
+            "`model.double()`."
+        )
+    return (
+        "Run the model alone on these inputs, and repair what raises: the formulas were derived without "
+        "data, where neither dtypes nor changes in place are checked."
+    )
+
+
 def _finding(
     kind: str,
     at: dict[str, int],
@@ -90,7 +105,7 @@ def _finding(
         Number(expected, "", "formula"),
         Number(measured, "", "measured"),
         "warning",
-        "Run it once with data: without, neither dtypes nor changes in place are checked."
+        _repair(measured)
         if error is not None
         else "Look for code that asks on which device its tensors are, or that remembers earlier runs.",
         raised_at(error) if error is not None else None,

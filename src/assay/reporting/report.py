@@ -198,7 +198,8 @@ class Report(Result):
         """
         form = format_of(path, format)
         check_writable(path, form)
-        write_atomically(path, self.render(form))
+        text = self.render(form).rstrip("\n")
+        write_atomically(path, f"{text}\n")  # as the command prints it
 
     def __str__(self) -> str:
         from assay.view.text import render
@@ -235,12 +236,13 @@ def report(
     seed: int = 0,
     sections: Sequence[str] | None = None,
     progress: Progress = silent,
+    **base_sizes: int,
 ) -> Report:
     """Ask all six questions of one model. A section that fails says why; the others still appear.
 
     Args:
         build: A builder, any callable that `Builder` takes, a module, a `Subject`, or `(model, inputs)`.
-        sizes: Sizes that replace the builder's defaults.
+        sizes: Sizes that replace the builder's defaults, also those that are called as an argument here is.
         delta: The risk of the certificate's bounds, between 0 and 1.
         optimizer: `optimizer(model) -> torch.optim.Optimizer`, the one in use; by default the subject's
             own, else SGD.
@@ -248,6 +250,7 @@ def report(
         sections: Names of the sections to run, out of scale, highway, cost, step, units, certificate;
             by default all.
         progress: Called as work goes on.
+        **base_sizes: Sizes by their names, as for `derive_cost`: `report(mlp, d=16)`.
 
     Returns:
         The report. Your model and the random state are as before.
@@ -274,8 +277,15 @@ def report(
     require_seed(seed)
     steps = chosen_steps(None if sections is None else tuple(sections))
     builder = as_builder(build)
-    if sizes:
-        builder = builder.with_(sizes=sizes)
+    if twice := sorted(set(sizes or {}) & set(base_sizes)):
+        raise UsageError(
+            f"size {twice[0]}",
+            base_sizes[twice[0]],
+            "it to be given once, not in sizes= too",
+            "Leave one of them out.",
+        )
+    if sizes or base_sizes:
+        builder = builder.with_(sizes={**(sizes or {}), **base_sizes})
     job = Job(builder, delta, optimizer, seed, progress)
     start = time.perf_counter()
     done = []
@@ -357,13 +367,15 @@ def _device(job: Job) -> str:
 def _tracebacks(sections: Sequence[Section]) -> list[Any]:
     from rich.text import Text
 
+    from assay.view.pieces import Unwrapped
     from assay.view.prose import clean
 
     parts: list[Any] = []
     for section in sections:
         if section.traceback:
             parts += [Text(""), Text(f"{section.view.title} failed with:", style="bold")]
-            parts.append(Text(clean(section.traceback.rstrip()), style="dim"))
+            # a traceback is copied and searched for: its lines stay what they were
+            parts.append(Unwrapped(Text(clean(section.traceback.rstrip()), style="dim")))
     return parts
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
 import math
@@ -91,7 +92,10 @@ def optimizer_factory(target: str, **arguments: Any) -> OptimizerFactory:
         function = getattr(function, part, None)
     if function is None or not callable(function):
         known = [n for n, value in vars(module).items() if is_optimizer_class(value)]
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"Did you mean {close[0]!r}? " if close else ""
         have = f"{place} has {', '.join(known)}." if known else f"{place} has no optimizer classes."
+        have = hint + have
         what = "a name that exists" if function is None else "something that can be called"
         raise UsageError("optimizer", target, what, have)
     parameters = _parameters(function)

@@ -109,7 +109,7 @@ def draw_bars(chart: Bars, width: float) -> Canvas:
     rows = chart.rows[:60]
     over = width < 520
     wish = max((text_width(name) for name, _ in rows), default=0.0)
-    left = 4.0 if over else min(wish, 0.4 * width) + 12
+    left = 4.0 if over else min(wish, 0.55 * width) + 12  # the bars keep the rest
     values = [value for _, value in rows]
     right = width - max((text_width(short(v)) for v in values), default=0.0) - 14
     edge = [chart.reference[0]] if chart.reference else []

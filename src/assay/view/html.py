@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -16,6 +17,8 @@ from assay.view.prose import clean, is_code, split_code
 from assay.view.svg import BROAD, NARROW, Picture, to_svg
 from assay.view.text import SEVERITIES, origin
 from assay.view.theme import style
+
+_PLACE = re.compile(r"([\w.-]{1,32}\.\w+:\d+)")  # of a longer name the end, with the number
 
 
 def to_fragment(view: View, findings: Sequence[Finding] = (), *, styled: bool = True) -> str:
@@ -43,7 +46,7 @@ def environment() -> Environment:
     """The templates of the package, with autoescape on and undefined names as errors.
 
     Returns:
-        The environment; its filters are `clean`, `prose`, `kind` and `draw`.
+        The environment; its filters are `clean`, `prose`, `places`, `kind` and `draw`.
     """
     made = Environment(
         loader=ChoiceLoader([PackageLoader("assay", "view"), PackageLoader("assay", "reporting")]),
@@ -52,7 +55,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(clean=clean, prose=prose, kind=_kind, draw=draw)
+    made.filters.update(clean=clean, prose=prose, places=places, kind=_kind, draw=draw)
     made.tests["runnable"] = is_code
     made.globals.update(
         zip=zip,
@@ -81,6 +84,26 @@ def prose(text: object) -> Markup:
         for piece, code in split_code(str(text))
     )
     return Markup("").join(pieces)
+
+
+def places(text: object) -> Markup:
+    """Escape a text of code, and keep together each name of a file with its line, so far as it is short.
+
+    Args:
+        text: Anything; its `str` is taken.
+
+    Returns:
+        HTML.
+
+    Example:
+        >>> places("models/net.py:12")
+        Markup('models/<span class="whole">net.py:12</span>')
+    """
+    pieces = _PLACE.split(clean(text))
+    return Markup("").join(
+        element("span", piece, class_="whole") if k % 2 else Markup.escape(piece)
+        for k, piece in enumerate(pieces)
+    )
 
 
 def draw(picture: Picture) -> Markup:

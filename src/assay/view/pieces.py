@@ -55,3 +55,19 @@ class Fitted:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield self.draw(options.max_width)
+
+
+class Unwrapped:
+    """Text whose lines stay as they are, however long: a terminal wraps what it cannot show.
+
+    It has to be printed with `crop=False`.
+    """
+
+    def __init__(self, text: Text) -> None:
+        self.text = text
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        longest = max((line.cell_len for line in self.text.split()), default=0)
+        yield from console.render(
+            self.text, options.update(width=max(longest, 1), no_wrap=True, overflow="ignore")
+        )

@@ -17,7 +17,6 @@ from assay.view.prose import clean, counted
 _LEVELS = "▁▂▃▄▅▆▇█"
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _SPARK, _BAR = 48, 30
-_NAME = 40  # columns of a line's name at the most
 
 
 def write_lines(block: Lines) -> list[RenderableType]:
@@ -35,13 +34,18 @@ def _sparks(block: Lines, axis: Axis, width: int) -> RenderableType:
     names = [Text(clean(series.name)) for series in block.series]
     ends = [_ends(series) for series in block.series]
     room = max(width - max(map(cell_len, ends), default=0) - 4, 2)
-    name = min(max((text.cell_len for text in names), default=0), _NAME, max(room // 2, 1))
+    name = min(max((text.cell_len for text in names), default=0), _share(room, _SPARK))
     grid = _pictures(name)
     grid.add_column(no_wrap=True)
     grid.add_column(no_wrap=True, style="dim")
     for series, text, end in zip(block.series, names, ends, strict=True):
         grid.add_row(_cut(text, name), _spark(series, axis, min(_SPARK, max(room - name, 1))), end)
     return grid
+
+
+def _share(room: int, picture: int) -> int:
+    """How many columns names may have: all that the picture leaves, and where that is little half of them."""
+    return max(room - picture, room // 2, 1)
 
 
 def _pictures(name: int) -> Grid:
@@ -100,7 +104,7 @@ def write_bars(block: Bars) -> list[RenderableType]:
 def _rows(block: Bars, axis: Axis, width: int) -> RenderableType:
     rows = [(Text(clean(name)), value) for name, value in block.rows[:MOST]]
     room = max(width - max((cell_len(short(value)) for _, value in rows), default=0) - 4, 2)
-    name = min(max((text.cell_len for text, _ in rows), default=0), 36, max(room // 2, 1))
+    name = min(max((text.cell_len for text, _ in rows), default=0), _share(room, _BAR))
     grid = _pictures(name)
     grid.add_column(no_wrap=True, style="blue")
     grid.add_column(justify="right", no_wrap=True)

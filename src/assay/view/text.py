@@ -64,7 +64,7 @@ def render(content: RenderableType) -> str:
         _environ={},  # neither COLUMNS nor FORCE_COLOR changes a result's text
     )
     with console.capture() as captured:
-        console.print(content)
+        console.print(content, crop=False)  # lines of tracebacks are as long as they are
     return "\n".join(row.rstrip() for row in captured.get().splitlines()).strip("\n")
 
 
