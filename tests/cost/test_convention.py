@@ -210,7 +210,10 @@ def doubled(b: int = 3):
 @pytest.mark.parametrize("value", [None, -1, 0.5, "x", float("nan")])
 def test_what_is_no_count_is_refused_by_the_name_of_its_operator(value):
     register_operator("assay_convention::twice", lambda *args, out, **kwargs: value)
-    named = rf"operations of assay_convention::twice = {value!r}: expected an integer of at least 0\. Let"
+    shown = "is missing" if value is None else f"= {value!r}"
+    named = (
+        rf"operations of assay_convention::twice {shown}: expected an integer of at least 0\. Let"
+    )
     with pytest.raises(UsageError, match=named):
         derive_cost(doubled)
 
