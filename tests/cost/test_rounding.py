@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 from assay import derive_cost
+from assay.cost.law import Law
+from assay.cost.piece import Range
 from assay.cost.polynomial import Atom
 from assay.cost.rounding import left_between, rounded
 
@@ -64,7 +66,8 @@ def test_values_that_are_tried_are_those_at_which_python_rounds_otherwise():
     assert set(otherwise[:2]) <= set(rounded(atom, 1))
     assert not set(otherwise) & set(range(1, 90))
     assert {n for n in otherwise if n > 400} & set(rounded(atom, 401))
-    assert left_between([atom], 90, 16) == (90, 169)
-    assert left_between([atom], 90, 1000) == (731, 1289)
-    assert left_between([atom], 90, 170) == (170, 170)
-    assert left_between([atom], 91, 16) is None
+    law = Law(Range(2), (atom,))
+    assert left_between(law, 90, 16) == (90, 169)
+    assert left_between(law, 90, 1000) == (731, 1289)
+    assert left_between(law, 90, 170) == (170, 170)
+    assert left_between(law, 91, 16) is None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
+from assay.cost.law import Law
 from assay.cost.polynomial import Atom
 
 _MANY = 2000  # whole multiples that are looked at, and as many as it takes to three times a value
@@ -31,15 +32,16 @@ def rounded(atom: Atom, since: int) -> Iterator[int]:
     Yields:
         For each way to write it, the first at which it is less, or more, and at which it is the same.
     """
-    for values in _otherwise(atom, since):
-        yield from map(int, values[:_TRIED])
+    for less, more, same in _otherwise(atom, since):
+        for values in (less, more, same):
+            yield from map(int, values[:_TRIED])
 
 
-def left_between(atoms: Iterable[Atom], value: int, base: int) -> tuple[int, int] | None:
+def left_between(law: Law, value: int, base: int) -> tuple[int, int] | None:
     """Where a law is left that breaks at one value because of rounding: there are more such values for ever.
 
     Args:
-        atoms: The floors of the law.
+        law: The law, with floors.
         value: Where it breaks.
         base: The value in use.
 
@@ -49,18 +51,21 @@ def left_between(atoms: Iterable[Atom], value: int, base: int) -> tuple[int, int
     """
     base = max(base, value)
     lows, highs = [value], []
-    for atom in atoms:
-        for values in _otherwise(atom, value, base):
-            beyond = values[values > base]
-            if values.size and values[0] == value and beyond.size:
-                last = int(values[values <= base][-1])
-                lows.append(last if last == base else last + 1)
-                highs.append(last if last == base > value else int(beyond[0]) - 1)
+    for atom in law.atoms:
+        for less, more, same in _otherwise(atom, law.span.low, base):
+            # a law of those that are rounded otherwise breaks where one is not
+            follows = min(x[0] for x in (less, more) if x.size) < value
+            for values in (less, more, *([same] if follows else [])):
+                beyond = values[values > base]
+                if values.size and values[0] == value and beyond.size:
+                    last = int(values[values <= base][-1])
+                    lows.append(last if last == base else last + 1)
+                    highs.append(last if last == base > value else int(beyond[0]) - 1)
     return (max(lows), min(highs)) if highs else None
 
 
-def _otherwise(atom: Atom, since: int, beyond: int = 0) -> Iterator[NDArray[np.int64]]:
-    """Values from one on at which a way to write a floor has another result, and at which it has not."""
+def _otherwise(atom: Atom, since: int, beyond: int = 0) -> Iterator[tuple[NDArray[np.int64], ...]]:
+    """Values from one on at which a way to write a floor gives less, at which more, and at which the same."""
     p, f = atom.period, atom.factor
     if atom.products or not p & (p - 1):  # powers of 2 are exact
         return
@@ -76,4 +81,4 @@ def _otherwise(atom: Atom, since: int, beyond: int = 0) -> Iterator[NDArray[np.i
         for way in _WAYS:
             found = way(values.astype(float), f, p)
             if (found != exact).any():  # then one rule holds for some, and another for the others
-                yield from (values[found < exact], values[found > exact], values[found == exact])
+                yield values[found < exact], values[found > exact], values[found == exact]
