@@ -25,6 +25,8 @@ ROWS = {
     "to even": lambda n: round(0.7 * n),
     "for long ones": lambda n: int(0.7 * n) if n > 100 else n,
 }
+# more pieces than a formula may have lie between, or hardly any values without one that is rounded
+REFUSED = {"a 49th": {1000}, "to even": {180, 1000}, "for long ones": {16, 175, 180}}
 
 
 class Kept(nn.Module):
@@ -39,16 +41,17 @@ class Kept(nn.Module):
 
 
 @pytest.mark.parametrize("base", [16, 175, 180, 1000])
-@pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS)
-def test_every_answer_is_what_python_rounds(rows, base):
+@pytest.mark.parametrize("name", ROWS)
+def test_every_answer_is_what_python_rounds(name, base):
+    rows = ROWS[name]
+
     def build(b: int = 2, n: int = base, d: int = 8):
         return Kept(rows, d), torch.randn(b, n, d)
 
     flops = derive_cost(build).flops.forward
-    if flops.status == "refused":
-        pytest.skip(str(flops))
+    assert (flops.status == "refused") == (base in REFUSED.get(name, ()))
     answered = [n for n in range(1, 6000) if flops.holds(b=3, n=n, d=5)]
-    assert base in answered
+    assert base in answered or flops.status == "refused"
     assert [n for n in answered if flops(b=3, n=n, d=5) != 2 * 3 * 5 * 5 * rows(n)] == []
 
 
