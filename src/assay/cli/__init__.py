@@ -164,19 +164,7 @@ def _prepare_output() -> None:
         sys.stdout.reconfigure(errors="replace")
 
 
-def _let_threads_wait_quietly() -> None:
-    """Let OpenMP's threads sleep while they wait, where the user has not said how they are to.
-
-    Most of what is measured are thousands of small operators. Threads that spin between them take the cores
-    from each other, and from whatever else runs on the machine, for many times what they compute. OpenMP
-    reads this when torch is loaded; a process that imports the library is left as it is.
-    """
-    if "GOMP_SPINCOUNT" not in os.environ:  # a user's own count says the same more exactly
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-
 def run() -> None:
     """The console script."""
-    _let_threads_wait_quietly()
     _prepare_output()
     sys.exit(main())
