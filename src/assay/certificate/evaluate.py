@@ -147,8 +147,7 @@ def constant_errors(examples: Examples) -> int | None:
     """
     if examples.errors is not None:
         return None
-    counts = examples.targets.flatten(1) if examples.targets.dim() > 1 else examples.targets
-    return len(examples) - int(counts.unique(dim=0, return_counts=True)[1].max())
+    return len(examples) - int(_frequencies(examples)[1].max())
 
 
 def constant_errors_held_out(examples: Examples, held: Examples) -> int | None:
@@ -167,12 +166,17 @@ def constant_errors_held_out(examples: Examples, held: Examples) -> int | None:
         or held.targets.shape[1:] != examples.targets.shape[1:]
     ):
         return None
-    seen, counts = examples.targets.flatten(1 if examples.targets.dim() > 1 else 0).unique(
-        dim=0, return_counts=True
-    )
+    seen, counts = _frequencies(examples)
     said = seen[counts.argmax()]
     differs = held.targets.reshape(len(held), -1).to(said.device) != said.reshape(1, -1)
     return int(differs.any(1).sum())
+
+
+def _frequencies(examples: Examples) -> tuple[torch.Tensor, torch.Tensor]:
+    """The targets that occur, and how often each does."""
+    rows = examples.targets.flatten(1) if examples.targets.dim() > 1 else examples.targets
+    values, counts = rows.unique(dim=0, return_counts=True)
+    return values, counts
 
 
 def error_rule(examples: Examples) -> str:

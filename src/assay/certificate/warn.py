@@ -20,10 +20,10 @@ from assay.subject import Examples, Subject
 if TYPE_CHECKING:
     from assay.certificate.certify import Holdout
 
-UNLIKELY = (
-    1e-3  # a held-out error this unlikely, under the bound or the training error, is no accident
-)
-BETTER = 0.05  # and one this unlikely for a rule that knows the most frequent target only is better than that
+# a held-out error this unlikely, under the bound or the training error, is no accident
+UNLIKELY = 1e-3
+# and one this unlikely for a rule that knows the most frequent target only is better than that
+BETTER = 0.05
 
 
 def findings(

@@ -20,9 +20,8 @@ from assay.subject import Subject
 
 _ODD = (3, 5, 7, 11, 13)  # times so much a part divides few wholes
 _TOLD = 2  # so many of them must run where it divides, and not where it does not
-_BEYOND = (
-    1 << 12
-)  # times its value no size divides a width; one that has to be a power of two is fine
+# times its value no size divides a width; one that has to be a power of two is fine
+_BEYOND = 1 << 12
 _RARE = 37  # a quotient with this factor is no dimension by chance
 _PARTS = (5, 7)  # what parts are multiplied with
 

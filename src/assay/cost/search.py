@@ -224,9 +224,8 @@ class Search:
         ends = [turned, turned + step] if returns(i, turned, laws, samples) else [turned]
         highs = [*(end - step for end in ends), span.high]
         parts = list(zip([span.low, *ends], highs, strict=True))
-        left_over = left_between(law, turned, samples.base[i])
-        if left_over is not None and span.high is None:
-            parts[-1] = max(left_over[0], ends[-1]), left_over[1]
+        if span.high is None and (between := left_between(law, turned, samples.base[i])):
+            parts[-1] = max(between[0], ends[-1]), between[1]
         found: list[Box] = []
         for low, high in parts:
             part = replace(law, span=replace(span, low=low, high=high))

@@ -140,9 +140,8 @@ def compared(
         if error.argument == "warm-up" and not ours and subject.loss is not None:
             fallen = (_fallen(first, came, remedy),)
     steps = compare_steps(makers, subject, **{**given, "warmup": 0})
-    if (
-        fallen
-    ):  # it names a rate that was tried over many steps: another one, for the first alone, confuses
+    # it names a rate that was tried over many steps: another one, for the first alone, confuses
+    if fallen:
         long = ("step.overshoot", f" step of {first} ")
         others = (f for f in steps.findings if f.rule != long[0] or long[1] not in f.message)
         steps = replace(steps, findings=tuple(others))
