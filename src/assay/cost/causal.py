@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 
 import torch
@@ -62,6 +63,9 @@ class Causal(TorchFunctionMode):
         Yields:
             Nothing.
         """
+        if self._fused and "allow_override" not in signature(torch.library.Library.impl).parameters:
+            yield  # an older torch keeps the kernel that is there
+            return
         run = fused_attention if self._fused else _attention
         # in place of the kernel that is there already, of which torch would warn
         instead = {"allow_override": True} if self._fused else {}
